@@ -1,0 +1,36 @@
+// One line a message on standard error, prefixed "farswap: ". Knows of no layer.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string_view>
+#include <utility>
+
+namespace farswap::log {
+
+enum class Level { kQuiet, kWarning, kInfo, kDebug };
+
+/// The least urgent level that is still written. Set once by the command line; FARSWAP_LOG=debug raises it.
+void set_level(Level level) noexcept;
+Level level() noexcept;
+
+/// Writes one line with a single write(2), so that lines of several threads never mix. Any thread.
+void write_line(std::string_view line) noexcept;
+
+/// A hook that runs before each line: the live status line clears itself with it. Null removes it.
+void set_before_line(void (*hook)()) noexcept;
+
+template <typename... Args>
+void warning(fmt::format_string<Args...> format, Args&&... args) {
+    if (level() >= Level::kWarning) write_line(fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void info(fmt::format_string<Args...> format, Args&&... args) {
+    if (level() >= Level::kInfo) write_line(fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void debug(fmt::format_string<Args...> format, Args&&... args) {
+    if (level() >= Level::kDebug) write_line(fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace farswap::log

@@ -1,0 +1,72 @@
+// The pool: a fixed number of page frames in locked memory, the only memory that pages pass through on their way.
+// Knows frames, references and pins; nothing of slots, stores or processes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/result.h"
+#include "farswap/kernel_pages.h"
+
+namespace farswap {
+
+/// A frame's number in its pool, 0 .. frames - 1.
+using FrameIndex = std::uint32_t;
+inline constexpr FrameIndex kNoFrame = 0xffffffffu;
+
+/// Frames that lie next to each other in the pool. count 0 is "none".
+struct FrameRun {
+    FrameIndex first = kNoFrame;
+    std::uint32_t count = 0;
+};
+
+struct PoolOptions {
+    std::size_t frames = 0;      ///< at least 1, at most 2^31
+    bool lock = true;            ///< mlock2(MLOCK_ONFAULT) and populate
+    bool lock_required = false;  ///< fail when it cannot be locked; else serve unlocked and say so by locked()
+    bool huge_pages = true;      ///< MADV_HUGEPAGE; serves without where there are none
+};
+
+/// Owner of the frames. allocate/release and the pins are lock-free and may be used from any thread; the rest
+/// belongs to one thread. The memory is a memfd, so that another process can take it over.
+class Pool {
+  public:
+    static Result<std::unique_ptr<Pool>> create(const PoolOptions& options);
+    /// Reports every pin that is still held (a bug of its holder) and then keeps the memory mapped.
+    ~Pool();
+    Pool(const Pool&) = delete;
+    Pool& operator=(const Pool&) = delete;
+
+    /// Takes up to `count_max` neighbouring frames; each starts with the owner's reference and clean. The run may
+    /// be shorter than asked (down to 1) when the free frames are scattered, and is empty when none is free.
+    FrameRun allocate_run(std::uint32_t count_max) noexcept;
+    /// Drops the owner's reference of one frame. It is reused once its last pin has been put. A second release is
+    /// a broken invariant.
+    void release(FrameIndex frame) noexcept;
+
+    std::byte* address(FrameIndex frame) const noexcept;
+    /// The frame whose memory holds `address`, or kNoFrame.
+    FrameIndex frame_of(const void* address) const noexcept;
+    std::uint32_t pins(FrameIndex frame) const noexcept;
+
+    std::uint32_t frames() const noexcept;
+    /// Free now; other threads may change it at once.
+    std::uint32_t free_frames() const noexcept;
+    std::span<std::byte> memory() const noexcept;
+    int memfd() const noexcept;
+    bool locked() const noexcept;
+    /// Frames with at least one pin (walks the table).
+    std::uint32_t pinned_frames() const noexcept;
+
+  private:
+    struct State;
+    explicit Pool(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+/// Whether `page` is a pin that is held right now; `for_writing` tells of which kind it is. Used by validate().
+bool page_is_pinned(const page* page, bool* for_writing) noexcept;
+
+}  // namespace farswap

@@ -1,0 +1,119 @@
+// The swap area: slots and their counts, the swap cache, checksums, write-out and read-in. Knows stores and frames;
+// nothing of processes or addresses.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "farswap/store.h"
+#include "io/loop.h"
+#include "page/pool.h"
+
+namespace farswap {
+
+/// A slot: the place of one page outside. Numbered through all stores; only the swap area knows where it lies.
+using SlotId = std::uint32_t;
+inline constexpr SlotId kNoSlot = 0xffffffffu;
+
+/// Slots that are next to each other on one store.
+struct SlotRun {
+    SlotId first = kNoSlot;
+    std::uint32_t count = 0;
+};
+
+struct SwapAreaOptions {
+    std::uint32_t write_run_max = 64;      ///< pages in one write, at most
+    std::uint32_t read_frames_min = 64;    ///< frames that write-out never takes, so that reads go on
+    std::chrono::milliseconds io_timeout{60000};
+};
+
+/// Somebody who waits for a slot's page. Owned by the caller until `ready` or cancel_fetch().
+struct SlotFetch {
+    SlotId slot = kNoSlot;
+    /// Pages that may be read along with it: [first, first + count) of slots, holding `slot`. Only the part that is
+    /// allocated, outside and on the same store is read.
+    SlotRun window;
+    /// Called once, from the loop (never from inside fetch()). `data` is the page (kPageSize bytes), valid during
+    /// the call, verified; null with a negative `error`: -EILSEQ when the checksum does not match, -EIO ... else.
+    void (*ready)(SlotFetch& fetch, const std::byte* data, int error) = nullptr;
+    void* owner = nullptr;
+    SlotFetch* next = nullptr;
+};
+
+/// One thread: the loop's. Allocates nothing after create() on fetch, lookup, write-out and release.
+///
+/// A slot's life: free -> cached dirty -> writing -> cached clean (written, not yet flushed) -> stored, or cached
+/// clean while its frame is not needed -> reading -> cached. Its frame is reused only when the content is safe: the
+/// flush that covers its write has completed and the store did not report a loss.
+class SwapArea {
+  public:
+    static Result<std::unique_ptr<SwapArea>> create(Pool& pool, io::Loop& loop, std::vector<std::unique_ptr<Store>> stores,
+                                                    const SwapAreaOptions& options = {});
+    /// Everything must be quiet: call shutdown() first.
+    ~SwapArea();
+
+    // Write-out.
+
+    /// Up to `count_max` neighbouring frames for pages on their way out; drops clean cached pages to get them.
+    /// Empty when there is none now: frames_available is called when that changes.
+    FrameRun take_frames(std::uint32_t count_max) noexcept;
+    /// Gives frames of take_frames() back unused.
+    void return_frames(FrameRun run) noexcept;
+    /// Puts the pages in `frames` (of take_frames, filled by the caller) into the cache, dirty, with one slot each and
+    /// a count of 1, and computes their checksums. Takes the first `result.count` frames over; the rest stay the
+    /// caller's. ENOSPC: no slot in reserved space is free now (see slots_exhausted()).
+    Result<SlotRun> add(FrameRun frames) noexcept;
+    /// Starts writes for what was added so far although runs are short. Otherwise write-out waits to fill runs.
+    void kick_writes() noexcept;
+
+    // Counts: one for each process page that refers to the slot.
+    void get(SlotId slot) noexcept;  ///< one more (fork)
+    void put(SlotId slot) noexcept;  ///< one less; the last frees slot and frame at once or when their I/O has ended
+    std::uint32_t count(SlotId slot) const noexcept;
+
+    // Read-in.
+
+    /// The page in the cache (valid until the next call of the swap area), or null when it must be fetched.
+    const std::byte* lookup(SlotId slot) const noexcept;
+    /// Reads the slot's page (or joins a read in flight). Never completes from inside the call.
+    void fetch(SlotFetch& fetch) noexcept;
+    void cancel_fetch(SlotFetch& fetch) noexcept;
+
+    /// The store that holds the slot and the byte offset there, for messages.
+    std::string describe(SlotId slot) const;
+
+    // State of the whole.
+
+    /// No slot is free and the stores cannot grow (a reservation failed with ENOSPC or capacity is reached).
+    bool slots_exhausted() const noexcept;
+    std::uint64_t slots_used() const noexcept;
+    std::uint64_t slots_capacity() const noexcept;
+
+    /// Hooks, called from the loop. Set before use.
+    std::function<void()> frames_available;  ///< take_frames() or add() failed before and may work now
+    std::function<void(const Error&)> store_failed;  ///< a write, flush or reserve failed for good; once
+
+    struct Counters {
+        std::uint64_t pages_out = 0;        ///< pages added
+        std::uint64_t pages_written = 0;    ///< pages whose write completed
+        std::uint64_t pages_in = 0;         ///< pages read from the stores, prefetched ones included
+        std::uint64_t cache_hits = 0;       ///< lookups that found the page
+        std::uint64_t frames_dirty = 0, frames_clean = 0, frames_free = 0;
+    };
+    Counters counters() const noexcept;
+    const std::vector<std::unique_ptr<Store>>& stores() const noexcept;
+
+    /// Waits (running the loop) until no I/O is in flight, at most `limit`, then closes the stores. Write-out that has
+    /// not begun is dropped: the job is over.
+    void shutdown(std::chrono::milliseconds limit) noexcept;
+
+  private:
+    struct State;
+    explicit SwapArea(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace farswap
