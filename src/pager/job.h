@@ -1,0 +1,74 @@
+// A job: one program and all that it starts, under one RAM cap. The pager's face to the command line.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "io/loop.h"
+#include "page/pool.h"
+#include "swap/swap_area.h"
+
+namespace farswap {
+
+/// What a job has done so far. Sizes in bytes, counts of pages in pages of kPageSize.
+struct JobStats {
+    double elapsed_s = 0;
+    std::uint64_t ram_cap = 0;
+    std::uint64_t ram_now = 0;    ///< processes (Pss_Anon + Pss_Shmem, estimated between samples) + the pager's own
+    std::uint64_t ram_peak = 0;
+    std::uint64_t pager_ram = 0;  ///< the pager's RssAnon + RssShmem, inside ram_now
+    std::uint64_t far_pages = 0;  ///< pages outside the program now
+    std::uint64_t far_peak = 0;
+    std::uint64_t need_peak = 0;  ///< most of processes' RAM + far pages at one time: what the job would have used
+    std::uint64_t faults = 0;         ///< events served
+    std::uint64_t faults_first = 0;   ///< first touches filled with zeros
+    std::uint64_t faults_staged = 0;  ///< second chances: brought back from staging
+    std::uint64_t faults_cached = 0;  ///< brought back from the swap cache
+    std::uint64_t faults_stored = 0;  ///< read from a store
+    std::uint64_t prefetched = 0;     ///< pages brought in along with a fault
+    std::uint64_t pages_evicted = 0;
+    std::uint64_t processes_seen = 0, processes_managed = 0, processes_unmanaged = 0;
+    std::uint64_t throttled_ms = 0;   ///< time in which faults waited for room under the cap
+    SwapArea::Counters swap;
+};
+
+struct JobOptions {
+    std::vector<std::string> argv;  ///< the program (looked up in PATH as execvp(3) does) and its arguments
+    std::uint64_t ram_cap = 0;      ///< bytes, the pager's own memory included
+    /// Called about every 200 ms from the loop, for the live line.
+    std::function<void(const JobStats&)> on_tick;
+};
+
+/// How a job ended.
+struct JobEnd {
+    int wait_status = 0;  ///< of the program itself, as waitpid(2) gives it; valid without a failure
+    Status failure;       ///< set when farswap had to stop the program: why, in one line
+    JobStats stats;
+};
+
+/// Runs in the loop of its creator's thread. The pool, loop and swap area outlive it.
+class Job {
+  public:
+    /// Starts the program stopped at exec, puts the agent in, lets it run. ENOENT/EACCES/ENOEXEC: the program
+    /// cannot be executed (127/126 for a shell). EPERM: a privilege is missing, named.
+    static Result<std::unique_ptr<Job>> start(const JobOptions& options, io::Loop& loop, Pool& pool, SwapArea& area);
+    ~Job();
+
+    /// Serves until the last process of the job has ended. Forwards SIGTERM, SIGHUP, SIGINT and SIGQUIT that reach
+    /// farswap alone to the program; stops and continues with it (Ctrl-Z, fg).
+    JobEnd run();
+
+    JobStats stats() const;
+
+  private:
+    struct State;
+    explicit Job(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace farswap
