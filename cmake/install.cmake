@@ -1,0 +1,14 @@
+# What `cmake --install` lays down: the program, the public headers, and the pinning library for C and C++ with its
+# pkg-config file.
+include(GNUInstallDirs)
+
+install(DIRECTORY include/farswap DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+if(TARGET farswap)
+    install(TARGETS farswap RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+if(TARGET farswap_page)
+    install(TARGETS farswap_page farswap_base ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+    file(RELATIVE_PATH libdir_to_include /${CMAKE_INSTALL_LIBDIR} /${CMAKE_INSTALL_INCLUDEDIR})
+    configure_file(cmake/farswap-pages.pc.in farswap-pages.pc @ONLY)
+    install(FILES ${CMAKE_BINARY_DIR}/farswap-pages.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Shows that check_source.py finds what it is there to find: one small tree a rule."""
+import pathlib
+import tempfile
+import unittest
+
+import check_source
+
+
+class CheckSourceTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.root = pathlib.Path(self.folder.name)
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def write(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def layers(self):
+        return "\n".join(check_source.check_layers(self.root))
+
+    def style(self):
+        return "\n".join(check_source.check_style(self.root))
+
+    def test_includes_downward_are_allowed(self):
+        self.write("src/pager/a.h", '#include "target/b.h"\n#include "farswap/store.h"\n#include "a.h"\n')
+        self.assertEqual(self.layers(), "")
+
+    def test_include_upward_is_found(self):
+        self.write("src/page/a.cpp", '// a\n#include "swap/b.h"\n')
+        self.assertIn('src/page/a.cpp:2: "swap/b.h" is above page', self.layers())
+
+    def test_target_may_not_know_swap_or_store(self):
+        self.write("src/target/a.h", '#include "swap/b.h"\n#include "store/c.h"\n')
+        self.assertIn("target may know nothing of swap", self.layers())
+        self.assertIn("target may know nothing of store", self.layers())
+
+    def test_foreign_system_interface_is_found(self):
+        self.write("src/pager/a.cpp", "#include <sys/ptrace.h>\n#include <nfsc/libnfs.h>\n")
+        self.assertIn("<sys/ptrace.h> belongs to target", self.layers())
+        self.assertIn("<nfsc/libnfs.h> belongs to store", self.layers())
+
+    def test_public_header_that_needs_a_private_one_is_found(self):
+        self.write("include/farswap/a.h", '#include "base/fd.h"\n')
+        self.assertIn('"base/fd.h" is not public', self.layers())
+
+    def test_folder_that_is_no_layer_is_found(self):
+        self.write("src/util/a.h", "// a\n")
+        self.assertIn("not in a layer's folder", self.layers())
+
+    def test_long_file_is_found(self):
+        self.write("src/page/a.cpp", "//\n" * (check_source.LINES_MAX + 1))
+        self.assertIn("601 lines", self.style())
+
+    def test_header_without_first_comment_is_found(self):
+        self.write("src/page/a.h", "#pragma once\n")
+        self.assertIn("begins with a comment", self.style())
+
+    def test_unfinished_work_is_found(self):
+        self.write("src/page/a.cpp", "// TO" "DO later\n")
+        self.assertIn("src/page/a.cpp:1: unfinished", self.style())
+
+
+if __name__ == "__main__":
+    unittest.main()
