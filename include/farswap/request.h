@@ -47,8 +47,8 @@ struct Request {
 };
 
 /// Checks what every store must check before it accepts a request: 0, or -EINVAL for zero length, null memory, a
-/// missing callback, or REQ_KERNEL whose pages are not pinned, do not cover the memory, or lack a pin of the
-/// direction that is needed (READ stores into the page: it needs a pin for writing).
+/// missing callback, unknown flags, or REQ_KERNEL whose pages are not pinned, do not cover the memory, or lack a pin
+/// of the direction that is needed (READ stores into the page: a pin for writing; WRITE: a pin for reading).
 int validate(const Request& request) noexcept;
 
 }  // namespace farswap

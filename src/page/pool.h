@@ -1,5 +1,5 @@
-// The pool: a fixed number of page frames in locked memory, the only memory that pages pass through on their way.
-// Knows frames, references and pins; nothing of slots, stores or processes.
+// The pool: a fixed number of page frames in locked memory, the only memory that pages pass through on their
+// way. Knows frames, references and pins; nothing of slots, stores or processes.
 #pragma once
 
 #include <cstddef>
@@ -23,10 +23,11 @@ struct FrameRun {
 };
 
 struct PoolOptions {
-    std::size_t frames = 0;      ///< at least 1, at most 2^31
-    bool lock = true;            ///< mlock2(MLOCK_ONFAULT) and populate
-    bool lock_required = false;  ///< fail when it cannot be locked; else serve unlocked and say so by locked()
-    bool huge_pages = true;      ///< MADV_HUGEPAGE; serves without where there are none
+    std::size_t frames = 0;  ///< at least 1, at most 2^31
+    bool lock = true;        ///< mlock2(MLOCK_ONFAULT) and populate
+    bool lock_required =
+        false;               ///< fail when it cannot be locked; else serve unlocked and say so by locked()
+    bool huge_pages = true;  ///< MADV_HUGEPAGE; serves without where there are none
 };
 
 /// Owner of the frames. allocate/release and the pins are lock-free and may be used from any thread; the rest
@@ -38,12 +39,16 @@ class Pool {
     ~Pool();
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
+    /// Ends the pool as the destructor does, and returns how many pins were still held; 0 the second time.
+    /// Only the destructor may follow.
+    std::size_t close() noexcept;
 
-    /// Takes up to `count_max` neighbouring frames; each starts with the owner's reference and clean. The run may
-    /// be shorter than asked (down to 1) when the free frames are scattered, and is empty when none is free.
+    /// Takes up to `count_max` neighbouring frames; each starts with the owner's reference and clean. The run
+    /// may be shorter than asked (down to 1) when the free frames are scattered, and is empty when none is
+    /// free.
     FrameRun allocate_run(std::uint32_t count_max) noexcept;
-    /// Drops the owner's reference of one frame. It is reused once its last pin has been put. A second release is
-    /// a broken invariant.
+    /// Drops the owner's reference of one frame. It is reused once its last pin has been put. A second
+    /// release is a broken invariant.
     void release(FrameIndex frame) noexcept;
 
     std::byte* address(FrameIndex frame) const noexcept;
@@ -66,7 +71,8 @@ class Pool {
     std::unique_ptr<State> state_;
 };
 
-/// Whether `page` is a pin that is held right now; `for_writing` tells of which kind it is. Used by validate().
+/// Whether `page` is a pin that is held right now; `for_writing` tells of which kind it is. Used by
+/// validate().
 bool page_is_pinned(const page* page, bool* for_writing) noexcept;
 
 }  // namespace farswap
