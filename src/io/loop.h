@@ -27,23 +27,34 @@ struct Watch {
     bool added = false;       ///< the loop's
 };
 
-/// Fires once at `when`. Owned by the caller, who keeps it until it has fired or was cancelled; it may be armed
-/// again from its own callback.
+/// Fires once at `when`. Owned by the caller, who keeps it until it has fired or was cancelled; it may be
+/// armed again from its own callback.
 struct Timer {
     Clock::time_point when{};
     void (*fire)(Timer& timer) = nullptr;
     void* owner = nullptr;
-    std::uint32_t index = 0xffffffffu;  ///< the loop's place in its heap; ~0 when not armed
+
+    static constexpr std::uint32_t kNotArmed = 0xffffffffu;
+    std::uint32_t index = kNotArmed;  ///< the loop's: place in its heap
+    bool armed() const noexcept { return index != kNotArmed; }
+};
+
+/// A file that requests go to. Owned by the caller, who keeps it and the descriptor until its last request
+/// has completed.
+struct File {
+    int fd = -1;
+    std::uint64_t base = 0;   ///< bytes from the start of the file to offset 0 of its requests
+    std::int32_t fixed = -1;  ///< the loop's: index among the registered files
 };
 
 struct LoopOptions {
-    std::uint32_t requests_max = 1024;  ///< file requests in flight; more wait in the loop
+    std::uint32_t requests_max = 1024;  ///< file requests in the kernel at a time; more wait in the loop
     std::uint32_t watches_max = 8192;
     std::uint32_t timers_max = 8192;
 };
 
-/// One thread makes and uses a loop, but for wake(). Callbacks run inside run_once(), and may call every function of
-/// the loop but run_once(). Nothing is allocated after create().
+/// One thread makes and uses a loop, but for wake(). Callbacks run inside run_once(), and may call every
+/// function of the loop but run_once(). Nothing is allocated after create().
 class Loop {
   public:
     static Result<std::unique_ptr<Loop>> create(const LoopOptions& options = {});
@@ -52,23 +63,34 @@ class Loop {
     Loop& operator=(const Loop&) = delete;
 
     /// Registers the pool's memory, so that the kernel pins it once (io_uring_register_buffers(3)); requests
-    /// inside it then use the fixed operations. ENOMEM under a small RLIMIT_MEMLOCK: requests work without.
+    /// inside it then use the fixed operations. Once a loop. ENOMEM under a small RLIMIT_MEMLOCK: requests
+    /// work without. Never punch holes into the memory afterwards: the kernel would go on sending the old
+    /// pages.
     Status register_memory(std::span<std::byte> memory);
     bool memory_registered() const noexcept;
-    /// Registers a descriptor for faster use (io_uring_register_files(3)); plain use works without. -> fixed index.
-    Status register_file(int fd);
-    void unregister_file(int fd) noexcept;
+    /// Registers the file for faster use (io_uring_register_files(3)); plain use works without.
+    Status register_file(File& file);
+    void unregister_file(File& file) noexcept;  ///< no-op when it is not registered
 
-    /// Starts the transfer between the request and the file `fd` (pread/pwrite at request.offset). validate()d
-    /// first: a bad request completes with -EINVAL. Short transfers are continued. See Request for the callback.
-    void submit(Request& request, int fd) noexcept;
-    /// fdatasync(2) as an operation of the loop, completing like a request (result 0). `request.op` is ignored.
-    void submit_sync(Request& request, int fd) noexcept;
+    /// Starts the transfer between the request and the file (pread/pwrite at base + offset). validate()d
+    /// first: a bad request completes with -EINVAL. Short transfers are continued; the end of the file inside
+    /// a read is -EIO. See Request for the callback. The memory belongs to the kernel until the callback: a
+    /// transfer that a disk holds on to ends at its deadline only if the kernel can interrupt it.
+    void submit(Request& request, File& file) noexcept;
+    /// fdatasync(2) as an operation of the loop, completing like a request (result 0). Uses the request's
+    /// timeout, callback and owner only.
+    void submit_sync(Request& request, File& file) noexcept;
+    /// posix_fallocate(3) of [base + offset, base + offset + length) without writing zeros: result 0 or
+    /// -errno.
+    void submit_allocate(Request& request, File& file) noexcept;
+    /// Asks for an early end (-ECANCELED, or the result if that was faster). No-op for a request that is not
+    /// here.
     void cancel(Request& request) noexcept;
 
     void add(Watch& watch) noexcept;
     void modify(Watch& watch, std::uint32_t events) noexcept;
-    /// After it returns `ready` is never called, even when readiness had been reaped already.
+    /// After it returns `ready` is never called, even when readiness had been reaped already. The kernel lets
+    /// go of the open file in the next run_once().
     void remove(Watch& watch) noexcept;
 
     void arm(Timer& timer, Clock::time_point when) noexcept;  ///< re-arms if armed
@@ -80,6 +102,7 @@ class Loop {
     /// Makes run_once() return soon. Any thread; async-signal-safe.
     void wake() noexcept;
 
+    /// Requests accepted and not yet completed.
     std::uint32_t requests_in_flight() const noexcept;
 
   private:

@@ -1,0 +1,279 @@
+// File requests: transfers, short transfers, deadlines, cancellation, registration.
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <random>
+
+#include "io_fixture.h"
+
+namespace farswap::io {
+namespace {
+
+using std::chrono::milliseconds;
+
+class LoopRequests : public LoopTest {
+  protected:
+    using LoopTest::LoopTest;
+    LoopRequests() : fd_(scratch_file()), file_{.fd = fd_.get(), .base = kPageSize} {}
+
+    Fd fd_;
+    File file_;
+};
+
+TEST_F(LoopRequests, WritesAndReadsBackAtTheBaseOffset) {
+    Buffer out(64 * kPageSize), in(64 * kPageSize);
+    out.fill(0xa5);
+    Recorded write(WRITE, 8 * kPageSize, out.data(), out.size());
+    loop_->submit(write, file_);
+    EXPECT_EQ(write.completions, 0) << "completed inside submit";
+    run_until_complete(write);
+    EXPECT_EQ(write.result, static_cast<int>(out.size()));
+    struct stat info {};
+    ASSERT_EQ(::fstat(fd_.get(), &info), 0);
+    EXPECT_EQ(static_cast<std::size_t>(info.st_size), (1 + 8 + 64) * kPageSize);
+
+    Recorded read(READ, 8 * kPageSize, in.data(), in.size());
+    loop_->submit(read, file_);
+    run_until_complete(read);
+    EXPECT_EQ(read.result, static_cast<int>(in.size()));
+    EXPECT_EQ(std::memcmp(in.data(), out.data(), in.size()), 0);
+    EXPECT_EQ(loop_->requests_in_flight(), 0u);
+}
+
+TEST_F(LoopRequests, BadRequestCompletesWithInvalid) {
+    Buffer memory(kPageSize);
+    Recorded empty(READ, 0, memory.data(), 0);
+    Recorded nowhere(READ, 0, nullptr, kPageSize);
+    Recorded unpinned(KERNEL_READ, 0, memory.data(), kPageSize);
+    for (Recorded* request : {&empty, &nowhere, &unpinned}) {
+        loop_->submit(*request, file_);
+        EXPECT_EQ(request->completions, 0);
+        run_until_complete(*request);
+        EXPECT_EQ(request->result, -EINVAL);
+    }
+}
+
+TEST_F(LoopRequests, ReadPastTheEndIsAnError) {
+    Buffer memory(2 * kPageSize);
+    Recorded write(WRITE, 0, memory.data(), kPageSize);
+    loop_->submit(write, file_);
+    run_until_complete(write);
+    Recorded read(READ, 0, memory.data(), 2 * kPageSize);
+    loop_->submit(read, file_);
+    run_until_complete(read);
+    EXPECT_EQ(read.result, -EIO);
+}
+
+TEST_F(LoopRequests, ErrorsOfTheKernelAreReported) {
+    Buffer memory(kPageSize);
+    File closed{.fd = 99'999};
+    Recorded read(READ, 0, memory.data(), kPageSize);
+    loop_->submit(read, closed);
+    run_until_complete(read);
+    EXPECT_EQ(read.result, -EBADF);
+}
+
+// The first half is all there is at first, so that the kernel answers short; the rest is written before the
+// loop asks for it.
+TEST_F(LoopRequests, ShortTransfersAreContinued) {
+    Buffer half(2 * kPageSize), memory(4 * kPageSize);
+    half.fill(1);
+    const off_t start = kPageSize;
+    ASSERT_EQ(::pwrite(fd_.get(), half.data(), half.size(), start), static_cast<ssize_t>(half.size()));
+    Recorded read(READ, 0, memory.data(), memory.size());
+    loop_->submit(read, file_);
+    while (read.done == 0 && read.completions == 0) loop_->run_once(milliseconds(1));
+    ASSERT_EQ(read.completions, 0);
+    EXPECT_EQ(read.done, half.size());
+    half.fill(2);
+    const auto rest = start + static_cast<off_t>(half.size());
+    ASSERT_EQ(::pwrite(fd_.get(), half.data(), half.size(), rest), static_cast<ssize_t>(half.size()));
+    run_until_complete(read);
+    EXPECT_EQ(read.result, static_cast<int>(memory.size()));
+    for (std::size_t at = 0; at < memory.size(); ++at)
+        ASSERT_EQ(memory.data()[at], std::byte(at / half.size() + 1)) << at;
+}
+
+TEST_F(LoopRequests, DeadlineEndsARequestThatTheKernelHolds) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    Fd near(ends[0]), far(ends[1]);
+    File socket{.fd = near.get()};
+    Buffer memory(kPageSize);
+    Recorded read(READ, 0, memory.data(), memory.size());
+    read.timeout = milliseconds(20);
+    const auto start = Clock::now();
+    loop_->submit(read, socket);
+    run_until_complete(read);
+    EXPECT_EQ(read.result, -ETIMEDOUT);
+    EXPECT_GE(Clock::now() - start, milliseconds(20));
+
+    // The memory is ours again: what arrives now goes to the next request.
+    ASSERT_EQ(::write(far.get(), "late", 4), 4);
+    for (int i = 0; i < 3; ++i) loop_->run_once(milliseconds(1));
+    EXPECT_EQ(memory.data()[0], std::byte{0});
+    EXPECT_EQ(read.completions, 1);
+}
+
+TEST_F(LoopRequests, CancelEndsAHeldRequestAndIsHarmlessAfterwards) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    Fd near(ends[0]), far(ends[1]);
+    File socket{.fd = near.get()};
+    Buffer memory(kPageSize);
+    Recorded held(READ, 0, memory.data(), memory.size());
+    loop_->submit(held, socket);
+    loop_->run_once(milliseconds(1));
+    loop_->cancel(held);
+    EXPECT_EQ(held.completions, 0) << "completed inside cancel";
+    run_until_complete(held);
+    EXPECT_EQ(held.result, -ECANCELED);
+    loop_->cancel(held);
+
+    Recorded queued(READ, 0, memory.data(), memory.size());
+    loop_->submit(queued, socket);  // takes the same place in the table
+    loop_->cancel(held);
+    loop_->run_once(milliseconds(1));
+    EXPECT_EQ(queued.completions, 0);
+    loop_->cancel(queued);
+    run_until_complete(queued);
+    EXPECT_EQ(queued.result, -ECANCELED);
+}
+
+TEST_F(LoopRequests, SyncAndAllocate) {
+    Recorded allocate(READ, 0, nullptr, 16 << 20);
+    loop_->submit_allocate(allocate, file_);
+    run_until_complete(allocate);
+    EXPECT_EQ(allocate.result, 0);
+    struct stat info {};
+    ASSERT_EQ(::fstat(fd_.get(), &info), 0);
+    EXPECT_EQ(info.st_size, (16 << 20) + static_cast<off_t>(kPageSize));
+    EXPECT_GE(info.st_blocks * 512, 16 << 20);
+
+    Recorded sync(READ, 0, nullptr, 0);
+    loop_->submit_sync(sync, file_);
+    run_until_complete(sync);
+    EXPECT_EQ(sync.result, 0);
+}
+
+TEST_F(LoopRequests, RegisteredMemoryAndFile) {
+    Buffer memory(16 * kPageSize), outside(kPageSize);
+    const Status registered = loop_->register_memory({memory.data(), memory.size()});
+    if (!registered) GTEST_SKIP() << registered.error().message;
+    EXPECT_TRUE(loop_->memory_registered());
+    ASSERT_TRUE(loop_->register_file(file_));
+    EXPECT_GE(file_.fixed, 0);
+    memory.fill(0x3c);
+    Recorded write(WRITE, 0, memory.data(), 8 * kPageSize);
+    loop_->submit(write, file_);
+    run_until_complete(write);
+    EXPECT_EQ(write.result, static_cast<int>(8 * kPageSize));
+    Recorded inside(READ, 0, memory.data() + 8 * kPageSize, 8 * kPageSize);
+    Recorded plain(READ, kPageSize, outside.data(), kPageSize);
+    memory.fill(0);
+    loop_->submit(inside, file_);
+    loop_->submit(plain, file_);
+    run_until_complete(inside);
+    run_until_complete(plain);
+    EXPECT_EQ(memory.data()[8 * kPageSize], std::byte{0x3c});
+    EXPECT_EQ(memory.data()[16 * kPageSize - 1], std::byte{0x3c});
+    EXPECT_EQ(outside.data()[0], std::byte{0x3c});
+    loop_->unregister_file(file_);
+    EXPECT_EQ(file_.fixed, -1);
+    Recorded after(READ, 0, outside.data(), kPageSize);
+    loop_->submit(after, file_);
+    run_until_complete(after);
+    EXPECT_EQ(after.result, static_cast<int>(kPageSize));
+}
+
+TEST_F(LoopRequests, CallbackMaySubmitAgain) {
+    struct Again : Recorded {
+        Loop* loop = nullptr;
+        File* file = nullptr;
+    };
+    Buffer memory(kPageSize);
+    Again again;
+    static_cast<Recorded&>(again) = Recorded(WRITE, 0, memory.data(), kPageSize);
+    again.loop = loop_.get();
+    again.file = &file_;
+    again.complete = [](Request& request, int result) {
+        auto& self = static_cast<Again&>(request);
+        EXPECT_EQ(result, static_cast<int>(kPageSize));
+        if (++self.completions < 100) self.loop->submit(self, *self.file);
+    };
+    loop_->submit(again, file_);
+    run_until([&] { return again.completions == 100; });
+}
+
+class LoopWithFewPlaces : public LoopRequests {
+  protected:
+    LoopWithFewPlaces() {
+        auto made = Loop::create(LoopOptions{.requests_max = 4});
+        if (made) loop_ = std::move(*made);
+    }
+};
+
+TEST_F(LoopWithFewPlaces, MoreRequestsThanPlacesWaitAndComplete) {
+    constexpr std::size_t kCount = 3000;
+    Buffer memory(kCount * kPageSize);
+    std::vector<Recorded> requests;
+    for (std::size_t i = 0; i < kCount; ++i) {
+        std::memset(memory.data() + i * kPageSize, static_cast<int>(i % 251), kPageSize);
+        requests.emplace_back(WRITE, i * kPageSize, memory.data() + i * kPageSize, kPageSize);
+    }
+    for (Recorded& request : requests) loop_->submit(request, file_);
+    EXPECT_EQ(loop_->requests_in_flight(), kCount);
+    run_until([&] { return loop_->requests_in_flight() == 0; });
+    for (const Recorded& request : requests) ASSERT_EQ(request.result, static_cast<int>(kPageSize));
+    std::vector<unsigned char> page(kPageSize);
+    for (std::size_t i = 0; i < kCount; ++i) {
+        ASSERT_EQ(::pread(fd_.get(), page.data(), kPageSize, static_cast<off_t>((i + 1) * kPageSize)),
+                  static_cast<ssize_t>(kPageSize));
+        ASSERT_EQ(page[17], i % 251);
+    }
+}
+
+TEST_F(LoopWithFewPlaces, DeadlineAndCancelReachWaitingRequests) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    Fd near(ends[0]), far(ends[1]);
+    File socket{.fd = near.get()};
+    Buffer memory(8 * kPageSize);
+    std::vector<Recorded> requests;
+    for (std::size_t i = 0; i < 8; ++i)
+        requests.emplace_back(READ, 0, memory.data() + i * kPageSize, kPageSize);
+    requests[5].timeout = milliseconds(20);
+    requests[6].timeout = milliseconds(40);
+    for (Recorded& request : requests) loop_->submit(request, socket);  // four places: 4 to 7 wait
+    loop_->run_once(milliseconds(0));
+    loop_->cancel(requests[7]);
+    run_until_complete(requests[7]);
+    EXPECT_EQ(requests[7].result, -ECANCELED);
+    run_until_complete(requests[6]);
+    EXPECT_EQ(requests[5].result, -ETIMEDOUT);
+    EXPECT_EQ(requests[6].result, -ETIMEDOUT);
+    for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(requests[i].completions, 0);
+    for (std::size_t i = 0; i < 5; ++i) loop_->cancel(requests[i]);
+    run_until([&] { return loop_->requests_in_flight() == 0; });
+    for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(requests[i].result, -ECANCELED);
+}
+
+TEST_F(LoopWithFewPlaces, DestructionEndsWhatTheKernelHolds) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    Fd near(ends[0]), far(ends[1]);
+    File socket{.fd = near.get()};
+    Buffer memory(kPageSize);
+    Recorded held(READ, 0, memory.data(), kPageSize);
+    loop_->submit(held, socket);
+    loop_->run_once(milliseconds(0));
+    const auto start = Clock::now();
+    loop_.reset();
+    EXPECT_LT(Clock::now() - start, std::chrono::seconds(4));
+    EXPECT_EQ(held.completions, 0);
+    ASSERT_EQ(::write(far.get(), "late", 4), 4);
+    EXPECT_EQ(memory.data()[0], std::byte{0});
+}
+
+}  // namespace
+}  // namespace farswap::io
