@@ -14,14 +14,15 @@
 namespace farswap {
 
 struct StoreOptions {
-    std::uint64_t size_default = 0;  ///< bytes, for a URL without ?size=; 0 lets the store choose (free space)
-    std::string job;                 ///< names the file made in a directory, e.g. "farswap-HOST-PID-RANDOM"
+    std::uint64_t size_default =
+        0;            ///< bytes, for a URL without ?size=; 0 lets the store choose (free space)
+    std::string job;  ///< names the file made in a directory, e.g. "farswap-HOST-PID-RANDOM"
 };
 
-/// Activates the store: connects, takes ownership (the lease), fixes the size and reserves the first chunk. Blocking;
-/// bounded by a few seconds for a server that does not answer.
-///   file:PATH[?size=N]                        a directory (own unlinked-at-exit file), a file, or a block device
-///   nfs://HOST/EXPORT/PATH[?version=3&nfsport=&mountport=&uid=&gid=&size=N]
+/// Activates the store: connects, takes ownership (the lease), fixes the size and reserves the first chunk.
+/// Blocking; bounded by a few seconds for a server that does not answer.
+///   file:PATH[?size=N]                        a directory (own unlinked-at-exit file), a file, or a block
+///   device nfs://HOST/EXPORT/PATH[?version=3&nfsport=&mountport=&uid=&gid=&size=N]
 /// Errors are one line that says what to do: ENOENT, EACCES, EROFS, ENOSPC, EBUSY (a live owner, named),
 /// EINVAL (URL), ETIMEDOUT/ECONNREFUSED (server).
 Result<std::unique_ptr<Store>> open_store(std::string_view url, const StoreOptions& options, io::Loop& loop);

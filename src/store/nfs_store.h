@@ -1,0 +1,20 @@
+// The nfs: store as open.cpp sees it. Knows NFS servers; nothing of what is stored there.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "store/open.h"
+#include "store/url.h"
+
+namespace farswap {
+
+/// As open_store(), for a URL of scheme nfs.
+Result<std::unique_ptr<Store>> open_nfs_store(const Url& url, const StoreOptions& options, io::Loop& loop);
+
+/// As list_orphans() and remove_orphan(), for a URL of scheme nfs.
+Result<std::vector<Orphan>> list_nfs_orphans(const Url& url);
+Status remove_nfs_orphan(const Url& url, const Orphan& orphan);
+
+}  // namespace farswap

@@ -1,0 +1,187 @@
+// See url.h.
+#include "store/url.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+
+namespace farswap {
+
+namespace {
+
+constexpr std::string_view kForms = "use nfs://HOST/EXPORT/PATH?size=8G or file:PATH?size=8G";
+constexpr std::uint64_t kSizeMax = std::uint64_t{1} << 62;
+
+/// Undoes %XX; nothing for a bad escape or an escaped NUL.
+std::optional<std::string> percent_decode(std::string_view text) {
+    std::string decoded;
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        if (text[at] != '%') {
+            decoded += text[at];
+            continue;
+        }
+        unsigned value = 0;
+        if (at + 2 >= text.size()) return std::nullopt;
+        const auto [end, error] = std::from_chars(text.data() + at + 1, text.data() + at + 3, value, 16);
+        if (error != std::errc{} || end != text.data() + at + 3 || value == 0) return std::nullopt;
+        decoded += static_cast<char>(value);
+        at += 2;
+    }
+    return decoded;
+}
+
+/// Cuts `text` at the first `mark`; what is behind it is returned, nothing when there is no mark.
+std::optional<std::string_view> cut(std::string_view& text, char mark) {
+    const std::size_t at = text.find(mark);
+    if (at == std::string_view::npos) return std::nullopt;
+    const std::string_view rest = text.substr(at + 1);
+    text = text.substr(0, at);
+    return rest;
+}
+
+Status parse_parameters(std::string_view query, Url& url) {
+    for (std::optional<std::string_view> rest = query; rest;) {
+        std::string_view item = *rest;
+        rest = cut(item, '&');
+        const auto value = cut(item, '=');
+        const auto decoded = percent_decode(value.value_or(""));
+        if (item.empty() || !value || !decoded)
+            return fail(EINVAL,
+                        "'{}': '{}' is no parameter: write NAME=VALUE, and quote the URL for the shell",
+                        url.text, item);
+        url.parameters.emplace_back(item, *decoded);
+    }
+    return {};
+}
+
+/// Takes the host off "//HOST/PATH"; the path stays in `rest`.
+Status parse_host(std::string_view& rest, Url& url) {
+    rest.remove_prefix(2);
+    const std::size_t slash = rest.find('/');
+    std::string_view host = rest.substr(0, slash);
+    rest = slash == std::string_view::npos ? std::string_view{} : rest.substr(slash);
+    if (url.scheme == "file") {
+        if (!host.empty() && host != "localhost")
+            return fail(EINVAL, "'{}': a file: URL names no host: write file:/{}{}", url.text, host, rest);
+        return {};
+    }
+    if (host.find('@') != std::string_view::npos)
+        return fail(EINVAL, "'{}': a store's URL holds no user name: use ?uid= and ?gid=", url.text);
+    if (host.starts_with('[') && host.ends_with(']')) {
+        host = host.substr(1, host.size() - 2);
+    } else if (host.find(':') != std::string_view::npos) {
+        return fail(EINVAL,
+                    "'{}': no port behind the host: use ?nfsport= (an IPv6 address stands in brackets)",
+                    url.text);
+    }
+    if (host.empty()) return fail(EINVAL, "'{}' names no host: {}", url.text, kForms);
+    url.host = host;
+    return {};
+}
+
+}  // namespace
+
+Result<Url> parse_url(std::string_view text) {
+    Url url;
+    url.text = text;
+    std::string_view rest = text;
+    const auto behind_scheme = cut(rest, ':');
+    if (!behind_scheme || rest.empty() ||
+        !std::ranges::all_of(rest, [](unsigned char c) { return std::isalnum(c); }))
+        return fail(EINVAL, "'{}' is no store: {}", text, kForms);
+    std::ranges::transform(rest, std::back_inserter(url.scheme),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    rest = *behind_scheme;
+    const auto query = cut(rest, '?');
+    if (rest.starts_with("//")) {
+        if (Status host = parse_host(rest, url); !host) return std::unexpected(host.error());
+    } else if (url.scheme != "file") {
+        return fail(EINVAL, "'{}' names no host: {}", text, kForms);
+    }
+    const auto path = percent_decode(rest);
+    if (!path)
+        return fail(EINVAL,
+                    "'{}': a '%' in a URL stands before two hexadecimal digits; write a plain one as %25",
+                    text);
+    if (path->empty() || (url.scheme != "file" && *path == "/"))
+        return fail(EINVAL, "'{}' names no path: {}", text, kForms);
+    url.path = *path;
+    if (query) {
+        if (Status parameters = parse_parameters(*query, url); !parameters)
+            return std::unexpected(parameters.error());
+    }
+    return url;
+}
+
+std::optional<std::string_view> Url::parameter(std::string_view name) const {
+    for (const auto& [key, value] : parameters)
+        if (key == name) return value;
+    return std::nullopt;
+}
+
+Result<std::uint64_t> Url::number(std::string_view name, std::uint64_t fallback, std::uint64_t least,
+                                  std::uint64_t most) const {
+    const auto value = parameter(name);
+    if (!value) return fallback;
+    std::uint64_t number = 0;
+    const auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), number);
+    if (error != std::errc{} || end != value->data() + value->size() || number < least || number > most)
+        return fail(EINVAL, "'{}': {}={} has to be a number from {} to {}", text, name, *value, least, most);
+    return number;
+}
+
+Result<std::uint64_t> Url::size(std::uint64_t fallback) const {
+    const auto value = parameter("size");
+    if (!value) return fallback;
+    const auto bytes = parse_size(*value);
+    if (!bytes) return fail(EINVAL, "'{}': {}", text, bytes.error().message);
+    if (*bytes < kSizeMin)
+        return fail(EINVAL, "'{}': a size of {} is too small: give at least {}", text, *value,
+                    format_size(kSizeMin));
+    return *bytes;
+}
+
+Status Url::allow_only(std::initializer_list<std::string_view> names) const {
+    for (const auto& [key, value] : parameters) {
+        if (std::ranges::find(names, key) == names.end())
+            return fail(EINVAL, "'{}': there is no parameter '{}' for {}: (known: {})", text, key, scheme,
+                        fmt::join(names, ", "));
+        if (std::ranges::count(parameters, key, &std::pair<std::string, std::string>::first) > 1)
+            return fail(EINVAL, "'{}': '{}' is given twice", text, key);
+    }
+    return {};
+}
+
+Result<std::uint64_t> parse_size(std::string_view text) {
+    const auto bad = [&] { return fail(EINVAL, "'{}' is no size: write bytes, or 512M, 1.5G, 2T", text); };
+    double value = 0;
+    const auto [end, error] =
+        std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
+    if (error != std::errc{} || !(value > 0)) return bad();
+    std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+    unsigned shift = 0;
+    if (!unit.empty()) {
+        constexpr std::string_view kUnits = "BKMGT";
+        const std::size_t place =
+            kUnits.find(static_cast<char>(std::toupper(static_cast<unsigned char>(unit.front()))));
+        if (place == std::string_view::npos) return bad();
+        const std::string_view tail = unit.substr(1);
+        if (!tail.empty() && (place == 0 || (tail != "B" && tail != "iB"))) return bad();
+        shift = static_cast<unsigned>(10 * place);
+    }
+    const double bytes = value * static_cast<double>(std::uint64_t{1} << shift);
+    if (bytes < 1 || bytes > static_cast<double>(kSizeMax)) return bad();
+    return static_cast<std::uint64_t>(bytes);
+}
+
+std::string format_size(std::uint64_t bytes) {
+    constexpr const char* kUnits[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    std::size_t unit = 0;
+    auto value = static_cast<double>(bytes);
+    for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
+    const bool whole = value == static_cast<double>(static_cast<std::uint64_t>(value));
+    return whole ? fmt::format("{:.0f} {}", value, kUnits[unit])
+                 : fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+}  // namespace farswap

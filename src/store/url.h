@@ -1,0 +1,49 @@
+// The URLs that name stores, and sizes as people write them. Knows the syntax, not what the parts mean.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace farswap {
+
+/// SCHEME://HOST/PATH?NAME=VALUE&... or file:PATH?NAME=VALUE. Percent-encoding (RFC 3986, 2.1) is undone in
+/// the parts, so that a path may hold a '?' as %3F.
+struct Url {
+    std::string text;    ///< as given, for messages
+    std::string scheme;  ///< lower case
+    std::string host;    ///< empty for file:; without the brackets of an IPv6 address
+    std::string path;    ///< for nfs: with its leading '/'
+    std::vector<std::pair<std::string, std::string>> parameters;
+
+    std::optional<std::string_view> parameter(std::string_view name) const;
+    /// A parameter that is a whole number, `fallback` when it is not given. EINVAL when it is no number or
+    /// outside [least, most].
+    Result<std::uint64_t> number(std::string_view name, std::uint64_t fallback, std::uint64_t least,
+                                 std::uint64_t most) const;
+    /// The bytes of ?size=, `fallback` when it is not given. EINVAL for what is no size and for less than
+    /// kSizeMin.
+    Result<std::uint64_t> size(std::uint64_t fallback) const;
+    /// EINVAL for a parameter that is not among `names`, or that is given twice.
+    Status allow_only(std::initializer_list<std::string_view> names) const;
+
+    static constexpr std::uint64_t kSizeMin = std::uint64_t{1} << 20;
+};
+
+/// EINVAL with one line that shows how a URL looks.
+Result<Url> parse_url(std::string_view text);
+
+/// "4096", "512M", "1.5G", "2GiB", "100k" in bytes: K, M, G, T are powers of 1024; a fraction is rounded down
+/// to whole bytes. EINVAL for anything else, zero and more than 2^62 bytes.
+Result<std::uint64_t> parse_size(std::string_view text);
+
+/// "1.5 GiB", for messages.
+std::string format_size(std::uint64_t bytes);
+
+}  // namespace farswap
