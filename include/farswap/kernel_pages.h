@@ -33,8 +33,8 @@ struct kvec {
  *
  * Returns how many pages are now pinned; the first segment that cannot be pinned ends the call, those before
  * it stay pinned. 0 for nr_segs <= 0, touching nothing. When nothing could be pinned: -EINVAL for a segment
- * that is not one page long (with one warning naming index and length), -EFAULT for an address that is not a
- * page of a pool or whose frame has no owner. */
+ * that is not one page long (the first one in a process is warned of, with its index and length), -EFAULT for an
+ * address that is not a page of a pool, or is one whose count (owner's reference and pins) is zero. */
 int get_kernel_pages(const struct kvec *kiov, int nr_segs, int write, struct page **pages);
 
 /* The same for the one page at `start`: 1, or a negative errno. */

@@ -36,6 +36,8 @@ class RunSearch {
 
     BitRun best() const { return best_; }
     bool full() const { return best_.count == want_; }
+    /// A run reaches the end of the last word.
+    bool open() const { return open_.count > 0; }
     /// The next word does not follow the last one.
     void interrupt() { open_ = {}; }
 
@@ -63,7 +65,7 @@ class RunSearch {
 
     std::uint32_t want_;
     BitRun best_;
-    BitRun open_;  // the run that reaches the end of the last word
+    BitRun open_;
 };
 
 }  // namespace
@@ -91,7 +93,8 @@ BitRun FreeBitmap::find_run(std::uint32_t count_max) const noexcept {
         if (look(word, word == start ? kAll << next % kWordBits : kAll)) return search.best();
     }
     search.interrupt();
-    for (std::uint32_t word = 0; word <= start; ++word) {
+    // Past the start too while a run goes on: it may lie across the place where the search began.
+    for (std::uint32_t word = 0; word < words && (word <= start || search.open()); ++word) {
         if (look(word, kAll)) break;
     }
     return search.best();

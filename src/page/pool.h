@@ -25,8 +25,8 @@ struct FrameRun {
 struct PoolOptions {
     std::size_t frames = 0;  ///< at least 1, at most 2^31
     bool lock = true;        ///< mlock2(MLOCK_ONFAULT) and populate
-    bool lock_required =
-        false;               ///< fail when it cannot be locked; else serve unlocked and say so by locked()
+    /// Fail when it cannot be locked; else serve unlocked, not populated, and say so by locked().
+    bool lock_required = false;
     bool huge_pages = true;  ///< MADV_HUGEPAGE; serves without where there are none
 };
 
@@ -44,8 +44,8 @@ class Pool {
     std::size_t close() noexcept;
 
     /// Takes up to `count_max` neighbouring frames; each starts with the owner's reference and clean. The run
-    /// may be shorter than asked (down to 1) when the free frames are scattered, and is empty when none is
-    /// free.
+    /// is shorter than asked (down to 1) when the free frames are scattered or other threads take them at the
+    /// same time, and empty when none is free. Takes at most a few microseconds, however large the pool.
     FrameRun allocate_run(std::uint32_t count_max) noexcept;
     /// Drops the owner's reference of one frame. It is reused once its last pin has been put. A second
     /// release is a broken invariant.

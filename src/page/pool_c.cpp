@@ -15,6 +15,10 @@ using farswap::kNoFrame;
 using farswap::Pool;
 
 farswap_pool* farswap_pool_create(size_t frames, unsigned flags) try {
+    if ((flags & ~(FARSWAP_POOL_LOCKED | FARSWAP_POOL_HUGE_PAGES)) != 0) {
+        errno = EINVAL;
+        return nullptr;
+    }
     const bool lock = flags & FARSWAP_POOL_LOCKED;
     auto pool = Pool::create({.frames = frames,
                               .lock = lock,
