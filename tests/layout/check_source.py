@@ -15,15 +15,16 @@ FORBIDDEN_LAYERS = {"target": {"store", "swap"}}
 OWNED_HEADERS = {
     "liburing.h": {"io"},
     "nfsc/": {"store"},
-    "linux/userfaultfd.h": {"target"},
-    "sys/ptrace.h": {"target"},
+    # The command line tries out what the machine allows, for `farswap check`.
+    "linux/userfaultfd.h": {"target", "cli"},
+    "sys/ptrace.h": {"target", "cli"},
     "CLI/": {"cli"},
 }
 FOLDERS = ["include", "src", "tests", "bench", "script", "cmake", "docs"]
 CODE = {".h", ".c", ".cpp", ".S", ".py", ".sh", ".cmake", ".md", ""}
 LINES_MAX = 600
 # Written in two halves so that this file passes its own check.
-UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK", "not " + "implemented"]))
+UNFINISHED = re.compile("|".join([r"\bTO" r"DO\b", r"\bFIX" r"ME\b", r"\bXX" r"X\b", r"\bHA" r"CK\b", "not " "implemented"]))
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
