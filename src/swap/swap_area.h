@@ -1,5 +1,5 @@
-// The swap area: slots and their counts, the swap cache, checksums, write-out and read-in. Knows stores and frames;
-// nothing of processes or addresses.
+// The swap area: slots and their counts, the swap cache, checksums, write-out and read-in. Knows stores and
+// frames; nothing of processes or addresses.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@
 
 namespace farswap {
 
-/// A slot: the place of one page outside. Numbered through all stores; only the swap area knows where it lies.
+/// A slot: the place of one page outside. Numbered through all stores; only the swap area knows where it
+/// lies.
 using SlotId = std::uint32_t;
 inline constexpr SlotId kNoSlot = 0xffffffffu;
 
@@ -25,61 +26,85 @@ struct SlotRun {
 };
 
 struct SwapAreaOptions {
-    std::uint32_t write_run_max = 64;      ///< pages in one write, at most
-    std::uint32_t read_frames_min = 64;    ///< frames that write-out never takes, so that reads go on
+    std::uint32_t write_run_max = 64;    ///< pages in one write, at most
+    std::uint32_t read_run_max = 64;     ///< pages in one read, at most
+    std::uint32_t read_frames_min = 64;  ///< frames that write-out never takes, so that reads go on
+    std::uint32_t writes_max = 8;        ///< writes in flight on one store
+    std::uint32_t reads_max = 128;       ///< reads in flight on all stores; more wait
     std::chrono::milliseconds io_timeout{60000};
+    std::uint32_t attempts_max = 5;  ///< of one operation, before it has failed for good
+    /// Before the second attempt; doubled before each further one.
+    std::chrono::milliseconds retry_delay{100};
+    std::chrono::milliseconds idle_flush_delay{50};  ///< quiet time after which written pages are flushed
+    std::uint64_t reserve_chunk = std::uint64_t{64} << 20;  ///< bytes; grows with what is reserved already
 };
+
+struct FetchList;
 
 /// Somebody who waits for a slot's page. Owned by the caller until `ready` or cancel_fetch().
 struct SlotFetch {
     SlotId slot = kNoSlot;
-    /// Pages that may be read along with it: [first, first + count) of slots, holding `slot`. Only the part that is
-    /// allocated, outside and on the same store is read.
+    /// Pages that may be read along with it: [first, first + count) of slots, holding `slot`. Only the part
+    /// that is allocated, outside and on the same store is read.
     SlotRun window;
-    /// Called once, from the loop (never from inside fetch()). `data` is the page (kPageSize bytes), valid during
-    /// the call, verified; null with a negative `error`: -EILSEQ when the checksum does not match, -EIO ... else.
+    /// Called once, from the loop (never from inside fetch()). `data` is the page (kPageSize bytes), verified
+    /// and valid during the whole call, whatever it does; null with a negative `error`: -EILSEQ when the
+    /// checksum does not match, -ECANCELED when the slot's count fell to 0 or the area shuts down, -EIO ...
+    /// when the store failed. Pages of the window that came along are in the cache already, for lookup().
     void (*ready)(SlotFetch& fetch, const std::byte* data, int error) = nullptr;
     void* owner = nullptr;
+
+    // The swap area's own from fetch() until `ready` or cancel_fetch().
     SlotFetch* next = nullptr;
+    SlotFetch* prev = nullptr;
+    FetchList* list = nullptr;  ///< where it waits
+    int error = 0;              ///< what `ready` will be told
 };
 
 /// One thread: the loop's. Allocates nothing after create() on fetch, lookup, write-out and release.
 ///
-/// A slot's life: free -> cached dirty -> writing -> cached clean (written, not yet flushed) -> stored, or cached
-/// clean while its frame is not needed -> reading -> cached. Its frame is reused only when the content is safe: the
-/// flush that covers its write has completed and the store did not report a loss.
+/// A slot's life: free -> cached dirty -> writing -> cached clean (written, not yet flushed) -> stored, or
+/// cached clean while its frame is not needed -> reading -> cached. Its frame is reused only when the content
+/// is safe: the flush that covers its write has completed and the store did not report a loss.
 class SwapArea {
   public:
-    static Result<std::unique_ptr<SwapArea>> create(Pool& pool, io::Loop& loop, std::vector<std::unique_ptr<Store>> stores,
+    static Result<std::unique_ptr<SwapArea>> create(Pool& pool, io::Loop& loop,
+                                                    std::vector<std::unique_ptr<Store>> stores,
                                                     const SwapAreaOptions& options = {});
     /// Everything must be quiet: call shutdown() first.
     ~SwapArea();
 
     // Write-out.
 
-    /// Up to `count_max` neighbouring frames for pages on their way out; drops clean cached pages to get them.
-    /// Empty when there is none now: frames_available is called when that changes.
+    /// Up to `count_max` neighbouring frames for pages on their way out; drops clean cached pages to get
+    /// them. Empty when there is none now: frames_available is called when that changes.
     FrameRun take_frames(std::uint32_t count_max) noexcept;
     /// Gives frames of take_frames() back unused.
     void return_frames(FrameRun run) noexcept;
-    /// Puts the pages in `frames` (of take_frames, filled by the caller) into the cache, dirty, with one slot each and
-    /// a count of 1, and computes their checksums. Takes the first `result.count` frames over; the rest stay the
-    /// caller's. ENOSPC: no slot in reserved space is free now (see slots_exhausted()).
+    /// Puts the pages in `frames` (of take_frames, filled by the caller) into the cache, dirty, with one slot
+    /// each and a count of 1, and computes their checksums. Takes the first `result.count` frames over; the
+    /// rest stay the caller's. ENOSPC: no slot in reserved space is free now (see slots_exhausted()).
     Result<SlotRun> add(FrameRun frames) noexcept;
-    /// Starts writes for what was added so far although runs are short. Otherwise write-out waits to fill runs.
+    /// Starts writes for what was added so far although runs are short. Otherwise write-out waits to fill
+    /// runs, but never while take_frames() or a read has found no frame.
     void kick_writes() noexcept;
 
     // Counts: one for each process page that refers to the slot.
     void get(SlotId slot) noexcept;  ///< one more (fork)
-    void put(SlotId slot) noexcept;  ///< one less; the last frees slot and frame at once or when their I/O has ended
+    void put(SlotId slot) noexcept;  ///< one less; the last frees slot and frame at once or when their I/O
+                                     ///< has ended
     std::uint32_t count(SlotId slot) const noexcept;
 
     // Read-in.
 
-    /// The page in the cache (valid until the next call of the swap area), or null when it must be fetched.
+    /// The page in the cache, or null when it must be fetched. Valid until the next call other than lookup(),
+    /// get() and count(). Counts as a use: the frame of a page that its only user has copied goes first when
+    /// frames are needed.
     const std::byte* lookup(SlotId slot) const noexcept;
-    /// Reads the slot's page (or joins a read in flight). Never completes from inside the call.
+    /// Reads the slot's page (or joins a read in flight, or takes it from the cache). Never completes from
+    /// inside the call. The slot's count is above 0. After shutdown() has begun it is never answered.
     void fetch(SlotFetch& fetch) noexcept;
+    /// `ready` will not be called. Does nothing when it was called already.
     void cancel_fetch(SlotFetch& fetch) noexcept;
 
     /// The store that holds the slot and the byte offset there, for messages.
@@ -93,21 +118,23 @@ class SwapArea {
     std::uint64_t slots_capacity() const noexcept;
 
     /// Hooks, called from the loop. Set before use.
-    std::function<void()> frames_available;  ///< take_frames() or add() failed before and may work now
+    /// take_frames() or add() failed before and may work now, or slots_exhausted() has become true.
+    std::function<void()> frames_available;
     std::function<void(const Error&)> store_failed;  ///< a write, flush or reserve failed for good; once
 
     struct Counters {
-        std::uint64_t pages_out = 0;        ///< pages added
-        std::uint64_t pages_written = 0;    ///< pages whose write completed
-        std::uint64_t pages_in = 0;         ///< pages read from the stores, prefetched ones included
-        std::uint64_t cache_hits = 0;       ///< lookups that found the page
+        std::uint64_t pages_out = 0;      ///< pages added
+        std::uint64_t pages_written = 0;  ///< pages whose write completed
+        std::uint64_t pages_in = 0;       ///< pages read from the stores, prefetched ones included
+        std::uint64_t cache_hits = 0;     ///< lookups that found the page
         std::uint64_t frames_dirty = 0, frames_clean = 0, frames_free = 0;
     };
     Counters counters() const noexcept;
     const std::vector<std::unique_ptr<Store>>& stores() const noexcept;
 
-    /// Waits (running the loop) until no I/O is in flight, at most `limit`, then closes the stores. Write-out that has
-    /// not begun is dropped: the job is over.
+    /// Waits (running the loop) until no I/O is in flight, at most `limit`, then closes the stores. Write-out
+    /// that has not begun is dropped: the job is over. Fetches that still wait are answered with -ECANCELED.
+    /// The stores are left open, with a warning, when I/O outlasts the limit.
     void shutdown(std::chrono::milliseconds limit) noexcept;
 
   private:

@@ -1,0 +1,233 @@
+// Read-in: windows, verification, waiters. See read_in.h for the places where a fetch can be.
+#include "swap/read_in.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "swap/checksum.h"
+#include "swap/retry.h"
+
+namespace farswap {
+
+ReadIn::ReadIn(Slots& slots, io::Loop& loop, const SwapAreaOptions& options, SwapEvents& events)
+    : slots_(slots),
+      loop_(loop),
+      options_(options),
+      events_(events),
+      runs_(options.reads_max, options.read_run_max) {}
+
+bool ReadIn::fetch(SlotFetch& fetch) noexcept {
+    FARSWAP_ASSERT(fetch.list == nullptr && fetch.ready != nullptr);
+    FARSWAP_ASSERT(slots_.map().count(fetch.slot) > 0);
+    fetch.error = 0;
+    if (stopped_) return false;
+    if (is_cached(slots_.map().state(fetch.slot))) {
+        hits_.push_back(fetch);
+        return true;
+    }
+    const bool in_flight = slots_.map().state(fetch.slot) == SlotState::kReading;
+    if ((in_flight || starved_.empty()) && serve(fetch)) return false;
+    starved_.push_back(fetch);
+    return true;
+}
+
+void ReadIn::cancel(SlotFetch& fetch) noexcept {
+    if (fetch.list) fetch.list->remove(fetch);
+}
+
+void ReadIn::forget(SlotId slot) noexcept {
+    for (FetchList* list : {&hits_, &starved_, delivering_})
+        for (SlotFetch* fetch = list ? list->head : nullptr; fetch; fetch = fetch->next)
+            if (fetch->slot == slot) fetch->error = -ECANCELED;
+}
+
+/// Answers the fetch, joins the read of its page or starts one. False when it has to wait for a frame or a
+/// run. The fetch is on no list.
+bool ReadIn::serve(SlotFetch& fetch) noexcept {
+    if (fetch.error != 0) {
+        fetch.ready(fetch, nullptr, fetch.error);
+        return true;
+    }
+    const SlotState state = slots_.map().state(fetch.slot);
+    if (is_cached(state)) {
+        deliver_hit(fetch);
+        return true;
+    }
+    if (state == SlotState::kReading) {
+        slots_.cache().waiters(slots_.map().frame(fetch.slot)).push_back(fetch);
+        return true;
+    }
+    FARSWAP_ASSERT(state == SlotState::kStored);
+    return launch(fetch);
+}
+
+/// Reads the largest part of the window for which there are neighbouring frames. A prefetch takes no more
+/// than a quarter of the frames that are left for reading, so that it cannot starve the faults to come.
+bool ReadIn::launch(SlotFetch& fetch) noexcept {
+    const std::uint32_t frames_left = slots_.frames_for_reading();
+    if (frames_left == 0 || !runs_.has_idle()) return false;
+    SlotRun wanted = readable_around(fetch.slot, fetch.window);
+    const FrameRun frames =
+        slots_.take_frames_for_reading(std::min(wanted.count, std::max(frames_left / 4, 1u)));
+    if (frames.count == 0) return false;
+
+    // Too few frames for all: what lies behind the wanted page is more likely to be used than what lies
+    // before it.
+    if (frames.count < wanted.count) {
+        const SlotId last_first = wanted.first + (wanted.count - frames.count);
+        wanted = {std::min(fetch.slot, last_first), frames.count};
+    }
+    for (std::uint32_t i = 0; i < wanted.count; ++i) slots_.start_read(wanted.first + i, frames.first + i);
+    slots_.cache().waiters(slots_.map().frame(fetch.slot)).push_back(fetch);
+
+    PageRun& run = *runs_.acquire();
+    runs_.prepare(run, KERNEL_READ, wanted.first, frames.first, wanted.count, slots_);
+    run.request.timeout = options_.io_timeout;
+    run.request.complete = read_ended;
+    run.retry.fire = retry_read;
+    run.owner = this;
+    submit(run);
+    return true;
+}
+
+/// The slots around `slot`, inside the window and on its store, whose pages are outside. At most
+/// read_run_max.
+SlotRun ReadIn::readable_around(SlotId slot, SlotRun window) const noexcept {
+    if (window.count == 0 || slot - window.first >= window.count) window = {slot, 1};
+    const StorePart& part = slots_.part_of(slot);
+    const SlotId low = std::max(window.first, part.base);
+    const std::uint64_t part_end = std::uint64_t{part.base} + part.slots.capacity();
+    const std::uint64_t high = std::min(std::uint64_t{window.first} + window.count, part_end);
+    const auto outside = [this](SlotId s) { return slots_.map().state(s) == SlotState::kStored; };
+
+    SlotId first = slot;
+    SlotId end = slot + 1;
+    while (end < high && end - first < options_.read_run_max && outside(end)) ++end;
+    while (first > low && end - first < options_.read_run_max && outside(first - 1)) --first;
+    return {first, end - first};
+}
+
+void ReadIn::submit(PageRun& run) noexcept {
+    Store& store = *slots_.part_of(run.slot).store;
+    FARSWAP_ASSERT(run.request.offset + run.request.length <= store.reserved());
+    run.submitted = true;
+    store.submit(run.request);
+}
+
+void ReadIn::retry_read(io::Timer& timer) {
+    PageRun& run = *static_cast<PageRun*>(timer.owner);
+    static_cast<ReadIn*>(run.owner)->submit(run);
+}
+
+void ReadIn::read_ended(Request& request, int result) {
+    PageRun& run = *static_cast<PageRun*>(request.owner);
+    ReadIn& self = *static_cast<ReadIn*>(run.owner);
+    run.submitted = false;
+    if (result < 0 && !self.stopped_ && is_transient(-result) &&
+        ++run.failures < self.options_.attempts_max) {
+        self.loop_.arm(run.retry, io::Clock::now() + retry_delay(self.options_.retry_delay, run.failures));
+        return;
+    }
+    FARSWAP_ASSERT(result < 0 || static_cast<std::uint32_t>(result) == request.length);
+    if (result >= 0) self.pages_read_ += run.count;
+    self.end_run(run, std::min(result, 0));
+    self.events_.progress();
+}
+
+/// First settles every page, so that the neighbours of a page can be looked up while its fetch is answered;
+/// then answers; then puts the pins, which kept the content in place although `ready` may have freed slots
+/// and frames.
+void ReadIn::end_run(PageRun& run, int error) noexcept {
+    for (std::uint32_t i = 0; i < run.count; ++i) settle_page(run, i, error);
+    delivering_ = &run.delivery;
+    while (SlotFetch* fetch = run.delivery.pop_front()) {
+        const std::byte* data = nullptr;
+        if (fetch->error == 0) {
+            data = slots_.cache().address(run.frame + (fetch->slot - run.slot));
+            if (is_cached(slots_.map().state(fetch->slot))) slots_.note_use(fetch->slot);
+        }
+        fetch->ready(*fetch, data, fetch->error);
+    }
+    delivering_ = nullptr;
+    PageRunTable::unpin(run);
+    runs_.release(run);
+}
+
+/// Verifies the page, changes its slot's state and moves those who wait for it to where they belong now.
+void ReadIn::settle_page(PageRun& run, std::uint32_t index, int error) noexcept {
+    const SlotId slot = run.slot + index;
+    const FrameIndex frame = run.frame + index;
+    const bool orphan = slots_.map().state(slot) == SlotState::kOrphanReading;
+    FetchList& waiters = slots_.cache().waiters(frame);
+    // An error of a run says nothing of its pages one by one: those that are waited for are read alone.
+    const bool again = error != 0 && run.count > 1 && !orphan && !stopped_;
+
+    if (error == 0 && !orphan &&
+        page_checksum(slots_.cache().address(frame)) != slots_.map().checksum(slot)) {
+        error = -EILSEQ;
+        const StorePart& part = slots_.part_of(slot);
+        log::warning("the checksum of the page at byte {} of {} does not match: the store lost or changed it",
+                     RecordLayout::offset(slot - part.base), part.store->name());
+    }
+    while (SlotFetch* fetch = waiters.pop_front()) {
+        if (again) {
+            fetch->window = {};
+            starved_.push_back(*fetch);
+        } else {
+            fetch->error = orphan ? -ECANCELED : error;
+            run.delivery.push_back(*fetch);
+        }
+    }
+    slots_.apply(slot, error == 0 ? SlotEvent::kReadDone : SlotEvent::kReadFailed);
+}
+
+void ReadIn::deliver_hit(SlotFetch& fetch) noexcept {
+    // The pin keeps the content in place while `ready` runs, whatever it frees.
+    const std::byte* data = slots_.cache().address(slots_.map().frame(fetch.slot));
+    page* pin = nullptr;
+    const int pinned = get_kernel_page(reinterpret_cast<unsigned long>(data), 0, &pin);
+    FARSWAP_ASSERT(pinned == 1);
+    slots_.note_use(fetch.slot);
+    fetch.ready(fetch, data, 0);
+    put_page(pin);
+}
+
+void ReadIn::pump() noexcept {
+    // A fetch made from inside `ready` waits for the next round, so that a round ends.
+    std::size_t hits = 0;
+    for (const SlotFetch* fetch = hits_.head; fetch; fetch = fetch->next) ++hits;
+    for (; hits > 0 && !hits_.empty(); --hits) {
+        SlotFetch* fetch = hits_.pop_front();
+        if (!serve(*fetch)) starved_.push_back(*fetch);
+    }
+    while (SlotFetch* fetch = starved_.pop_front()) {
+        if (serve(*fetch)) continue;
+        // Back to the front: it keeps its turn.
+        FetchList rest;
+        rest.push_back(*fetch);
+        while (SlotFetch* other = starved_.pop_front()) rest.push_back(*other);
+        while (SlotFetch* other = rest.pop_front()) starved_.push_back(*other);
+        break;
+    }
+}
+
+void ReadIn::cancel_all(FetchList& list) noexcept {
+    while (SlotFetch* fetch = list.pop_front()) fetch->ready(*fetch, nullptr, -ECANCELED);
+}
+
+void ReadIn::stop() noexcept {
+    stopped_ = true;
+    cancel_all(hits_);
+    cancel_all(starved_);
+    runs_.for_each([this](PageRun& run) {
+        if (run.submitted) {
+            slots_.part_of(run.slot).store->cancel(run.request);
+        } else {
+            loop_.cancel(run.retry);
+            end_run(run, -ECANCELED);
+        }
+    });
+}
+
+}  // namespace farswap

@@ -1,0 +1,68 @@
+// Read-in: brings stored pages back in runs, verifies them, and tells those who wait. Knows nothing of
+// write-out.
+#pragma once
+
+#include <cstdint>
+
+#include "farswap/store.h"
+#include "io/loop.h"
+#include "swap/events.h"
+#include "swap/page_run.h"
+#include "swap/slots.h"
+
+namespace farswap {
+
+/// A fetch is in one of four places: with the frame that a read fills (several fetches share one read), among
+/// the hits (its page is in the cache; answered from the loop), among the starved (no frame, or too many
+/// reads in flight; served in order, before anybody else gets a frame), or in a run's delivery (its answer is
+/// known).
+class ReadIn {
+  public:
+    ReadIn(Slots& slots, io::Loop& loop, const SwapAreaOptions& options, SwapEvents& events);
+    ReadIn(const ReadIn&) = delete;
+    ReadIn& operator=(const ReadIn&) = delete;
+
+    /// Returns true when the fetch waits for pump().
+    bool fetch(SlotFetch& fetch) noexcept;
+    static void cancel(SlotFetch& fetch) noexcept;
+    /// The slot's count fell to 0: those who still wait for it get -ECANCELED.
+    void forget(SlotId slot) noexcept;
+
+    /// Answers hits and serves the starved. From the loop only.
+    void pump() noexcept;
+    /// Somebody waits because no frame is free.
+    bool wants_frames() const noexcept { return !starved_.empty() && runs_.has_idle(); }
+    bool wants_pump() const noexcept { return !hits_.empty() || !starved_.empty(); }
+
+    /// Answers everybody who waits for a place in line with -ECANCELED and asks what is in flight to end.
+    void stop() noexcept;
+    bool quiet() const noexcept { return runs_.in_use() == 0; }
+
+    std::uint64_t pages_read() const noexcept { return pages_read_; }
+
+  private:
+    static void read_ended(Request& request, int result);
+    static void retry_read(io::Timer& timer);
+
+    bool serve(SlotFetch& fetch) noexcept;
+    bool launch(SlotFetch& fetch) noexcept;
+    SlotRun readable_around(SlotId slot, SlotRun window) const noexcept;
+    void submit(PageRun& run) noexcept;
+    void settle_page(PageRun& run, std::uint32_t index, int error) noexcept;
+    void end_run(PageRun& run, int error) noexcept;
+    void deliver_hit(SlotFetch& fetch) noexcept;
+    void cancel_all(FetchList& list) noexcept;
+
+    Slots& slots_;
+    io::Loop& loop_;
+    const SwapAreaOptions& options_;
+    SwapEvents& events_;
+    PageRunTable runs_;
+    FetchList hits_;
+    FetchList starved_;
+    FetchList* delivering_ = nullptr;  ///< the delivery that is being answered right now
+    bool stopped_ = false;
+    std::uint64_t pages_read_ = 0;
+};
+
+}  // namespace farswap

@@ -1,0 +1,84 @@
+// The slot map: 16 bytes a slot with its checksum, frame, state and count. A table; the rules are in
+// slot_state.h.
+#pragma once
+
+#include <cstdint>
+
+#include "base/assert.h"
+#include "page/pool.h"
+#include "swap/slot_state.h"
+#include "swap/swap_area.h"
+#include "swap/zero_table.h"
+
+namespace farswap {
+
+/// All bytes zero is a free slot with count 0, so that the map needs no initialization.
+struct SlotEntry {
+    std::uint64_t checksum;  ///< of the page's content, from the time it was added
+    FrameIndex frame;        ///< meaningful while has_frame(state)
+    std::uint32_t word;      ///< bits 0-3 state, bit 4 suspect, bits 8-31 count
+};
+static_assert(sizeof(SlotEntry) == 16);
+
+class SlotMap {
+  public:
+    static constexpr std::uint32_t kCountMax = 0xffffff;  ///< processes that may share one slot
+
+    static Result<SlotMap> create(std::uint64_t slots);
+
+    std::uint64_t slots() const noexcept { return entries_.size(); }
+
+    SlotState state(SlotId slot) const noexcept { return static_cast<SlotState>(at(slot).word & kStateMask); }
+    void set_state(SlotId slot, SlotState state) noexcept {
+        SlotEntry& entry = at(slot);
+        entry.word = (entry.word & ~kStateMask) | static_cast<std::uint32_t>(state);
+    }
+
+    /// The frame that the slot owns, or kNoFrame.
+    FrameIndex frame(SlotId slot) const noexcept {
+        return has_frame(state(slot)) ? at(slot).frame : kNoFrame;
+    }
+    void set_frame(SlotId slot, FrameIndex frame) noexcept { at(slot).frame = frame; }
+
+    std::uint64_t checksum(SlotId slot) const noexcept { return at(slot).checksum; }
+    void set_checksum(SlotId slot, std::uint64_t checksum) noexcept { at(slot).checksum = checksum; }
+
+    std::uint32_t count(SlotId slot) const noexcept { return at(slot).word >> kCountShift; }
+    /// One more reference. Passing kCountMax is a broken invariant: counts never saturate.
+    void increment(SlotId slot) noexcept {
+        FARSWAP_ASSERT(count(slot) < kCountMax);
+        at(slot).word += 1u << kCountShift;
+    }
+    /// One less; returns what is left.
+    std::uint32_t decrement(SlotId slot) noexcept {
+        FARSWAP_ASSERT(count(slot) > 0);
+        at(slot).word -= 1u << kCountShift;
+        return count(slot);
+    }
+
+    /// A suspect slot had a write that ended with an error and may still reach the store late. It serves its
+    /// page (the write is repeated) but must not be given to another one.
+    bool suspect(SlotId slot) const noexcept { return (at(slot).word & kSuspectBit) != 0; }
+    void set_suspect(SlotId slot) noexcept { at(slot).word |= kSuspectBit; }
+
+  private:
+    static constexpr std::uint32_t kStateMask = 0xf;
+    static constexpr std::uint32_t kSuspectBit = 0x10;
+    static constexpr unsigned kCountShift = 8;
+    static_assert(kSlotStates <= kStateMask + 1);
+
+    explicit SlotMap(ZeroTable<SlotEntry> entries) noexcept : entries_(std::move(entries)) {}
+
+    SlotEntry& at(SlotId slot) noexcept {
+        FARSWAP_ASSERT(slot < entries_.size());
+        return entries_[slot];
+    }
+    const SlotEntry& at(SlotId slot) const noexcept {
+        FARSWAP_ASSERT(slot < entries_.size());
+        return entries_[slot];
+    }
+
+    ZeroTable<SlotEntry> entries_;
+};
+
+}  // namespace farswap

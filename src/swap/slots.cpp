@@ -1,0 +1,182 @@
+// Applies the rules of a slot's life to the tables. Does no I/O.
+#include "swap/slots.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "swap/checksum.h"
+
+namespace farswap {
+
+Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::unique_ptr<Store>>& stores,
+                                             std::uint32_t read_frames_min) {
+    if (stores.empty()) return fail(EINVAL, "a swap area needs at least one store");
+    if (pool.frames() <= read_frames_min)
+        return fail(EINVAL, "a pool of {} frames is too small for a read reserve of {}", pool.frames(),
+                    read_frames_min);
+
+    std::vector<StorePart> parts;
+    std::uint64_t slots = 0;
+    constexpr std::uint64_t kSlotsMax = kNoSlot - 64;  // 16 TiB of pages
+    for (const std::unique_ptr<Store>& store : stores) {
+        if (RecordLayout::kRecordBytes % store->alignment() != 0)
+            return fail(EINVAL, "{}: cannot hold records of {} bytes, it is aligned to {}", store->name(),
+                        RecordLayout::kRecordBytes, store->alignment());
+        const std::uint64_t records =
+            std::min(RecordLayout::records_in(store->capacity()), kSlotsMax - slots);
+        if (records == 0) return fail(EINVAL, "{}: no room for a single page", store->name());
+        Result<SlotAllocator> allocator = SlotAllocator::create(static_cast<std::uint32_t>(records));
+        if (!allocator) return std::unexpected(std::move(allocator.error()));
+        parts.push_back({.store = store.get(),
+                         .base = static_cast<SlotId>(slots),
+                         .slots = std::move(*allocator),
+                         .dirty = {},
+                         .written = {}});
+        slots += records;
+    }
+    Result<SlotMap> map = SlotMap::create(slots);
+    if (!map) return std::unexpected(std::move(map.error()));
+    Result<SwapCache> cache = SwapCache::create(pool);
+    if (!cache) return std::unexpected(std::move(cache.error()));
+    return std::unique_ptr<Slots>(
+        new Slots(std::move(*map), std::move(*cache), std::move(parts), read_frames_min));
+}
+
+Slots::~Slots() {
+    cache_.for_each([this](FrameIndex frame) { cache_.release(frame); });
+}
+
+StorePart& Slots::part_of(SlotId slot) noexcept {
+    for (StorePart& part : parts_)
+        if (part.holds(slot)) return part;
+    FARSWAP_ASSERT(!"a slot of this area");
+    __builtin_unreachable();
+}
+
+/// The list that a frame is on while its slot is in `state`; null when on none.
+FrameList* Slots::queue_of(SlotId slot, SlotState state, FrameIndex frame) noexcept {
+    switch (state) {
+        case SlotState::kDirty:
+            return &part_of(slot).dirty;
+        case SlotState::kWritten:
+            return &part_of(slot).written;
+        case SlotState::kClean:
+            return cache_.spent(frame) ? &spent_ : &clean_;
+        default:
+            return nullptr;
+    }
+}
+
+void Slots::apply(SlotId slot, SlotEvent event) noexcept {
+    const SlotState from = map_.state(slot);
+    const FrameIndex frame = map_.frame(slot);
+    const SlotStep& step = slot_step(from, event);
+    FARSWAP_ASSERT(step.legal);
+    if (FrameList* queue = queue_of(slot, from, frame)) cache_.remove(*queue, frame);
+    map_.set_state(slot, step.next);
+    if (step.releases_frame) {
+        cache_.release(frame);
+        --frames_cached_;
+    } else if (FrameList* queue = queue_of(slot, step.next, frame)) {
+        cache_.push_back(*queue, frame);
+    }
+    if (step.frees_slot) free_slot(slot);
+}
+
+void Slots::add(SlotId slot, FrameIndex frame) noexcept {
+    FARSWAP_ASSERT(map_.state(slot) == SlotState::kFree && map_.count(slot) == 0);
+    map_.set_checksum(slot, page_checksum(cache_.address(frame)));
+    map_.increment(slot);
+    map_.set_frame(slot, frame);
+    cache_.attach(frame, slot);
+    ++frames_cached_;
+    map_.set_state(slot, slot_step(SlotState::kFree, SlotEvent::kAdded).next);
+    cache_.push_back(part_of(slot).dirty, frame);
+}
+
+void Slots::start_read(SlotId slot, FrameIndex frame) noexcept {
+    map_.set_frame(slot, frame);
+    cache_.attach(frame, slot);
+    ++frames_cached_;
+    apply(slot, SlotEvent::kReadStarted);
+}
+
+bool Slots::put(SlotId slot) noexcept {
+    if (map_.decrement(slot) > 0) return false;
+    apply(slot, SlotEvent::kLastPut);
+    return true;
+}
+
+void Slots::free_slot(SlotId slot) noexcept {
+    FARSWAP_ASSERT(map_.count(slot) == 0);
+    if (map_.suspect(slot)) return;  // stays allocated: a late write could still reach its place
+    StorePart& part = part_of(slot);
+    part.slots.release(slot - part.base);
+}
+
+void Slots::set_suspect(SlotId slot) noexcept {
+    if (map_.suspect(slot)) return;
+    map_.set_suspect(slot);
+    ++part_of(slot).suspect;
+}
+
+void Slots::note_use(SlotId slot) noexcept {
+    const SlotState state = map_.state(slot);
+    const FrameIndex frame = map_.frame(slot);
+    FrameList* from = queue_of(slot, state, frame);
+    if (map_.count(slot) == 1) cache_.set_spent(frame);
+    if (state != SlotState::kClean) return;
+    cache_.remove(*from, frame);
+    cache_.push_back(*queue_of(slot, state, frame), frame);
+}
+
+std::uint32_t Slots::frames_for_reading() const noexcept {
+    return cache_.pool().free_frames() + frames_clean();
+}
+
+std::uint32_t Slots::frames_for_writing() const noexcept {
+    const std::uint32_t all = frames_for_reading();
+    return all > read_frames_min_ ? all - read_frames_min_ : 0;
+}
+
+FrameRun Slots::take_frames_for_writing(std::uint32_t count_max) noexcept {
+    const std::uint32_t count = std::min(count_max, frames_for_writing());
+    if (count == 0) return {};
+    make_free(count);
+    return cache_.pool().allocate_run(count);
+}
+
+FrameRun Slots::take_frames_for_reading(std::uint32_t count_max) noexcept {
+    if (count_max == 0) return {};
+    make_free(count_max);
+    return cache_.pool().allocate_run(count_max);
+}
+
+/// Drops clean pages until `frames` frames are free or no clean page is left.
+void Slots::make_free(std::uint32_t frames) noexcept {
+    while (cache_.pool().free_frames() < frames) {
+        const FrameIndex victim = spent_.size ? spent_.head : clean_.head;
+        if (victim == kNoFrame) return;
+        drop_around(victim, frames - cache_.pool().free_frames());
+    }
+}
+
+/// Drops the victim and then its neighbours, up to `frames` in all, so that the room is one run.
+void Slots::drop_around(FrameIndex victim, std::uint32_t frames) noexcept {
+    const bool spent = cache_.spent(victim);
+    FrameIndex end = victim;
+    std::uint32_t dropped = 0;
+    for (; dropped < frames && end < cache_.pool().frames() && may_drop(end, spent); ++end, ++dropped)
+        apply(cache_.slot_of(end), SlotEvent::kDropped);
+    for (FrameIndex first = victim; dropped < frames && first > 0 && may_drop(first - 1, spent);
+         --first, ++dropped)
+        apply(cache_.slot_of(first - 1), SlotEvent::kDropped);
+}
+
+/// A page that its user has not seen yet is not dropped for lying next to one that is spent.
+bool Slots::may_drop(FrameIndex frame, bool spent) const noexcept {
+    const SlotId slot = cache_.slot_of(frame);
+    return slot != kNoSlot && map_.state(slot) == SlotState::kClean && (!spent || cache_.spent(frame));
+}
+
+}  // namespace farswap

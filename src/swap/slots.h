@@ -1,0 +1,98 @@
+// All slots of the area with their frames and queues, and the one place where a slot's state changes. Does no
+// I/O.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "farswap/store.h"
+#include "swap/record_layout.h"
+#include "swap/slot_allocator.h"
+#include "swap/slot_map.h"
+#include "swap/swap_cache.h"
+
+namespace farswap {
+
+/// One store's share of the slots: [base, base + slots.capacity()).
+struct StorePart {
+    Store* store;
+    SlotId base;
+    SlotAllocator slots;
+    FrameList dirty;            ///< kDirty, in the order in which they were added
+    FrameList written;          ///< kWritten, in the order in which their writes ended
+    std::uint32_t suspect = 0;  ///< slots that are not handed out again (SlotMap::suspect)
+
+    bool holds(SlotId slot) const noexcept { return slot - base < slots.capacity(); }
+};
+
+class Slots {
+  public:
+    /// `read_frames_min` of the pool's frames are kept from write-out. EINVAL when the pool is too small for
+    /// that, or a store holds no record.
+    static Result<std::unique_ptr<Slots>> create(Pool& pool,
+                                                 const std::vector<std::unique_ptr<Store>>& stores,
+                                                 std::uint32_t read_frames_min);
+    /// Gives all frames back.
+    ~Slots();
+    Slots(const Slots&) = delete;
+    Slots& operator=(const Slots&) = delete;
+
+    const SlotMap& map() const noexcept { return map_; }
+    SwapCache& cache() noexcept { return cache_; }
+    std::vector<StorePart>& parts() noexcept { return parts_; }
+    const std::vector<StorePart>& parts() const noexcept { return parts_; }
+    /// The store that the slot lies on.
+    StorePart& part_of(SlotId slot) noexcept;
+    const StorePart& part_of(SlotId slot) const noexcept { return const_cast<Slots*>(this)->part_of(slot); }
+
+    /// Changes the slot's state by the rules of slot_state.h, moves its frame to the queue of the new state,
+    /// and releases frame and slot where the rule says so. An event that the rules do not know aborts.
+    void apply(SlotId slot, SlotEvent event) noexcept;
+
+    /// Puts the page in `frame` into the cache under a slot just allocated, dirty, with a count of 1.
+    void add(SlotId slot, FrameIndex frame) noexcept;
+    /// The slot's page is about to be read into `frame`.
+    void start_read(SlotId slot, FrameIndex frame) noexcept;
+    void get(SlotId slot) noexcept { map_.increment(slot); }
+    /// Returns true when this was the last reference.
+    bool put(SlotId slot) noexcept;
+    void set_suspect(SlotId slot) noexcept;
+
+    /// The page's user has copied it out of the cache.
+    void note_use(SlotId slot) noexcept;
+
+    /// Frames that write-out may still take, clean ones that would be dropped included.
+    std::uint32_t frames_for_writing() const noexcept;
+    /// The same for reading: all that are free or clean.
+    std::uint32_t frames_for_reading() const noexcept;
+    /// Up to `count_max` neighbouring frames, dropping clean pages as needed.
+    FrameRun take_frames_for_writing(std::uint32_t count_max) noexcept;
+    FrameRun take_frames_for_reading(std::uint32_t count_max) noexcept;
+
+    std::uint32_t frames_clean() const noexcept { return clean_.size + spent_.size; }
+    std::uint32_t frames_cached() const noexcept { return frames_cached_; }
+
+  private:
+    Slots(SlotMap map, SwapCache cache, std::vector<StorePart> parts, std::uint32_t read_frames_min)
+        : map_(std::move(map)),
+          cache_(std::move(cache)),
+          parts_(std::move(parts)),
+          read_frames_min_(read_frames_min) {}
+
+    FrameList* queue_of(SlotId slot, SlotState state, FrameIndex frame) noexcept;
+    void free_slot(SlotId slot) noexcept;
+    void make_free(std::uint32_t frames) noexcept;
+    void drop_around(FrameIndex frame, std::uint32_t frames) noexcept;
+    bool may_drop(FrameIndex frame, bool spent) const noexcept;
+
+    SlotMap map_;
+    SwapCache cache_;
+    std::vector<StorePart> parts_;
+    FrameList clean_;  ///< kClean, least recently used first
+    FrameList spent_;  ///< kClean, copied out by the only user: dropped before clean_
+    std::uint32_t read_frames_min_;
+    std::uint32_t frames_cached_ = 0;
+};
+
+}  // namespace farswap

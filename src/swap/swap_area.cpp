@@ -1,0 +1,276 @@
+// The swap area's face: takes the user's calls to the parts that do the work, and wakes who waits.
+#include "swap/swap_area.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "swap/read_in.h"
+#include "swap/reservation.h"
+#include "swap/slots.h"
+#include "swap/write_out.h"
+
+namespace farswap {
+
+struct SwapArea::State final : SwapEvents {
+    State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in, io::Loop& loop_in,
+          const SwapAreaOptions& options_in);
+
+    void progress() noexcept override { pump(); }
+    bool frames_wanted() const noexcept override { return frames_asked_for || reads.wants_frames(); }
+    void store_failed(const Error& error) noexcept override;
+
+    SlotRun allocate_slots(std::uint32_t count_max) noexcept;
+    void urge_writes() noexcept;
+    void schedule_pump() noexcept;
+    void pump() noexcept;
+    void wake_user() noexcept;
+    bool quiet() const noexcept;
+    void stop() noexcept;
+
+    SwapArea* face = nullptr;
+    SwapAreaOptions options;
+    io::Loop& loop;
+    std::vector<std::unique_ptr<Store>> stores;
+    std::unique_ptr<Slots> slots;
+    ReadIn reads;
+    std::vector<std::unique_ptr<WriteOut>> writes;           ///< one a store
+    std::vector<std::unique_ptr<Reservation>> reservations;  ///< one a store
+    io::Timer pump_timer;
+    std::size_t stripe = 0;         ///< the store that gets the next slots
+    std::uint32_t stripe_left = 0;  ///< slots until the next store's turn
+    bool frames_asked_for = false;  ///< take_frames() had none
+    bool slots_asked_for = false;   ///< add() had none
+    bool failure_reported = false;
+    bool stopped = false;
+    std::uint64_t pages_out = 0;
+    std::uint64_t cache_hits = 0;
+};
+
+SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in,
+                       io::Loop& loop_in, const SwapAreaOptions& options_in)
+    : options(options_in),
+      loop(loop_in),
+      stores(std::move(stores_in)),
+      slots(std::move(slots_in)),
+      reads(*slots, loop, options, *this),
+      stripe_left(options.write_run_max) {
+    for (StorePart& part : slots->parts()) {
+        writes.push_back(std::make_unique<WriteOut>(*slots, part, loop, options, *this));
+        reservations.push_back(std::make_unique<Reservation>(part, loop, options, *this));
+    }
+    pump_timer.owner = this;
+    pump_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->pump(); };
+}
+
+/// Stores take turns by runs of write_run_max slots, so that each gets an equal share in writes of full size.
+SlotRun SwapArea::State::allocate_slots(std::uint32_t count_max) noexcept {
+    for (std::size_t tried = 0; tried <= stores.size(); ++tried) {
+        StorePart& part = slots->parts()[stripe];
+        SlotAllocator::Run run;
+        if (!writes[stripe]->failed()) run = part.slots.allocate(std::min(count_max, stripe_left));
+        reservations[stripe]->consider();
+        stripe_left -= run.count;
+        if (run.count == 0 || stripe_left == 0) {
+            stripe = (stripe + 1) % stores.size();
+            stripe_left = options.write_run_max;
+        }
+        if (run.count > 0) return {part.base + run.first, run.count};
+    }
+    return {};
+}
+
+/// Somebody waits for a frame: brings on its way what stands between dirty pages and their reuse.
+void SwapArea::State::urge_writes() noexcept {
+    for (const std::unique_ptr<WriteOut>& out : writes) out->start();
+}
+
+void SwapArea::State::store_failed(const Error& error) noexcept {
+    if (std::exchange(failure_reported, true)) return;
+    if (face->store_failed) face->store_failed(error);
+}
+
+/// Has pump() run from the loop soon.
+void SwapArea::State::schedule_pump() noexcept {
+    if (!stopped) loop.arm(pump_timer, io::Clock::now());
+}
+
+/// Serves those who wait: reads first, then the user. From the loop only.
+void SwapArea::State::pump() noexcept {
+    reads.pump();
+    if (stopped) return;
+    wake_user();
+    if (frames_wanted()) urge_writes();
+    if (reads.wants_pump() && quiet()) schedule_pump();
+}
+
+void SwapArea::State::wake_user() noexcept {
+    // A frame or two would make short runs; they are worth waking for only when no more are about to come.
+    const std::uint32_t frames = slots->frames_for_writing();
+    const bool frames_here =
+        frames_asked_for && frames > 0 && (frames >= options.write_run_max / 4 || quiet());
+    const bool slots_here = slots_asked_for && std::ranges::any_of(slots->parts(), [](const StorePart& part) {
+                                return part.slots.free() > 0;
+                            });
+    const bool slots_gone = slots_asked_for && face->slots_exhausted();
+    if (!frames_here && !slots_here && !slots_gone) return;
+    frames_asked_for = slots_asked_for = false;
+    if (face->frames_available) face->frames_available();
+}
+
+bool SwapArea::State::quiet() const noexcept {
+    return reads.quiet() && std::ranges::all_of(writes, [](const auto& out) { return out->quiet(); }) &&
+           std::ranges::all_of(reservations, [](const auto& reservation) { return reservation->quiet(); });
+}
+
+void SwapArea::State::stop() noexcept {
+    stopped = true;
+    loop.cancel(pump_timer);
+    for (const std::unique_ptr<Reservation>& reservation : reservations) reservation->stop();
+    for (const std::unique_ptr<WriteOut>& out : writes) out->stop();
+    reads.stop();
+}
+
+SwapArea::SwapArea(std::unique_ptr<State> state) : state_(std::move(state)) {
+    state_->face = this;
+}
+
+SwapArea::~SwapArea() {
+    if (!state_->stopped) state_->stop();
+    // Requests in flight point into the state: better kept than freed under them.
+    if (!state_->quiet()) static_cast<void>(state_.release());
+}
+
+Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
+                                                   std::vector<std::unique_ptr<Store>> stores,
+                                                   const SwapAreaOptions& options) {
+    FARSWAP_ASSERT(options.write_run_max > 0 && options.read_run_max > 0 && options.writes_max > 0);
+    FARSWAP_ASSERT(options.reads_max > 0 && options.attempts_max > 0 && options.read_frames_min > 0);
+    Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores, options.read_frames_min);
+    if (!slots) return std::unexpected(std::move(slots.error()));
+    auto state = std::make_unique<State>(std::move(stores), std::move(*slots), loop, options);
+    return std::unique_ptr<SwapArea>(new SwapArea(std::move(state)));
+}
+
+FrameRun SwapArea::take_frames(std::uint32_t count_max) noexcept {
+    FrameRun run;
+    if (!state_->reads.wants_frames()) run = state_->slots->take_frames_for_writing(count_max);
+    if (run.count == 0 && count_max > 0) {
+        state_->frames_asked_for = true;
+        state_->urge_writes();
+    }
+    return run;
+}
+
+void SwapArea::return_frames(FrameRun run) noexcept {
+    for (std::uint32_t i = 0; i < run.count; ++i) state_->slots->cache().pool().release(run.first + i);
+    if (state_->frames_wanted()) state_->schedule_pump();
+}
+
+Result<SlotRun> SwapArea::add(FrameRun frames) noexcept {
+    const SlotRun run = state_->allocate_slots(frames.count);
+    if (run.count == 0) {
+        state_->slots_asked_for = true;
+        return fail(ENOSPC, "no free slot");  // short enough to need no memory
+    }
+    for (std::uint32_t i = 0; i < run.count; ++i) state_->slots->add(run.first + i, frames.first + i);
+    state_->pages_out += run.count;
+    const StorePart& part = state_->slots->part_of(run.first);
+    state_->writes[static_cast<std::size_t>(&part - state_->slots->parts().data())]->start();
+    return run;
+}
+
+void SwapArea::kick_writes() noexcept {
+    for (const std::unique_ptr<WriteOut>& out : state_->writes) out->kick();
+}
+
+void SwapArea::get(SlotId slot) noexcept {
+    FARSWAP_ASSERT(count(slot) > 0);
+    state_->slots->get(slot);
+}
+
+void SwapArea::put(SlotId slot) noexcept {
+    if (!state_->slots->put(slot)) return;
+    state_->reads.forget(slot);
+    if (state_->frames_wanted() || state_->slots_asked_for) state_->schedule_pump();
+}
+
+std::uint32_t SwapArea::count(SlotId slot) const noexcept {
+    return state_->slots->map().count(slot);
+}
+
+const std::byte* SwapArea::lookup(SlotId slot) const noexcept {
+    Slots& slots = *state_->slots;
+    FARSWAP_ASSERT(slots.map().count(slot) > 0);
+    if (!is_cached(slots.map().state(slot))) return nullptr;
+    ++state_->cache_hits;
+    slots.note_use(slot);
+    return slots.cache().address(slots.map().frame(slot));
+}
+
+void SwapArea::fetch(SlotFetch& fetch) noexcept {
+    if (state_->reads.fetch(fetch)) state_->schedule_pump();
+}
+
+void SwapArea::cancel_fetch(SlotFetch& fetch) noexcept {
+    ReadIn::cancel(fetch);
+}
+
+std::string SwapArea::describe(SlotId slot) const {
+    const StorePart& part = state_->slots->part_of(slot);
+    return fmt::format("slot {} ({} at byte {})", slot, part.store->name(),
+                       RecordLayout::offset(slot - part.base));
+}
+
+bool SwapArea::slots_exhausted() const noexcept {
+    for (std::size_t i = 0; i < state_->stores.size(); ++i) {
+        if (state_->writes[i]->failed()) continue;
+        if (state_->slots->parts()[i].slots.free() > 0 || state_->reservations[i]->can_grow()) return false;
+    }
+    return true;
+}
+
+std::uint64_t SwapArea::slots_used() const noexcept {
+    std::uint64_t used = 0;
+    for (const StorePart& part : state_->slots->parts()) used += part.slots.used();
+    return used;
+}
+
+std::uint64_t SwapArea::slots_capacity() const noexcept {
+    return state_->slots->map().slots();
+}
+
+SwapArea::Counters SwapArea::counters() const noexcept {
+    const Slots& slots = *state_->slots;
+    Counters counters;
+    counters.pages_out = state_->pages_out;
+    for (const std::unique_ptr<WriteOut>& out : state_->writes)
+        counters.pages_written += out->pages_written();
+    counters.pages_in = state_->reads.pages_read();
+    counters.cache_hits = state_->cache_hits;
+    counters.frames_clean = slots.frames_clean();
+    counters.frames_dirty = slots.frames_cached() - slots.frames_clean();
+    counters.frames_free = slots.frames_for_reading() - slots.frames_clean();
+    return counters;
+}
+
+const std::vector<std::unique_ptr<Store>>& SwapArea::stores() const noexcept {
+    return state_->stores;
+}
+
+void SwapArea::shutdown(std::chrono::milliseconds limit) noexcept {
+    if (state_->stopped) return;
+    state_->stop();
+    const io::Clock::time_point end = io::Clock::now() + limit;
+    while (!state_->quiet() && io::Clock::now() < end) state_->loop.run_once(end - io::Clock::now());
+    if (!state_->quiet()) {
+        log::warning(
+            "I/O is still in flight {} ms after the end of the job; its stores are left as they are. "
+            "`farswap check --clean URL` removes what remains",
+            limit.count());
+        return;
+    }
+    for (const std::unique_ptr<Store>& store : state_->stores) store->close();
+}
+
+}  // namespace farswap

@@ -1,0 +1,230 @@
+// Write-out: runs, flushes, retries. See write_out.h for the rules.
+#include "swap/write_out.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "swap/checksum.h"
+#include "swap/retry.h"
+
+namespace farswap {
+
+WriteOut::WriteOut(Slots& slots, StorePart& part, io::Loop& loop, const SwapAreaOptions& options,
+                   SwapEvents& events)
+    : slots_(slots),
+      part_(part),
+      loop_(loop),
+      options_(options),
+      events_(events),
+      runs_(options.writes_max, options.write_run_max) {
+    // A quarter of what may be dirty, so that three quarters go on filling meanwhile; 16 MiB is enough for
+    // any store.
+    const std::uint32_t share = (slots.cache().pool().frames() - options.read_frames_min) / 4;
+    flush_pages_ = std::clamp(share, 1u, 4096u);
+    flush_.complete = flush_ended;
+    flush_.owner = this;
+    flush_timer_.fire = flush_timer;
+    flush_timer_.owner = this;
+}
+
+void WriteOut::start() noexcept {
+    start_writes();
+    consider_flush();
+}
+
+void WriteOut::start_writes() noexcept {
+    while (!failed_ && !stopped_ && runs_.has_idle()) {
+        bool closed = false;
+        const std::uint32_t count = head_run(&closed);
+        if (count == 0) kicked_ = false;
+        const bool needed = kicked_ || (runs_.in_use() == 0 && events_.frames_wanted());
+        if (count == 0 || (!closed && !needed)) break;
+        launch(count);
+    }
+}
+
+void WriteOut::kick() noexcept {
+    kicked_ = true;
+    start();
+}
+
+/// The pages at the head of the dirty queue that one write can take. `closed`: it cannot grow any more.
+std::uint32_t WriteOut::head_run(bool* closed) const noexcept {
+    SwapCache& cache = slots_.cache();
+    FrameIndex frame = part_.dirty.head;
+    if (frame == kNoFrame) return 0;
+    const SlotId slot = cache.slot_of(frame);
+    std::uint32_t count = 1;
+    for (; count < options_.write_run_max; ++count) {
+        const FrameIndex next = cache.next(frame);
+        if (next == kNoFrame) return count;
+        if (next != frame + 1 || cache.slot_of(next) != slot + count) break;
+        frame = next;
+    }
+    *closed = true;
+    return count;
+}
+
+void WriteOut::launch(std::uint32_t count) noexcept {
+    PageRun& run = *runs_.acquire();
+    const FrameIndex frame = part_.dirty.head;
+    const SlotId slot = slots_.cache().slot_of(frame);
+    // One page of each run stands for all: nobody may store into a frame after add().
+    FARSWAP_ASSERT(page_checksum(slots_.cache().address(frame)) == slots_.map().checksum(slot));
+    for (std::uint32_t i = 0; i < count; ++i) {
+        FARSWAP_ASSERT(slots_.map().frame(slot + i) == frame + i && slots_.map().count(slot + i) > 0);
+        slots_.apply(slot + i, SlotEvent::kWriteStarted);
+    }
+    runs_.prepare(run, KERNEL_WRITE, slot, frame, count, slots_);
+    run.request.timeout = options_.io_timeout;
+    run.request.complete = write_ended;
+    run.retry.fire = retry_write;
+    run.owner = this;
+    submit(run);
+}
+
+void WriteOut::submit(PageRun& run) noexcept {
+    FARSWAP_ASSERT(run.request.offset + run.request.length <= part_.store->reserved());
+    run.submitted = true;
+    part_.store->submit(run.request);
+}
+
+void WriteOut::retry_write(io::Timer& timer) {
+    PageRun& run = *static_cast<PageRun*>(timer.owner);
+    static_cast<WriteOut*>(run.owner)->submit(run);
+}
+
+void WriteOut::write_ended(Request& request, int result) {
+    PageRun& run = *static_cast<PageRun*>(request.owner);
+    WriteOut& self = *static_cast<WriteOut*>(run.owner);
+    run.submitted = false;
+    if (result >= 0) {
+        FARSWAP_ASSERT(static_cast<std::uint32_t>(result) == request.length);
+        self.pages_written_ += run.count;
+        self.written_in_epoch_ += run.count;
+        self.end_run(run, SlotEvent::kWriteDone);
+    } else {
+        for (std::uint32_t i = 0; i < run.count; ++i) self.slots_.set_suspect(run.slot + i);
+        const bool again = !self.stopped_ && !self.failed_ && is_transient(-result);
+        if (again && ++run.failures < self.options_.attempts_max) {
+            self.loop_.arm(run.retry,
+                           io::Clock::now() + retry_delay(self.options_.retry_delay, run.failures));
+            return;
+        }
+        self.end_run(run, SlotEvent::kWriteFailed);
+        self.fail_for_good("cannot write", -result);
+    }
+    self.start();
+    self.events_.progress();
+}
+
+/// Puts the pins and tells every page of the run what became of it.
+void WriteOut::end_run(PageRun& run, SlotEvent event) noexcept {
+    PageRunTable::unpin(run);
+    for (std::uint32_t i = 0; i < run.count; ++i) {
+        slots_.cache().set_epoch(run.frame + i, epoch_);
+        slots_.apply(run.slot + i, event);
+    }
+    runs_.release(run);
+}
+
+void WriteOut::consider_flush() noexcept {
+    if (flush_busy_ || failed_ || stopped_ || part_.written.size == 0) return;
+    if (written_in_epoch_ >= flush_pages_ || events_.frames_wanted()) {
+        submit_flush();
+    } else if (runs_.in_use() == 0) {
+        loop_.arm(flush_timer_, io::Clock::now() + options_.idle_flush_delay);
+    }
+}
+
+void WriteOut::submit_flush() noexcept {
+    loop_.cancel(flush_timer_);
+    epoch_ = (epoch_ + 1) & SwapCache::kEpochMask;
+    written_in_epoch_ = 0;
+    flush_busy_ = flush_submitted_ = true;
+    flush_.timeout = options_.io_timeout;
+    part_.store->flush(flush_);
+}
+
+void WriteOut::flush_timer(io::Timer& timer) {
+    WriteOut& self = *static_cast<WriteOut*>(timer.owner);
+    if (self.part_.written.size == 0) {  // its pages were freed while it waited
+        self.flush_busy_ = false;
+        return;
+    }
+    self.submit_flush();
+}
+
+void WriteOut::flush_ended(FlushRequest& flush, int result) {
+    WriteOut& self = *static_cast<WriteOut*>(flush.owner);
+    self.flush_busy_ = self.flush_submitted_ = false;
+    if (result == 0) {
+        self.flush_failures_ = 0;
+        self.settle_flushed();
+    } else if (result == -ESTALE) {
+        self.settle_lost();
+    } else if (!self.stopped_) {
+        // After an error of the device the kernel may have dropped the data and report success the next time
+        // (fsync(2), EIO): only pages written once more can become safe.
+        if (result == -EIO) self.settle_lost();
+        if (!is_transient(-result) || ++self.flush_failures_ >= self.options_.attempts_max) {
+            self.fail_for_good("cannot flush", -result);
+        } else if (self.part_.written.size != 0) {
+            self.flush_busy_ = true;
+            self.loop_.arm(self.flush_timer_,
+                           io::Clock::now() + retry_delay(self.options_.retry_delay, self.flush_failures_));
+        }
+    }
+    self.start();
+    self.events_.progress();
+}
+
+/// The flush covered every epoch but the current one.
+void WriteOut::settle_flushed() noexcept {
+    SwapCache& cache = slots_.cache();
+    while (part_.written.head != kNoFrame && cache.epoch(part_.written.head) != epoch_)
+        slots_.apply(cache.slot_of(part_.written.head), SlotEvent::kFlushed);
+}
+
+void WriteOut::settle_lost() noexcept {
+    const std::uint32_t lost = part_.written.size;
+    while (part_.written.head != kNoFrame)
+        slots_.apply(slots_.cache().slot_of(part_.written.head), SlotEvent::kLost);
+    runs_.for_each([this](PageRun& run) {
+        for (std::uint32_t i = 0; i < run.count; ++i) slots_.apply(run.slot + i, SlotEvent::kLost);
+    });
+    written_in_epoch_ = 0;
+    kicked_ = true;
+    log::warning("{} lost {} pages that it had acknowledged; they are still here and are written again",
+                 part_.store->name(), lost);
+}
+
+void WriteOut::fail_for_good(const char* what, int error) noexcept {
+    if (failed_ || stopped_) return;
+    failed_ = true;
+    loop_.cancel(flush_timer_);
+    flush_busy_ = flush_submitted_;
+    events_.store_failed(
+        fail_errno(error,
+                   "{}: {}, given up; the pages written to it are kept in memory, but no more "
+                   "can leave. Check the store and its server",
+                   part_.store->name(), what)
+            .error());
+}
+
+void WriteOut::stop() noexcept {
+    stopped_ = true;
+    loop_.cancel(flush_timer_);
+    flush_busy_ = flush_submitted_;
+    runs_.for_each([this](PageRun& run) {
+        if (run.submitted) {
+            part_.store->cancel(run.request);
+        } else {
+            loop_.cancel(run.retry);
+            end_run(run, SlotEvent::kWriteFailed);
+        }
+    });
+}
+
+}  // namespace farswap
