@@ -1,0 +1,178 @@
+// Judges the machine; see machine.h.
+#include "cli/machine.h"
+
+#include <charconv>
+#include <cstring>
+
+#include "cli/sizes.h"
+#include "target/uapi.h"
+
+namespace farswap::cli {
+
+namespace {
+
+struct NamedFeature {
+    std::uint64_t bit;
+    const char* name;
+};
+constexpr NamedFeature kFeatures[] = {{UFFD_FEATURE_MOVE, "MOVE"},
+                                      {UFFD_FEATURE_EVENT_FORK, "FORK"},
+                                      {UFFD_FEATURE_EVENT_REMAP, "REMAP"},
+                                      {UFFD_FEATURE_EVENT_REMOVE, "REMOVE"},
+                                      {UFFD_FEATURE_EVENT_UNMAP, "UNMAP"}};
+
+std::string feature_names(std::uint64_t bits) {
+    std::string names;
+    for (const auto& [bit, name] : kFeatures) {
+        if ((bits & bit) != 0) names += (names.empty() ? "" : ", ") + std::string(name);
+    }
+    return names;
+}
+
+Finding kernel(const MachineFacts& facts) {
+    const auto version = parse_kernel_version(facts.kernel_release);
+    if (version && *version >= kKernelLeast)
+        return {Verdict::kOk, "kernel", "Linux " + facts.kernel_release, ""};
+    return {Verdict::kNo, "kernel",
+            fmt::format("Linux {} is too old: farswap needs {}.{} or later", facts.kernel_release,
+                        kKernelLeast.major, kKernelLeast.minor),
+            "boot a newer kernel (Debian 12: apt install -t bookworm-backports linux-image-amd64)"};
+}
+
+Finding userfaultfd(const MachineFacts& facts) {
+    const std::string subject = "userfaultfd";
+    switch (facts.uffd_error) {
+        case 0:
+            break;
+        case EPERM:
+        case EACCES:
+            return {
+                Verdict::kNo, subject, "not permitted to this user's programs",
+                "sysctl vm.unprivileged_userfaultfd=1, or run as root (in a container: --cap-add SYS_PTRACE "
+                "--device /dev/userfaultfd)"};
+        case ENOSYS:
+            return {Verdict::kNo, subject, "this kernel is built without it",
+                    "boot a kernel with CONFIG_USERFAULTFD=y"};
+        default:
+            return {Verdict::kNo, subject, fmt::format("fails: {}", ::strerrordesc_np(facts.uffd_error)), ""};
+    }
+    if (!facts.can_ptrace_all)
+        return {
+            Verdict::kNo, subject, "its fork event needs the capability CAP_SYS_PTRACE",
+            "setcap cap_sys_ptrace+ep \"$(command -v farswap)\", or run as root (in a container: --cap-add "
+            "SYS_PTRACE)"};
+    if (facts.uffd_missing != 0)
+        return {Verdict::kNo, subject, "this kernel lacks " + feature_names(facts.uffd_missing),
+                "boot Linux 6.8 or later"};
+    return {Verdict::kOk, subject, "with " + feature_names(uffd_features_needed()), ""};
+}
+
+Finding ptrace(const MachineFacts& facts) {
+    if (facts.yama_scope >= 3)
+        return {Verdict::kNo, "ptrace", "kernel.yama.ptrace_scope is 3: forbidden until the next boot",
+                "set kernel.yama.ptrace_scope=1 in /etc/sysctl.d and boot"};
+    if (facts.yama_scope == 2 && !facts.can_ptrace_all)
+        return {Verdict::kNo, "ptrace", "kernel.yama.ptrace_scope is 2: for root alone",
+                "sysctl kernel.yama.ptrace_scope=1, or run as root"};
+    if (facts.ptrace_error != 0)
+        return {Verdict::kNo, "ptrace", fmt::format("refused: {}", ::strerrordesc_np(facts.ptrace_error)),
+                "in a container: --cap-add SYS_PTRACE"};
+    return {Verdict::kOk, "ptrace",
+            fmt::format("allowed on our own children (Yama scope {})", facts.yama_scope), ""};
+}
+
+Finding io_uring(const MachineFacts& facts) {
+    if (facts.io_uring_error == 0) return {Verdict::kOk, "io_uring", "available", ""};
+    if (facts.io_uring_error == EPERM && facts.io_uring_disabled > 0)
+        return {Verdict::kNo, "io_uring",
+                fmt::format("kernel.io_uring_disabled is {}", facts.io_uring_disabled),
+                "sysctl kernel.io_uring_disabled=0"};
+    if (facts.io_uring_error == EPERM)
+        return {Verdict::kNo, "io_uring", "blocked by a seccomp filter",
+                "in a container: --security-opt seccomp=PROFILE that allows io_uring_setup, _enter and "
+                "_register"};
+    return {Verdict::kNo, "io_uring", fmt::format("fails: {}", ::strerrordesc_np(facts.io_uring_error)),
+            facts.io_uring_error == ENOSYS ? "boot a kernel with CONFIG_IO_URING=y" : ""};
+}
+
+Finding pagemap_scan(const MachineFacts& facts) {
+    if (facts.pagemap_scan_error == 0) return {Verdict::kOk, "PAGEMAP_SCAN", "available", ""};
+    return {Verdict::kNo, "PAGEMAP_SCAN",
+            fmt::format("fails: {}", ::strerrordesc_np(facts.pagemap_scan_error)),
+            "boot a kernel with CONFIG_PROC_PAGE_MONITOR=y, 6.8 or later"};
+}
+
+Finding locked_memory(const MachineFacts& facts) {
+    if (facts.can_lock_all) return {Verdict::kOk, "locked memory", "no limit", ""};
+    const auto text = fmt::format("{} for a pool of {} (at the default cap)",
+                                  format_size(facts.memlock_limit), format_size(facts.pool));
+    // The pool is counted twice: once locked, once registered with io_uring.
+    if (facts.memlock_limit >= 2 * facts.pool) return {Verdict::kOk, "locked memory", text, ""};
+    return {Verdict::kWarn, "locked memory", text + ": it will serve unlocked",
+            "ulimit -l unlimited, or a line \"USER - memlock unlimited\" in /etc/security/limits.conf"};
+}
+
+Finding huge_pages(const MachineFacts& facts) {
+    if (facts.huge_pages != "always")
+        return {Verdict::kOk, "huge pages", facts.huge_pages.empty() ? "none" : facts.huge_pages, ""};
+    return {Verdict::kWarn, "huge pages", "always: sparse memory fills the cap 2 MiB at a time",
+            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"};
+}
+
+Finding overcommit(const MachineFacts& facts) {
+    const auto& state = facts.overcommit;
+    const std::string subject = "overcommit";
+    if (state.mode == 1) {
+        if (facts.overcommit_to_restore.empty()) return {Verdict::kOk, subject, "mappings of any size", ""};
+        return {
+            Verdict::kOk, subject, "mappings of any size, switched on by farswap run --overcommit",
+            "sysctl vm.overcommit_memory=" + facts.overcommit_to_restore + ", if no such job runs any more"};
+    }
+    if (state.mode == 2)
+        return {Verdict::kWarn, subject,
+                fmt::format(
+                    "vm.overcommit_memory is 2: memory beyond the commit limit of {} is refused ({} used)",
+                    format_size(state.commit_limit), format_size(state.committed)),
+                "sysctl vm.overcommit_memory=1"};
+    return {Verdict::kOk, subject,
+            fmt::format("vm.overcommit_memory is 0: a single mapping larger than {} is refused",
+                        format_size(state.largest_mapping)),
+            "sysctl vm.overcommit_memory=1, if a program needs one; root: farswap run --overcommit"};
+}
+
+Finding memory(const MachineFacts& facts) {
+    return {Verdict::kOk, "memory",
+            fmt::format("{} ({})", format_size(facts.memory.bytes), facts.memory.source), ""};
+}
+
+}  // namespace
+
+std::optional<KernelVersion> parse_kernel_version(std::string_view release) {
+    KernelVersion version;
+    const char* const end = release.data() + release.size();
+    const auto major = std::from_chars(release.data(), end, version.major);
+    if (major.ec != std::errc() || major.ptr == end || *major.ptr != '.') return std::nullopt;
+    if (std::from_chars(major.ptr + 1, end, version.minor).ec != std::errc()) return std::nullopt;
+    return version;
+}
+
+std::uint64_t uffd_features_needed() noexcept {
+    std::uint64_t bits = 0;
+    for (const auto& feature : kFeatures) bits |= feature.bit;
+    return bits;
+}
+
+std::vector<Finding> assess(const MachineFacts& facts) {
+    return {kernel(facts),        userfaultfd(facts), ptrace(facts),     io_uring(facts), pagemap_scan(facts),
+            locked_memory(facts), huge_pages(facts),  overcommit(facts), memory(facts)};
+}
+
+std::string format_finding(const Finding& finding) {
+    constexpr const char* kWords[] = {"ok", "warn", "no"};
+    auto text = fmt::format("{:<6}{:<15}{}\n", kWords[static_cast<int>(finding.verdict)], finding.subject,
+                            finding.text);
+    if (!finding.remedy.empty()) text += fmt::format("{:21}type: {}\n", "", finding.remedy);
+    return text;
+}
+
+}  // namespace farswap::cli

@@ -1,0 +1,61 @@
+// The command `farswap`: parses the command line and does what it says. Knows no details of either.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <exception>
+#include <span>
+
+#include "base/log.h"
+#include "cli/check.h"
+#include "cli/exit_status.h"
+#include "cli/options.h"
+#include "cli/run.h"
+
+namespace {
+
+using namespace farswap;
+using namespace farswap::cli;
+
+/// Standard descriptors that the caller left closed must not become a store's. With close-on-exec the program
+/// finds them closed, as it would without us.
+void occupy_standard_descriptors() {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+        // The lowest free descriptor is `fd`: those below are in use.
+        if (::fcntl(fd, F_GETFD) < 0) [[maybe_unused]]
+            const int opened = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+    }
+}
+
+struct Execute {
+    Ending operator()(const RunOptions& options) const { return run_command(options); }
+    Ending operator()(const CheckOptions& options) const { return {check_command(options), 0}; }
+    Ending operator()(const PrintText& print) const {
+        std::fputs(print.text.c_str(), stdout);
+        return {std::fflush(stdout) == 0 ? 0 : kExitFailure, 0};
+    }
+};
+
+Ending farswap_main(std::span<const char* const> words) {
+    const auto command = parse_command_line(words);
+    if (!command) {
+        log::write_line(command.error().message);
+        return {kExitUsage, 0};
+    }
+    return std::visit(Execute{}, *command);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    occupy_standard_descriptors();
+    Ending ending{kExitFailure, 0};
+    try {
+        ending = farswap_main(
+            std::span<const char* const>(argv, static_cast<std::size_t>(argc)).subspan(argc > 0));
+    } catch (const std::exception& error) {
+        // Out of memory, in practice. The stack has been unwound: stores are closed, the program is let go.
+        log::write_line(error.what());
+    }
+    end_process(ending);
+}

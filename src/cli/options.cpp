@@ -1,0 +1,138 @@
+// Parses the command line with CLI11; see options.h.
+#include "cli/options.h"
+
+#include <CLI/CLI.hpp>
+
+namespace farswap::cli {
+
+namespace {
+
+constexpr const char* kOverview =
+    R"(farswap runs a program under a RAM cap and keeps its cold pages on a file server or a file.
+
+Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...   run a program
+       farswap check [URL]...                             can this machine, this store do it?
+       farswap check --clean URL                          remove what dead jobs left on a store
+       farswap run --help, farswap check --help           all options
+       farswap --version
+)";
+
+/// CLI11's help with our own usage lines: it cannot know that a program follows.
+class HelpFormat : public CLI::Formatter {
+  public:
+    explicit HelpFormat(std::string usage) : usage_(std::move(usage)) { column_width(26); }
+    std::string make_usage(const CLI::App*, std::string) const override { return usage_; }
+
+  private:
+    std::string usage_;
+};
+
+/// CLI11 parses a vector from its end.
+std::vector<std::string> reversed(std::span<const char* const> words) {
+    return {words.rbegin(), words.rend()};
+}
+
+/// Parses `words` with `app`: nothing, or the help text that was asked for.
+Result<std::optional<PrintText>> parse_with(CLI::App& app, std::span<const char* const> words) {
+    try {
+        app.parse(reversed(words));
+        return std::nullopt;
+    } catch (const CLI::CallForHelp&) {
+        return PrintText{app.help()};
+    } catch (const CLI::ParseError& error) {
+        return fail(EINVAL, "{}; see {} --help", error.what(), app.get_name());
+    }
+}
+
+/// What stands behind the options: the program. prefix_command() leaves an unknown option here too.
+Result<std::vector<std::string>> program_words(std::vector<std::string> words) {
+    if (!words.empty() && words[0] == "--")
+        words.erase(words.begin());
+    else if (!words.empty() && words[0].starts_with('-') && words[0] != "-")
+        return fail(EINVAL, "{}: no such option; see farswap run --help", words[0]);
+    if (words.empty() || words[0].empty())
+        return fail(EINVAL, "no program given; write: farswap run [OPTIONS] PROGRAM [ARGUMENT]...");
+    return words;
+}
+
+Result<Command> parse_run(std::span<const char* const> words) {
+    CLI::App app("Run PROGRAM under a RAM cap, with its cold pages on a store.", "farswap run");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...\n"));
+    app.prefix_command();
+    RunOptions options;
+    std::string ram, pool;
+    app.add_option(
+           "--ram", ram,
+           "Cap on all memory of the job, the pager's included: a size (512M, 2G) or a percentage of what "
+           "this machine or control group allows (25%). Default: 90%")
+        ->type_name("SIZE|PERCENT");
+    app.add_option(
+           "--swap", options.swap,
+           "Where pages go: nfs://HOST/EXPORT/PATH or file:PATH; may be given several times. Default: an "
+           "unnamed file in /var/tmp")
+        ->type_name("URL")
+        ->allow_extra_args(false);
+    app.add_option("--pool", pool,
+                   "Memory for pages on their way, inside the cap. Default: a sixteenth of it")
+        ->type_name("SIZE");
+    app.add_option("--stats", options.stats_file,
+                   "Write what was done to FILE as JSON, also when the program fails")
+        ->type_name("FILE");
+    app.add_flag("--overcommit", options.overcommit,
+                 "Have the kernel grant mappings larger than RAM while the job runs (needs root)");
+    app.add_flag("-q,--quiet", options.quiet, "No live line, no summary, no warnings");
+    app.add_flag("-v,--verbose", options.verbose, "Say more on the way");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+
+    if (options.quiet && options.verbose) return fail(EINVAL, "--quiet and --verbose exclude each other");
+    if (!ram.empty() || app.count("--ram") > 0) {
+        auto size = parse_ram_size("--ram", ram);
+        if (!size) return std::unexpected(size.error());
+        options.ram = *size;
+    }
+    if (app.count("--pool") > 0) {
+        auto size = parse_size("--pool", pool);
+        if (!size) return std::unexpected(size.error());
+        options.pool = *size;
+    }
+    auto program = program_words(app.remaining());
+    if (!program) return std::unexpected(program.error());
+    options.argv = std::move(*program);
+    return options;
+}
+
+Result<Command> parse_check(std::span<const char* const> words) {
+    CLI::App app("Tell whether farswap can work on this machine, and with the stores that are named.",
+                 "farswap check");
+    app.formatter(std::make_shared<HelpFormat>(
+        "Usage: farswap check [URL]...\n       farswap check --clean [--yes] URL...\n"));
+    CheckOptions options;
+    app.add_option("url", options.urls, "Stores to open, write to and read from")->type_name("URL");
+    app.add_flag("--clean", options.clean,
+                 "List what dead jobs left on the stores and remove it after asking");
+    app.add_flag("-y,--yes", options.yes, "With --clean: remove without asking");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    if (options.clean && options.urls.empty())
+        return fail(EINVAL, "--clean needs the URL of a store; write: farswap check --clean URL");
+    if (options.yes && !options.clean) return fail(EINVAL, "--yes goes with --clean only");
+    return options;
+}
+
+}  // namespace
+
+Result<Command> parse_command_line(std::span<const char* const> words) {
+    if (words.empty()) return fail(EINVAL, "no command given; write: farswap run PROGRAM, or farswap --help");
+    const std::string_view command = words[0];
+    const auto rest = words.subspan(1);
+    if (command == "run") return parse_run(rest);
+    if (command == "check") return parse_check(rest);
+    if (command == "--help" || command == "-h" || command == "help") return PrintText{kOverview};
+    if (command == "--version") return PrintText{"farswap " FARSWAP_VERSION "\n"};
+    return fail(EINVAL, "{}: no such command; there are run and check, see farswap --help", command);
+}
+
+}  // namespace farswap::cli

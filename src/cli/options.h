@@ -1,0 +1,45 @@
+// The command line: what farswap was asked to do. Knows words, not how anything is done.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/result.h"
+#include "cli/sizes.h"
+
+namespace farswap::cli {
+
+/// farswap run [options] [--] PROGRAM [ARGUMENT]...
+struct RunOptions {
+    RamSize ram{.percent = 90};
+    std::vector<std::string> swap;      ///< URLs; none: the default store
+    std::string stats_file;             ///< empty: none
+    std::optional<std::uint64_t> pool;  ///< bytes
+    bool overcommit = false;
+    bool quiet = false;
+    bool verbose = false;
+    std::vector<std::string> argv;  ///< the program and its arguments, at least one
+};
+
+/// farswap check [URL]... and farswap check --clean URL
+struct CheckOptions {
+    std::vector<std::string> urls;
+    bool clean = false;
+    bool yes = false;
+};
+
+/// Text that was asked for: --help, --version.
+struct PrintText {
+    std::string text;
+};
+
+using Command = std::variant<RunOptions, CheckOptions, PrintText>;
+
+/// Parses what stands behind the command's name. EINVAL: one line that names the word that is wrong.
+Result<Command> parse_command_line(std::span<const char* const> words);
+
+}  // namespace farswap::cli

@@ -1,0 +1,142 @@
+// Tries what a job needs; see probe.h.
+#include "cli/probe.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <charconv>
+
+#include "base/fd.h"
+#include "cli/budget.h"
+#include "target/uapi.h"
+
+namespace farswap::cli {
+
+namespace {
+
+int number_in(const std::string& path) {
+    const auto text = read_text_file(path).value_or("0");
+    int value = 0;
+    std::from_chars(text.data(), text.data() + text.size(), value);
+    return value;
+}
+
+bool has_capability(unsigned capability) {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
+    if (::syscall(SYS_capget, &header, data.data()) < 0) return false;
+    return (data[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability)) != 0;
+}
+
+/// A userfaultfd made the way in which the program's agent can make one: by the device, which may be handed
+/// down, or by the system call, where a capability of ours does not help it unless we are root.
+Fd make_userfaultfd() {
+    const Fd device(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+    if (device) return Fd(::ioctl(device.get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
+    if (::geteuid() != 0 && number_in("/proc/sys/vm/unprivileged_userfaultfd") == 0) {
+        errno = EPERM;
+        return {};
+    }
+    return Fd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+}
+
+void probe_userfaultfd(MachineFacts& facts) {
+    const Fd uffd = make_userfaultfd();
+    uffdio_api api{
+        .api = UFFD_API, .features = 0, .ioctls = 0};  // asks for nothing: the answer tells what there is
+    if (!uffd || ::ioctl(uffd.get(), UFFDIO_API, &api) < 0) {
+        facts.uffd_error = errno;
+        return;
+    }
+    facts.uffd_missing = uffd_features_needed() & ~std::uint64_t{api.features};
+}
+
+/// PTRACE_SEIZE on a child of our own that waits to be killed.
+int probe_ptrace() {
+    const pid_t child = ::fork();
+    if (child < 0) return errno;
+    if (child == 0) {
+        while (true) ::pause();
+    }
+    const int error = ::ptrace(PTRACE_SEIZE, child, nullptr, nullptr) < 0 ? errno : 0;
+    ::kill(child, SIGKILL);
+    while (::waitpid(child, nullptr, __WALL) < 0 && errno == EINTR) {
+    }
+    return error;
+}
+
+int probe_io_uring() {
+    io_uring_params params{};
+    const Fd ring(static_cast<int>(::syscall(SYS_io_uring_setup, 2, &params)));
+    return ring ? 0 : errno;
+}
+
+int probe_pagemap_scan() {
+    const Fd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+    if (!pagemap) return errno;
+    const auto start = reinterpret_cast<std::uintptr_t>(&pagemap) & ~std::uintptr_t{4095};
+    page_region region{};
+    pm_scan_arg scan{};
+    scan.size = sizeof scan;
+    scan.start = start;
+    scan.end = start + 4096;
+    scan.vec = reinterpret_cast<std::uintptr_t>(&region);
+    scan.vec_len = 1;
+    scan.category_mask = PAGE_IS_PRESENT;
+    scan.return_mask = PAGE_IS_PRESENT;
+    return ::ioctl(pagemap.get(), PAGEMAP_SCAN, &scan) < 0 ? errno : 0;
+}
+
+std::uint64_t memlock_limit() {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_MEMLOCK, &limit);
+    return limit.rlim_cur;
+}
+
+/// "always [madvise] never" -> "madvise".
+std::string word_in_brackets(const std::string& text) {
+    const auto open = text.find('[');
+    const auto close = text.find(']', open);
+    return close == std::string::npos ? std::string() : text.substr(open + 1, close - open - 1);
+}
+
+}  // namespace
+
+bool can_lock_all_memory() noexcept {
+    return has_capability(CAP_IPC_LOCK) || memlock_limit() == RLIM_INFINITY;
+}
+
+MachineFacts probe_machine() {
+    MachineFacts facts;
+    utsname names{};
+    ::uname(&names);
+    facts.kernel_release = names.release;
+    probe_userfaultfd(facts);
+    facts.yama_scope = number_in("/proc/sys/kernel/yama/ptrace_scope");
+    facts.ptrace_error = probe_ptrace();
+    facts.can_ptrace_all = has_capability(CAP_SYS_PTRACE);
+    facts.io_uring_error = probe_io_uring();
+    facts.io_uring_disabled = number_in("/proc/sys/kernel/io_uring_disabled");
+    facts.pagemap_scan_error = probe_pagemap_scan();
+    facts.can_lock_all = can_lock_all_memory();
+    facts.memlock_limit = memlock_limit();
+    facts.huge_pages =
+        word_in_brackets(read_text_file("/sys/kernel/mm/transparent_hugepage/enabled").value_or(""));
+    facts.overcommit = read_overcommit(read_text_file).value_or(OvercommitState{.mode = 1});
+    facts.overcommit_to_restore = overcommit_to_restore();
+    facts.memory = tightest_memory_limit(read_text_file).value_or(MemoryLimit{});
+    facts.pool = default_pool(facts.memory.bytes / 10 * 9);
+    return facts;
+}
+
+}  // namespace farswap::cli

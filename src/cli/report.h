@@ -1,0 +1,46 @@
+// What a job was, once it is over: the summary for people and the JSON for programs. Formats; writes nothing.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <string>
+#include <vector>
+
+#include "cli/exit_status.h"
+#include "farswap/store.h"
+#include "pager/job.h"
+
+namespace farswap::cli {
+
+struct StoreReport {
+    std::string name;
+    std::uint64_t capacity = 0, reserved = 0;  ///< bytes
+    Store::Counters counters;
+};
+
+/// All that is known of a job. Without `started` only `program`, `failure`, `ending` and perhaps some of the
+/// stores are.
+struct JobReport {
+    std::string program;
+    bool started = false;
+    Ending ending;
+    std::string
+        failure;  ///< why farswap could not start the program or had to stop it; empty when it did not
+    JobStats stats;
+    std::uint64_t pool = 0;  ///< bytes
+    bool pool_locked = false, pool_registered = false;
+    std::vector<StoreReport> stores;
+    std::vector<std::string> notes;  ///< what the operator should know, one line each
+};
+
+/// A few aligned lines; one short line (and the notes) when no page left RAM.
+std::vector<std::string> summary_lines(const JobReport& report);
+
+/// The object that docs/stats.md describes.
+nlohmann::json stats_json(const JobReport& report);
+
+/// Notes that follow from the figures: unlocked or unregistered pool, unmanaged processes, reconnects, lost
+/// writes.
+std::vector<std::string> notes_of(const JobReport& report);
+
+}  // namespace farswap::cli

@@ -1,0 +1,242 @@
+// farswap run; see run.h.
+#include "cli/run.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "cli/budget.h"
+#include "cli/job_name.h"
+#include "cli/live_line.h"
+#include "cli/pager_protection.h"
+#include "cli/probe.h"
+#include "cli/report.h"
+#include "cli/setup_signals.h"
+#include "cli/stats_file.h"
+#include "store/open.h"
+
+namespace farswap::cli {
+
+namespace {
+
+/// A write-out in flight to a slow server may take this long to end; what has not begun is dropped.
+constexpr std::chrono::seconds kShutdownLimit{10};
+
+/// One execution of `farswap run`. Members are in the order in which they depend on each other.
+class Run {
+  public:
+    explicit Run(const RunOptions& options) : options_(options) { report_.program = options.argv[0]; }
+    Ending execute();
+
+  private:
+    Status refuse_unfit_machine();
+    Status decide_budget();
+    Status prepare_overcommit();
+    Status make_pool();
+    Status open_stores();
+    Status prepare();
+    void run_job(Job& job);
+    void describe_stores();
+    void clean_up();
+    void end_with(const Error& error, int status);
+    void add_notes();
+    void say();
+
+    const RunOptions& options_;
+    SetupSignals signals_;
+    JobReport report_;
+    StatsFile stats_file_;
+    MachineFacts facts_;
+    Budget budget_;
+    std::unique_ptr<OvercommitSwitch> overcommit_;
+    std::unique_ptr<io::Loop> loop_;
+    std::unique_ptr<Pool> pool_;
+    std::unique_ptr<SwapArea> area_;
+    int failure_status_ = kExitFailure;  ///< of a failure in prepare()
+};
+
+Status Run::refuse_unfit_machine() {
+    facts_ = probe_machine();
+    for (const auto& finding : assess(facts_)) {
+        if (finding.verdict != Verdict::kNo) continue;
+        const auto remedy = finding.remedy.empty() ? std::string() : "; to mend it: " + finding.remedy;
+        return fail(ENOSYS, "{}: {}{}", finding.subject, finding.text, remedy);
+    }
+    return {};
+}
+
+Status Run::decide_budget() {
+    const auto limit = tightest_memory_limit(read_text_file);
+    if (!limit) return std::unexpected(limit.error());
+    const auto budget = make_budget(options_.ram, options_.pool, limit->bytes);
+    if (!budget) {
+        failure_status_ = kExitUsage;
+        return std::unexpected(budget.error());
+    }
+    budget_ = *budget;
+    report_.pool = budget_.pool;
+    if (budget_.cap > limit->bytes)
+        log::warning("--ram {} is more than {} allows ({}): the job may be killed before it reaches its cap",
+                     format_size(budget_.cap), limit->source, format_size(limit->bytes));
+    log::info("cap {} ({}% of {}), pool {}", format_size(budget_.cap), budget_.cap * 100 / limit->bytes,
+              limit->source, format_size(budget_.pool));
+    return {};
+}
+
+Status Run::prepare_overcommit() {
+    if (options_.overcommit) {
+        auto set = OvercommitSwitch::set();
+        if (!set) return std::unexpected(set.error());
+        overcommit_ = std::move(*set);
+    } else if (facts_.overcommit.mode == 2) {
+        log::warning("{}", overcommit_advice(facts_.overcommit));
+    }
+    return {};
+}
+
+Status Run::make_pool() {
+    auto loop = io::Loop::create();
+    if (!loop) return std::unexpected(loop.error());
+    loop_ = std::move(*loop);
+    auto pool = Pool::create({.frames = static_cast<std::size_t>(budget_.pool / kPageSize)});
+    if (!pool) return std::unexpected(pool.error());
+    pool_ = std::move(*pool);
+    report_.pool_locked = pool_->locked();
+    if (auto registered = loop_->register_memory(pool_->memory()); !registered)
+        log::info("the pool is not registered: {}", registered.error().message);
+    report_.pool_registered = loop_->memory_registered();
+    return {};
+}
+
+Status Run::open_stores() {
+    const StoreOptions store_options{.job = make_job_name()};
+    std::vector<std::unique_ptr<Store>> stores;
+    Status status;
+    const auto take = [&](Result<std::unique_ptr<Store>> store) {
+        if (store) {
+            log::info("store {}: {} at most", (*store)->name(), format_size((*store)->capacity()));
+            stores.push_back(std::move(*store));
+        } else {
+            status = std::unexpected(store.error());
+        }
+    };
+    if (options_.swap.empty()) take(open_default_store(store_options, *loop_));
+    for (const auto& url : options_.swap) {
+        if (!status || signals_.taken() != 0) break;
+        take(open_store(url, store_options, *loop_));
+    }
+    if (!status || signals_.taken() != 0) {
+        for (const auto& store : stores) store->close();
+        return status;
+    }
+    auto area = SwapArea::create(*pool_, *loop_, std::move(stores));
+    if (!area) return std::unexpected(area.error());
+    area_ = std::move(*area);
+    return {};
+}
+
+/// Everything before the program: what may be refused cheaply comes first.
+Status Run::prepare() {
+    auto stats_file = StatsFile::open(options_.stats_file);
+    if (!stats_file) return std::unexpected(stats_file.error());
+    stats_file_ = std::move(*stats_file);
+    for (auto step : {&Run::refuse_unfit_machine, &Run::decide_budget, &Run::prepare_overcommit,
+                      &Run::make_pool, &Run::open_stores}) {
+        if (auto status = (this->*step)(); !status) return status;
+        if (signals_.taken() != 0) break;
+    }
+    return {};
+}
+
+void Run::run_job(Job& job) {
+    report_.started = true;
+    protect_pager();
+    // One that came after the last look and before the job took signals over is the program's.
+    if (const int signal = signals_.taken()) ::kill(::getpid(), signal);
+    auto end = job.run();
+    report_.stats = end.stats;
+    if (end.failure)
+        report_.ending = ending_of(end.wait_status);
+    else
+        end_with(end.failure.error(), kExitFailure);
+}
+
+void Run::end_with(const Error& error, int status) {
+    report_.failure = error.message;
+    report_.ending = {status, 0};
+}
+
+void Run::describe_stores() {
+    if (!area_) return;
+    for (const auto& store : area_->stores())
+        report_.stores.push_back({store->name(), store->capacity(), store->reserved(), store->counters()});
+}
+
+void Run::clean_up() {
+    if (area_) area_->shutdown(kShutdownLimit);
+    area_.reset();
+    pool_.reset();
+    loop_.reset();
+    overcommit_.reset();
+}
+
+void Run::add_notes() {
+    if (!report_.started) return;
+    report_.notes = notes_of(report_);
+    const bool early_death =
+        report_.ending.status != 0 && report_.failure.empty() && report_.stats.pages_evicted == 0;
+    if (early_death && !options_.overcommit && facts_.overcommit.mode == 0)
+        report_.notes.push_back("if the program says that it is out of memory: " +
+                                overcommit_advice(facts_.overcommit));
+}
+
+void Run::say() {
+    if (!report_.failure.empty()) log::write_line(report_.failure);
+    if (!options_.quiet) {
+        for (const auto& line : summary_lines(report_)) log::write_line(line);
+    }
+    // Arguments and names need not be UTF-8, JSON must be.
+    const auto text =
+        stats_json(report_).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    if (const auto written = stats_file_.write(text); !written) log::write_line(written.error().message);
+}
+
+Ending Run::execute() {
+    const auto prepared = prepare();
+    if (const int signal = signals_.taken()) {
+        report_.ending = {128 + signal, signal};
+    } else if (!prepared) {
+        end_with(prepared.error(), failure_status_);
+    } else {
+        LiveLine live(!options_.quiet);
+        const JobOptions job_options{.argv = options_.argv,
+                                     .ram_cap = budget_.cap,
+                                     .on_tick = [&live](const JobStats& stats) { live.update(stats); }};
+        auto job = Job::start(job_options, *loop_, *pool_, *area_);
+        if (job)
+            run_job(**job);
+        else
+            end_with(job.error(), ending_of_start_failure(job.error().code).status);
+    }
+    describe_stores();
+    clean_up();
+    add_notes();
+    say();
+    return report_.ending;
+}
+
+}  // namespace
+
+Ending run_command(const RunOptions& options) {
+    using log::Level;
+    if (options.quiet) log::set_level(Level::kQuiet);
+    if (options.verbose) log::set_level(Level::kInfo);
+    const char* wanted = ::getenv("FARSWAP_LOG");
+    if (wanted != nullptr && std::string_view(wanted) == "debug") log::set_level(Level::kDebug);
+    return Run(options).execute();
+}
+
+}  // namespace farswap::cli
