@@ -1,0 +1,388 @@
+// One NFS connection: its table of calls, connecting, sending and receiving; see nfs_connection.h.
+#include "store/nfs_connection.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/random.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+namespace farswap::nfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kConnectMax = 5s;    // an attempt to connect
+constexpr auto kBackoffMin = 20ms;  // between attempts, doubled up to
+constexpr auto kBackoffMax = 1000ms;
+constexpr auto kResumeAfter = 100ms;  // NFS3ERR_JUKEBOX: "wait a while", RFC 1813 section 2.6
+constexpr int kReceivesMax = 16;      // in one go, so that the loop's other work gets its turn
+constexpr std::size_t kSegmentsMax = 48;
+constexpr std::size_t kDirectMin = 4096;  // shorter data is cheaper copied than received apart
+constexpr std::uint32_t kSlotBits = 7;    // of an xid; the others number the call
+static_assert(kCallsMax <= 1u << kSlotBits);
+
+constexpr std::array<std::byte, 4> kZeros{};
+
+std::uint32_t random_number() {
+    std::uint32_t number = 0;
+    // Any number will do; a fresh one keeps an earlier connection's numbers out of the server's reply cache.
+    if (::getrandom(&number, sizeof number, GRND_NONBLOCK) < 0)
+        number = static_cast<std::uint32_t>(::getpid());
+    return number;
+}
+
+std::uint32_t total_size(const Call& call) {
+    const bool has_data = call.procedure == Procedure::kWrite;
+    return call.head_size + (has_data ? call.length + padding(call.length) : 0);
+}
+
+/// Binds to a port below 1024, which servers ask for unless the export says `insecure`; without the right to
+/// do so, or a free one, any port serves. (bindresvport(3) does IPv4 only.)
+void bind_reserved_port(int fd, const Address& peer, std::uint32_t seed) {
+    constexpr std::uint32_t kFirst = 600, kCount = 1024 - kFirst;
+    for (std::uint32_t i = 0; i < 32; ++i) {
+        const auto port = htons(static_cast<std::uint16_t>(kFirst + (seed + i) % kCount));
+        sockaddr_storage local{};
+        local.ss_family = peer.storage.ss_family;
+        if (local.ss_family == AF_INET6) {
+            reinterpret_cast<sockaddr_in6*>(&local)->sin6_port = port;
+        } else {
+            reinterpret_cast<sockaddr_in*>(&local)->sin_port = port;
+        }
+        if (::bind(fd, reinterpret_cast<sockaddr*>(&local), peer.size) == 0 || errno == EACCES) return;
+    }
+}
+
+void set_option(int fd, int level, int option, int value) {
+    // Each is a refinement: a connection without it works, more slowly or noticing a dead server later.
+    (void)::setsockopt(fd, level, option, &value, sizeof value);
+}
+
+void set_options(int fd) {
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    // A server that is gone without a word is noticed within 25 s; one that is up but slow is waited for.
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 10);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 5);
+    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 25'000);
+    // Closing resets the connection: what the server has not yet read of it is not worth executing.
+    const linger reset{.l_onoff = 1, .l_linger = 0};
+    (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
+}  // namespace
+
+Connection::Connection(io::Loop& loop, const Address& address, const CallEncoder& encoder, std::string server,
+                       void (*slot_freed)(void* owner), void* owner)
+    : loop_(loop),
+      address_(address),
+      encoder_(encoder),
+      server_(std::move(server)),
+      slot_freed_(slot_freed),
+      owner_(owner),
+      next_number_(random_number()),
+      reader_(*this) {
+    watch_.owner = timer_.owner = resume_timer_.owner = this;
+    watch_.ready = [](io::Watch& watch, std::uint32_t events) {
+        static_cast<Connection*>(watch.owner)->on_ready(events);
+    };
+    timer_.fire = [](io::Timer& timer) { static_cast<Connection*>(timer.owner)->on_timer(); };
+    resume_timer_.fire = [](io::Timer& timer) { static_cast<Connection*>(timer.owner)->resume_delayed(); };
+    connect();
+}
+
+Connection::~Connection() {
+    loop_.cancel(timer_);
+    loop_.cancel(resume_timer_);
+    if (watch_.added) loop_.remove(watch_);
+}
+
+// ---- the table of calls
+
+Call* Connection::take(bool internal) noexcept {
+    if (free_ <= (internal ? 0 : kInternalCalls)) return nullptr;
+    const auto entry = std::find_if(calls_.begin(), calls_.end(),
+                                    [](const Call& call) { return call.state == Call::State::kFree; });
+    FARSWAP_ASSERT(entry != calls_.end());
+    --free_;
+    entry->state = Call::State::kTaken;
+    entry->internal = internal;
+    entry->abandoned = false;
+    return &*entry;
+}
+
+void Connection::submit(Call& call) noexcept {
+    FARSWAP_ASSERT(call.state == Call::State::kTaken);
+    const auto slot = static_cast<std::uint32_t>(&call - calls_.data());
+    call.xid = next_number_++ << kSlotBits | slot;
+    call.head_size = encoder_.encode(call.procedure, call.xid, call.offset, call.length, call.head);
+    enqueue(call);
+    if (!receiving_) send();
+}
+
+void Connection::release(Call& call) noexcept {
+    FARSWAP_ASSERT(call.state == Call::State::kTaken);
+    free_entry(call, false);
+}
+
+void Connection::abandon(Call& call) noexcept {
+    switch (call.state) {
+        case Call::State::kQueued:
+            if (call.sent == 0) {
+                unlink(call);
+                free_entry(call, false);
+                return;
+            }
+            call.abandoned = true;
+            if (call.procedure != Procedure::kWrite) return;  // its head is ours: the rest of it can still go
+            ++abandoned_writes_;
+            // The rest of the record would have to come from memory that is no longer ours.
+            if (receiving_) {
+                drop_wanted_ = true;
+            } else {
+                lost("a write was given up half-way");
+            }
+            return;
+        case Call::State::kSent:
+            call.abandoned = true;
+            if (call.procedure == Procedure::kWrite) ++abandoned_writes_;
+            return;
+        case Call::State::kDelayed:
+        case Call::State::kTaken:
+            free_entry(call, false);
+            return;
+        case Call::State::kFree:
+            FARSWAP_ASSERT(!"abandoned a call that is not in flight");
+    }
+}
+
+void Connection::free_entry(Call& call, bool tell) noexcept {
+    if (call.abandoned && call.procedure == Procedure::kWrite) --abandoned_writes_;
+    call.state = Call::State::kFree;
+    call.abandoned = false;
+    ++free_;
+    if (tell) slot_freed_(owner_);
+}
+
+bool Connection::abandoned_write_overlaps(std::uint64_t offset, std::uint64_t length) const noexcept {
+    if (abandoned_writes_ == 0) return false;
+    return std::any_of(calls_.begin(), calls_.end(), [&](const Call& call) {
+        return call.abandoned && call.procedure == Procedure::kWrite && call.offset < offset + length &&
+               offset < call.offset + call.length;
+    });
+}
+
+Call* Connection::find(std::uint32_t xid) noexcept {
+    const std::uint32_t slot = xid & ((1u << kSlotBits) - 1);
+    if (slot >= kCallsMax) return nullptr;
+    Call& call = calls_[slot];
+    return call.state == Call::State::kSent && call.xid == xid ? &call : nullptr;
+}
+
+void Connection::replied(Call& call) noexcept {
+    if (call.abandoned) return free_entry(call, true);
+    if (call.reply.try_later) {
+        call.state = Call::State::kDelayed;
+        if (resume_timer_.index == ~0u) loop_.arm(resume_timer_, io::Clock::now() + kResumeAfter);
+        return;
+    }
+    call.state = Call::State::kTaken;
+    call.complete(call);
+}
+
+void Connection::resume_delayed() noexcept {
+    for (Call& call : calls_) {
+        if (call.state != Call::State::kDelayed) continue;
+        ++counters_.resent;
+        enqueue(call);
+    }
+    send();
+}
+
+void Connection::enqueue(Call& call) noexcept {
+    call.state = Call::State::kQueued;
+    call.sent = 0;
+    call.next = nullptr;
+    (send_head_ == nullptr ? send_head_ : send_tail_->next) = &call;
+    send_tail_ = &call;
+}
+
+void Connection::unlink(Call& call) noexcept {
+    Call* before = nullptr;
+    for (Call* at = send_head_; at != &call; at = at->next) before = at;
+    (before == nullptr ? send_head_ : before->next) = call.next;
+    if (send_tail_ == &call) send_tail_ = before;
+}
+
+// ---- connecting
+
+void Connection::connect() noexcept {
+    fd_.reset(::socket(address_.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd_) return retry_connect();
+    set_options(fd_.get());
+    bind_reserved_port(fd_.get(), address_, next_number_++);
+    state_ = State::kConnecting;
+    const int rc = ::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address_.storage), address_.size);
+    if (rc < 0 && errno != EINPROGRESS) return retry_connect();
+    watch_.fd = fd_.get();
+    watch_.events = EPOLLOUT;
+    loop_.add(watch_);
+    loop_.arm(timer_, io::Clock::now() + kConnectMax);
+}
+
+void Connection::connected() noexcept {
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size) < 0 || error != 0)
+        return retry_connect();
+    loop_.cancel(timer_);
+    state_ = State::kUp;
+    backoff_ = 0ms;
+    if (was_up_) ++counters_.reconnects;
+    was_up_ = true;
+    if (reported_) log::warning("{}: connected again", server_);
+    reported_ = false;
+    watch(EPOLLIN);
+    send();
+}
+
+/// The connection has broken: everything that was under way goes out again over the next one.
+void Connection::lost(const char* reason) noexcept {
+    drop_wanted_ = false;
+    // An idle server closes connections; only a loss under way is worth a word.
+    const bool idle = free_ == kCallsMax;
+    if (!idle && !reported_) log::warning("{}: lost the connection ({}); connecting again", server_, reason);
+    reported_ = reported_ || !idle;
+    retry_connect();
+}
+
+/// Closes what there is of a connection and arranges for the next attempt.
+void Connection::retry_connect() noexcept {
+    if (watch_.added) loop_.remove(watch_);
+    fd_.reset();
+    state_ = State::kDown;
+    reader_.reset();
+    loop_.arm(timer_, io::Clock::now() + backoff_);
+    backoff_ = std::clamp<std::chrono::milliseconds>(backoff_ * 2, kBackoffMin, kBackoffMax);
+    requeue_sent();
+}
+
+void Connection::requeue_sent() noexcept {
+    if (send_head_ != nullptr && send_head_->sent > 0) {
+        Call& head = *send_head_;
+        head.sent = 0;
+        if (head.abandoned) {
+            unlink(head);
+            free_entry(head, true);
+        } else {
+            ++counters_.resent;
+        }
+    }
+    for (Call& call : calls_) {
+        if (call.state != Call::State::kSent) continue;
+        if (call.abandoned) {
+            free_entry(call, true);
+        } else {
+            ++counters_.resent;
+            enqueue(call);
+        }
+    }
+}
+
+void Connection::on_timer() noexcept {
+    if (state_ == State::kConnecting) return retry_connect();
+    if (state_ == State::kDown) connect();
+}
+
+void Connection::watch(std::uint32_t events) noexcept {
+    if (watch_.events != events) loop_.modify(watch_, events);
+    watch_.events = events;
+}
+
+void Connection::on_ready(std::uint32_t events) noexcept {
+    if (state_ == State::kConnecting) return connected();
+    if ((events & ~static_cast<std::uint32_t>(EPOLLOUT)) != 0) receive();
+    if (state_ == State::kUp) send();
+}
+
+// ---- the stream
+
+void Connection::receive() noexcept {
+    const char* failure = nullptr;
+    receiving_ = true;
+    for (int i = 0; i < kReceivesMax && failure == nullptr && !drop_wanted_; ++i) {
+        std::span<std::byte> direct = reader_.direct();
+        if (direct.size() < kDirectMin) direct = {};
+        std::array<iovec, 2> segments{{{direct.data(), direct.size()}, {received_.data(), received_.size()}}};
+        const ssize_t got = ::readv(fd_.get(), segments.data(), segments.size());
+        if (got < 0 && (errno == EAGAIN || errno == EINTR)) break;
+        if (got <= 0) {
+            failure = got == 0 ? "closed by the server" : strerrordesc_np(errno);
+            break;
+        }
+        const auto count = static_cast<std::size_t>(got);
+        const std::size_t in_place = std::min(count, direct.size());
+        if (!reader_.received_direct(in_place) || !reader_.feed({received_.data(), count - in_place})) {
+            failure = "a reply that cannot be decoded";
+        }
+        if (count < direct.size() + received_.size()) break;  // the socket is empty
+    }
+    receiving_ = false;
+    if (drop_wanted_) failure = "a write was given up half-way";
+    if (failure != nullptr) lost(failure);
+}
+
+void Connection::send() noexcept {
+    if (state_ != State::kUp) return;
+    while (send_head_ != nullptr) {
+        std::array<iovec, kSegmentsMax> segments;
+        std::size_t count = 0;
+        const auto add = [&](const std::byte* data, std::size_t size, std::uint32_t& skip) {
+            const std::uint32_t skipped = std::min(skip, static_cast<std::uint32_t>(size));
+            skip -= skipped;
+            if (size > skipped) segments[count++] = {const_cast<std::byte*>(data) + skipped, size - skipped};
+        };
+        std::size_t bytes = 0;
+        for (const Call* call = send_head_; call != nullptr && count + 3 <= kSegmentsMax; call = call->next) {
+            std::uint32_t skip = call->sent;
+            bytes += total_size(*call) - skip;
+            add(call->head.data(), call->head_size, skip);
+            if (call->procedure != Procedure::kWrite) continue;
+            add(call->data, call->length, skip);
+            add(kZeros.data(), padding(call->length), skip);
+        }
+        msghdr message{};
+        message.msg_iov = segments.data();
+        message.msg_iovlen = count;
+        const ssize_t sent = ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0 && errno != EAGAIN) return lost(strerrordesc_np(errno));
+        if (sent > 0) account_sent(static_cast<std::size_t>(sent));
+        if (sent < 0 || static_cast<std::size_t>(sent) < bytes) break;  // the socket is full
+    }
+    watch(send_head_ == nullptr ? EPOLLIN : EPOLLIN | EPOLLOUT);
+}
+
+void Connection::account_sent(std::size_t bytes) noexcept {
+    while (bytes > 0) {
+        Call& call = *send_head_;
+        const auto part =
+            static_cast<std::uint32_t>(std::min<std::size_t>(bytes, total_size(call) - call.sent));
+        call.sent += part;
+        bytes -= part;
+        if (call.sent < total_size(call)) return;
+        send_head_ = call.next;
+        if (send_head_ == nullptr) send_tail_ = nullptr;
+        call.state = Call::State::kSent;
+    }
+}
+
+}  // namespace farswap::nfs

@@ -1,0 +1,120 @@
+// One TCP connection to an NFS server with a fixed table of calls in flight, kept up by reconnecting. Knows
+// calls, not what they are for; decides neither deadlines nor what a lost write means.
+//
+// libnfs is not used here: version 4.0.0 keeps a half-received reply over a reconnect and then decodes the
+// new connection's bytes out of step, copies every byte twice, allocates for every call and cannot give up a
+// call. The calls here are sent from and received into the caller's memory, and nothing is allocated after
+// construction.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "base/fd.h"
+#include "io/loop.h"
+#include "store/nfs_reply_reader.h"
+#include "store/nfs_wire.h"
+
+namespace farswap::nfs {
+
+struct Address {
+    sockaddr_storage storage{};
+    socklen_t size = 0;
+};
+
+inline constexpr std::uint32_t kWindow = 64;  ///< calls of requests in flight on one connection
+inline constexpr std::uint32_t kInternalCalls =
+    8;  ///< kept free for the store's own: commit, heartbeat, reserve
+inline constexpr std::uint32_t kCallsMax = kWindow + kInternalCalls;
+
+class Connection final : private ReplyReader::Calls {
+  public:
+    struct Counters {
+        std::uint64_t resent = 0;      ///< calls sent again, after a loss or because the server asked for it
+        std::uint64_t reconnects = 0;  ///< connections made after the first
+    };
+
+    /// Starts to connect; calls may be submitted at once. `server` names it in messages. `slot_freed(owner)`
+    /// is called when an abandoned call's entry has become free. A reserved local port is used where we may
+    /// (`secure` exports).
+    Connection(io::Loop& loop, const Address& address, const CallEncoder& encoder, std::string server,
+               void (*slot_freed)(void* owner), void* owner);
+    ~Connection();
+    Connection(const Connection&) = delete;
+    Connection& operator=(const Connection&) = delete;
+
+    /// Takes an entry of the table, or null when all are in use. It goes back by release() or abandon().
+    Call* take(bool internal) noexcept;
+    /// Sends the call. `complete` runs from the loop, never from inside. May be repeated from `complete`. A
+    /// call survives the loss of its connection: it is sent again, for as long as nobody abandons it.
+    void submit(Call& call) noexcept;
+    void release(Call& call) noexcept;
+    /// Gives up a submitted call: `complete` will not be called, and its memory is the caller's again at
+    /// once. The server may still execute it.
+    void abandon(Call& call) noexcept;
+
+    /// Whether an abandoned WRITE that the server may still execute overlaps the range.
+    bool abandoned_write_overlaps(std::uint64_t offset, std::uint64_t length) const noexcept;
+    /// Whether the call's data has been sent in part (giving it up costs the connection).
+    bool partly_sent(const Call& call) const noexcept {
+        return call.state == Call::State::kQueued && call.sent > 0;
+    }
+
+    const Counters& counters() const noexcept { return counters_; }
+
+  private:
+    enum class State { kDown, kConnecting, kUp };
+
+    Call* find(std::uint32_t xid) noexcept override;
+    void replied(Call& call) noexcept override;
+
+    void connect() noexcept;
+    void connected() noexcept;
+    void lost(const char* reason) noexcept;
+    void retry_connect() noexcept;
+    void requeue_sent() noexcept;
+    void on_ready(std::uint32_t events) noexcept;
+    void on_timer() noexcept;
+    void receive() noexcept;
+    void send() noexcept;
+    void account_sent(std::size_t bytes) noexcept;
+    void watch(std::uint32_t events) noexcept;
+    void enqueue(Call& call) noexcept;
+    void unlink(Call& call) noexcept;
+    void free_entry(Call& call, bool tell) noexcept;
+    void resume_delayed() noexcept;
+
+    io::Loop& loop_;
+    const Address address_;
+    const CallEncoder encoder_;
+    const std::string server_;
+    void (*const slot_freed_)(void* owner);
+    void* const owner_;
+
+    State state_ = State::kDown;
+    Fd fd_;
+    io::Watch watch_;
+    io::Timer timer_;         ///< kConnecting: gives the attempt up; kDown: starts the next
+    io::Timer resume_timer_;  ///< sends delayed calls again
+    std::chrono::milliseconds backoff_{0};
+    bool was_up_ = false;
+    bool reported_ = false;     ///< the loss has been reported, and so the return will be
+    bool receiving_ = false;    ///< inside receive(): sends wait for its end
+    bool drop_wanted_ = false;  ///< a partly sent WRITE was abandoned while receiving
+
+    std::array<Call, kCallsMax> calls_;
+    std::uint32_t free_ = kCallsMax;
+    std::uint32_t abandoned_writes_ = 0;
+    std::uint32_t next_number_;
+    Call* send_head_ = nullptr;
+    Call* send_tail_ = nullptr;
+    ReplyReader reader_;
+    Counters counters_;
+    std::array<std::byte, 64 * 1024> received_;
+};
+
+}  // namespace farswap::nfs

@@ -1,0 +1,257 @@
+// Requests on an NFS file: the window, splitting, deadlines and cancellation; see nfs_file.h.
+#include "store/nfs_file.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+namespace farswap::nfs {
+namespace {
+
+constexpr std::uint32_t kWaiting = 0xffffffffu;  // Request::index: not in a Transfer
+constexpr std::uint64_t kNever = ~std::uint64_t{0};
+
+std::uint64_t now_ns() {
+    return static_cast<std::uint64_t>(std::chrono::nanoseconds(io::Clock::now().time_since_epoch()).count());
+}
+
+std::uint64_t deadline_after(std::chrono::milliseconds timeout) {
+    if (timeout.count() <= 0) return kNever;
+    return now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(timeout).count());
+}
+
+/// -ESTALE means lost writes to a store's user; here it means that the file itself is gone.
+int result_of(int error) {
+    return error == -ESTALE ? -EIO : error;
+}
+
+}  // namespace
+
+NfsFile::Lane::Lane(NfsFile& owner, const std::string& server, std::uint32_t max)
+    : file(owner),
+      connection(
+          owner.loop_, owner.file_.address, owner.encoder_, server,
+          [](void* lane) { static_cast<Lane*>(lane)->file.kick(); }, this),
+      transfer_max(max) {
+    for (Transfer& transfer : transfers) transfer.lane = this;
+}
+
+NfsFile::NfsFile(io::Loop& loop, ClaimedFile file)
+    : loop_(loop),
+      file_(std::move(file)),
+      encoder_(file_.server.credential, file_.file),
+      reads_(*this, file_.url, file_.read_max),
+      writes_(*this, file_.url, file_.write_max) {
+    kick_timer_.owner = deadline_timer_.owner = beat_timer_.owner = this;
+    kick_timer_.fire = [](io::Timer& timer) { static_cast<NfsFile*>(timer.owner)->on_kick(); };
+    deadline_timer_.fire = [](io::Timer& timer) { static_cast<NfsFile*>(timer.owner)->on_deadline(); };
+    beat_timer_.fire = [](io::Timer& timer) { static_cast<NfsFile*>(timer.owner)->on_beat(); };
+    loop_.arm(beat_timer_, io::Clock::now() + kLeaseBeat);
+}
+
+NfsFile::~NfsFile() {
+    loop_.cancel(kick_timer_);
+    loop_.cancel(deadline_timer_);
+    loop_.cancel(beat_timer_);
+}
+
+std::uint32_t NfsFile::transfer_max() const noexcept {
+    return std::min(file_.read_max, file_.write_max);
+}
+
+Store::Counters NfsFile::counters() const noexcept {
+    Counters counters = counters_;
+    for (const Connection* connection : {&reads_.connection, &writes_.connection}) {
+        counters.retries += connection->counters().resent;
+        counters.reconnects += connection->counters().reconnects;
+    }
+    return counters;
+}
+
+// ---- requests
+
+int NfsFile::check(const Request& request) const noexcept {
+    if (const int error = validate(request); error != 0) return error;
+    const std::uint64_t limit = (request.op & WRITE) != 0 ? file_.reserved : file_.capacity;
+    if (request.offset > limit || request.length > limit - request.offset) return -EINVAL;
+    return lost_;
+}
+
+void NfsFile::submit(Request& request) noexcept {
+    FARSWAP_ASSERT(request.complete != nullptr);
+    if (const int error = check(request); error != 0) return finish_later(request, error);
+    request.done = 0;
+    request.index = kWaiting;
+    request.cookie = deadline_after(request.timeout);
+    note_deadline(request.cookie);
+    Lane& lane = lane_of(request);
+    lane.waiting.push(request);
+    dispatch(lane);
+}
+
+/// Sends waiting requests while the window has room.
+void NfsFile::dispatch(Lane& lane) noexcept {
+    while (Request* const request = lane.waiting.head) {
+        const std::uint64_t offset = kLeaseSize + request->offset;
+        if (lane.connection.abandoned_write_overlaps(offset, request->length)) return;
+        Call* const call = lane.connection.take(false);
+        if (call == nullptr) return;
+        lane.waiting.pop();
+        const auto transfer = std::ranges::find(lane.transfers, nullptr, &Transfer::request);
+        FARSWAP_ASSERT(transfer != lane.transfers.end());
+        transfer->request = request;
+        transfer->call = call;
+        transfer->unstable = {};
+        request->index = static_cast<std::uint32_t>(transfer - lane.transfers.begin());
+        call->owner = &*transfer;
+        call->complete = [](Call& answered) {
+            auto& its = *static_cast<Transfer*>(answered.owner);
+            its.lane->file.on_transfer(its);
+        };
+        send_rest(*transfer);
+    }
+}
+
+void NfsFile::send_rest(Transfer& transfer) noexcept {
+    const Request& request = *transfer.request;
+    Call& call = *transfer.call;
+    const bool write = (request.op & WRITE) != 0;
+    call.procedure = write ? Procedure::kWrite : Procedure::kRead;
+    call.offset = kLeaseSize + request.offset + request.done;
+    call.data = request.data + request.done;
+    call.length = std::min(request.length - request.done, transfer.lane->transfer_max);
+    ++(write ? counters_.writes : counters_.reads);
+    transfer.lane->connection.submit(call);
+}
+
+void NfsFile::on_transfer(Transfer& transfer) noexcept {
+    Request& request = *transfer.request;
+    const Call& call = *transfer.call;
+    const Reply& reply = call.reply;
+    if (reply.error == -ESTALE) lose_lease("the file is gone from the server");
+    if (reply.error != 0) return end(transfer, result_of(reply.error));
+    // Nothing moved, or more than asked: a file that was cut short, or a server that cannot be trusted.
+    if (reply.count == 0 || reply.count > call.length) return end(transfer, -EIO);
+    const bool write = call.procedure == Procedure::kWrite;
+    if (write && !reply.durable) transfer.unstable.add(reply.verifier);
+    (write ? counters_.bytes_written : counters_.bytes_read) += reply.count;
+    request.done += reply.count;
+    if (request.done < request.length) return send_rest(transfer);
+    unstable_.add(transfer.unstable);
+    end(transfer, static_cast<int>(request.length));
+}
+
+/// Frees what the request held and completes it.
+void NfsFile::end(Transfer& transfer, int result) noexcept {
+    Request& request = *transfer.request;
+    Lane& lane = *transfer.lane;
+    if (transfer.call != nullptr) lane.connection.release(*transfer.call);
+    transfer.call = nullptr;
+    transfer.request = nullptr;
+    request.complete(request, result);
+    dispatch(lane);
+}
+
+void NfsFile::cancel(Request& request) noexcept {
+    Lane& lane = lane_of(request);
+    if (request.index == kWaiting) {
+        List<Request> found;
+        lane.waiting.move_if(found, [&](const Request& item) { return &item == &request; });
+        if (found.head != nullptr) finish_later(request, -ECANCELED);
+        return;
+    }
+    if (request.index >= lane.transfers.size()) return;
+    Transfer& transfer = lane.transfers[request.index];
+    // A write that the server has is better waited for: given up, its outcome would be unknown.
+    if (transfer.request != &request || &lane == &writes_) return;
+    lane.connection.abandon(*transfer.call);
+    transfer.call = nullptr;
+    transfer.request = nullptr;
+    finish_later(request, -ECANCELED);
+}
+
+// ---- what must not run inside a call of the caller's
+
+void NfsFile::finish_later(Request& request, int result) noexcept {
+    request.index = kWaiting;
+    request.done = static_cast<std::uint32_t>(result);
+    finished_.push(request);
+    kick();
+}
+
+void NfsFile::finish_later(FlushRequest& flush, int result) noexcept {
+    flush.cookie = static_cast<std::uint64_t>(result);
+    flushed_.push(flush);
+    kick();
+}
+
+void NfsFile::kick() noexcept {
+    loop_.arm(kick_timer_, io::Clock::now());
+}
+
+void NfsFile::on_kick() noexcept {
+    // Only what is there now: callbacks may add more, which is for the next round.
+    List<Request> requests = std::exchange(finished_, {});
+    List<FlushRequest> flushes = std::exchange(flushed_, {});
+    while (Request* request = requests.pop()) request->complete(*request, static_cast<int>(request->done));
+    while (FlushRequest* flush = flushes.pop()) flush->complete(*flush, static_cast<int>(flush->cookie));
+    dispatch(reads_);
+    dispatch(writes_);
+    start_flush();
+    advance_reserve();
+}
+
+// ---- deadlines
+
+void NfsFile::note_deadline(std::uint64_t deadline_ns) noexcept {
+    if (deadline_ns >= deadline_ns_) return;
+    deadline_ns_ = deadline_ns;
+    loop_.arm(deadline_timer_, io::Clock::time_point(std::chrono::nanoseconds(deadline_ns)));
+}
+
+void NfsFile::on_deadline() noexcept {
+    const std::uint64_t now = now_ns();
+    List<Request> expired;
+    List<FlushRequest> flushes;
+    for (Lane* lane : {&reads_, &writes_}) {
+        lane->waiting.move_if(expired, [&](const Request& request) { return request.cookie <= now; });
+        for (Transfer& transfer : lane->transfers) {
+            if (transfer.request == nullptr || transfer.request->cookie > now) continue;
+            lane->connection.abandon(*transfer.call);
+            transfer.call = nullptr;
+            expired.push(*std::exchange(transfer.request, nullptr));
+        }
+    }
+    for (List<FlushRequest>* list : {&flushes_active_, &flushes_waiting_}) {
+        list->move_if(flushes, [&](const FlushRequest& flush) { return flush.cookie <= now; });
+    }
+    arm_next_deadline();
+    while (Request* request = expired.pop()) {
+        request->index = kWaiting;
+        request->complete(*request, -ETIMEDOUT);
+    }
+    while (FlushRequest* flush = flushes.pop()) flush->complete(*flush, -ETIMEDOUT);
+    dispatch(reads_);
+    dispatch(writes_);
+}
+
+void NfsFile::arm_next_deadline() noexcept {
+    deadline_ns_ = kNever;
+    std::uint64_t earliest = kNever;
+    for (const Lane* lane : {&reads_, &writes_}) {
+        for (const Request* at = lane->waiting.head; at != nullptr; at = at->next)
+            earliest = std::min(earliest, at->cookie);
+        for (const Transfer& transfer : lane->transfers) {
+            if (transfer.request != nullptr) earliest = std::min(earliest, transfer.request->cookie);
+        }
+    }
+    for (const List<FlushRequest>* list : {&flushes_active_, &flushes_waiting_}) {
+        for (const FlushRequest* at = list->head; at != nullptr; at = at->next)
+            earliest = std::min(earliest, at->cookie);
+    }
+    note_deadline(earliest);
+}
+
+}  // namespace farswap::nfs

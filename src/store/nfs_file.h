@@ -1,0 +1,181 @@
+// A Store on one file of an NFSv3 server: requests, flushes, reserved space and the lease's heartbeat, as
+// calls on two connections. Knows the open file; nothing of how it was found or claimed (nfs_open.cpp).
+//
+// READs have a connection of their own, so that a fault never waits behind a megabyte that is being written
+// out. WRITEs are UNSTABLE; a flush is one COMMIT whose verifier must be that of every write it covers (RFC
+// 1813, 3.3.21).
+//
+// A write that ended with -ETIMEDOUT may still be executed by the server. Writes that overlap it wait until
+// the server has answered it. When its connection is lost first, nobody can tell any more (as with every
+// NFSv3 client).
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "farswap/store.h"
+#include "io/loop.h"
+#include "store/lease.h"
+#include "store/nfs_connection.h"
+#include "store/nfs_control.h"
+#include "store/nfs_wire.h"
+
+namespace farswap::nfs {
+
+/// A file that has been claimed for us.
+struct ClaimedFile {
+    std::string url;  ///< names the store in messages
+    Server server;
+    Address address{};  ///< of the NFS service
+    FileHandle directory, file;
+    std::string file_name;
+    bool remove_at_close = false;
+    Lease lease{};
+    std::uint64_t capacity = 0, reserved = 0;   ///< bytes of data; they begin behind the lease
+    std::uint32_t read_max = 0, write_max = 0;  ///< bytes a call
+};
+
+/// The verifiers that the acknowledged but uncommitted writes of some span of time came with.
+class Unstable {
+  public:
+    void add(const Verifier& verifier) noexcept;
+    void add(const Unstable& other) noexcept;
+    bool empty() const noexcept { return !any_; }
+    /// Whether a COMMIT that answered with `verifier` made all of them durable.
+    bool kept_by(const Verifier& verifier) const noexcept {
+        return !any_ || (!mixed_ && verifier_ == verifier);
+    }
+
+  private:
+    bool any_ = false;
+    bool mixed_ = false;  ///< the server restarted between two of them
+    Verifier verifier_{};
+};
+
+class NfsFile final : public Store {
+  public:
+    NfsFile(io::Loop& loop, ClaimedFile file);
+    ~NfsFile() override;
+
+    const std::string& name() const noexcept override { return file_.url; }
+    std::uint64_t capacity() const noexcept override { return file_.capacity; }
+    std::uint64_t reserved() const noexcept override { return file_.reserved; }
+    std::uint32_t alignment() const noexcept override { return 1; }
+    std::uint32_t transfer_max() const noexcept override;
+    void submit(Request& request) noexcept override;
+    void flush(FlushRequest& flush) noexcept override;
+    void reserve(ReserveRequest& reserve) noexcept override;
+    void cancel(Request& request) noexcept override;
+    void close() noexcept override;
+    Counters counters() const noexcept override;
+
+  private:
+    /// A singly linked list of requests of one kind, oldest first.
+    template <typename T>
+    struct List {
+        T* head = nullptr;
+        T* tail = nullptr;
+        void push(T& item) noexcept {
+            item.next = nullptr;
+            (head == nullptr ? head : tail->next) = &item;
+            tail = &item;
+        }
+        T* pop() noexcept {
+            T* const item = head;
+            if (item != nullptr) head = item->next;
+            return item;
+        }
+        /// Moves what `wanted` says to the end of `to`.
+        template <typename Wanted>
+        void move_if(List& to, Wanted wanted) noexcept {
+            List kept;
+            while (T* item = pop()) (wanted(*item) ? to : kept).push(*item);
+            *this = kept;
+        }
+    };
+
+    struct Lane;
+    /// A request in flight. A longer one than a call may be goes call after call, so it has one at a time.
+    struct Transfer {
+        Lane* lane = nullptr;
+        Request* request = nullptr;  ///< null: free
+        Call* call = nullptr;
+        Unstable unstable;  ///< of the calls so far
+    };
+    struct Lane {
+        Lane(NfsFile& owner, const std::string& server, std::uint32_t max);
+        NfsFile& file;
+        Connection connection;
+        const std::uint32_t transfer_max;
+        List<Request> waiting;
+        std::array<Transfer, kWindow> transfers;
+    };
+    /// Space that is being reserved: zeros are written, then committed.
+    struct Reserving {
+        bool active = false;
+        std::uint64_t end = 0, next = 0;  ///< bytes of data
+        std::uint32_t in_flight = 0;
+        std::uint32_t attempts = 0;
+        int error = 0;
+        Unstable unstable;
+    };
+    struct Beating {
+        bool active = false;
+        bool reported = false;
+        alignas(8) std::array<std::byte, kLeaseSize> block;
+    };
+
+    Lane& lane_of(const Request& request) noexcept { return (request.op & WRITE) != 0 ? writes_ : reads_; }
+    int check(const Request& request) const noexcept;
+    void dispatch(Lane& lane) noexcept;
+    void send_rest(Transfer& transfer) noexcept;
+    void on_transfer(Transfer& transfer) noexcept;
+    void end(Transfer& transfer, int result) noexcept;
+    void finish_later(Request& request, int result) noexcept;
+    void finish_later(FlushRequest& flush, int result) noexcept;
+    void kick() noexcept;
+    void on_kick() noexcept;
+    void note_deadline(std::uint64_t deadline_ns) noexcept;
+    void on_deadline() noexcept;
+    void arm_next_deadline() noexcept;
+
+    Call& internal_call(Lane& lane, Procedure procedure, std::uint64_t offset, std::byte* data,
+                        std::uint32_t length, void (*complete)(Call& call)) noexcept;
+    void start_flush() noexcept;
+    void on_commit(const Reply& reply) noexcept;
+    void settle_flushes(List<FlushRequest>& flushes, int result) noexcept;
+    void advance_reserve() noexcept;
+    void send_zeros() noexcept;
+    void on_zeros(Call& call) noexcept;
+    void on_reserve_commit(const Reply& reply) noexcept;
+    void on_beat() noexcept;
+    void on_lease_read(const Reply& reply) noexcept;
+    void on_lease_written(const Reply& reply) noexcept;
+    void lose_lease(const char* reason) noexcept;
+
+    io::Loop& loop_;
+    ClaimedFile file_;
+    const CallEncoder encoder_;
+    Lane reads_, writes_;
+    Counters counters_;
+    int lost_ = 0;  ///< the lease is not ours any more: what every request ends with
+
+    List<Request> finished_;      ///< results wait in `done`
+    List<FlushRequest> flushed_;  ///< results wait in `cookie`
+    io::Timer kick_timer_;        ///< runs what must not run inside a call of the caller's
+    io::Timer deadline_timer_;    ///< the earliest deadline
+    std::uint64_t deadline_ns_ = ~std::uint64_t{0};
+
+    Unstable unstable_;    ///< completed writes that no COMMIT under way covers
+    Unstable committing_;  ///< those that the COMMIT under way covers
+    bool commit_active_ = false;
+    List<FlushRequest> flushes_active_;  ///< that the COMMIT under way answers
+    List<FlushRequest> flushes_waiting_;
+
+    List<ReserveRequest> reserves_;
+    Reserving reserving_;
+    io::Timer beat_timer_;
+    Beating beating_;
+};
+
+}  // namespace farswap::nfs

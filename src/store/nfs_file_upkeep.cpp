@@ -1,0 +1,280 @@
+// An NFS file's own business: flushes and the verifier, reserving space, the lease's heartbeat, closing; see
+// nfs_file.h.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "store/nfs_file.h"
+
+namespace farswap::nfs {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kCloseMax = 4s;
+constexpr std::uint32_t kZerosMax = 256 * 1024;  // bytes a write of zeros
+constexpr std::uint32_t kZerosInFlight = 4;      // keeps the server busy, and requests hardly waiting
+constexpr std::uint64_t kReserveStep = 64u
+                                       << 20;     // bytes between two commits, so that space comes bit by bit
+constexpr std::uint32_t kReserveAttemptsMax = 8;  // a step that server restarts keep undoing
+static_assert(kZerosInFlight + 3 <= kInternalCalls);  // + commit, reserve's commit, heartbeat
+
+alignas(4096) constexpr std::array<std::byte, kZerosMax> kZeros{};
+
+}  // namespace
+
+void Unstable::add(const Verifier& verifier) noexcept {
+    mixed_ = mixed_ || (any_ && verifier_ != verifier);
+    any_ = true;
+    verifier_ = verifier;
+}
+
+void Unstable::add(const Unstable& other) noexcept {
+    if (!other.any_) return;
+    add(other.verifier_);
+    mixed_ = mixed_ || other.mixed_;
+}
+
+/// An entry of the table that is kept free for us: see kInternalCalls. Its owner is the file.
+Call& NfsFile::internal_call(Lane& lane, Procedure procedure, std::uint64_t offset, std::byte* data,
+                             std::uint32_t length, void (*complete)(Call& call)) noexcept {
+    Call* const call = lane.connection.take(true);
+    FARSWAP_ASSERT(call != nullptr);
+    call->procedure = procedure;
+    call->offset = offset;
+    call->data = data;
+    call->length = length;
+    call->owner = this;
+    call->complete = complete;
+    return *call;
+}
+
+// ---- flushes
+
+void NfsFile::flush(FlushRequest& flush) noexcept {
+    if (lost_ != 0) return finish_later(flush, lost_);
+    const bool bounded = flush.timeout.count() > 0;
+    const auto deadline = std::chrono::nanoseconds((io::Clock::now() + flush.timeout).time_since_epoch());
+    flush.cookie = bounded ? static_cast<std::uint64_t>(deadline.count()) : ~std::uint64_t{0};
+    note_deadline(flush.cookie);
+    flushes_waiting_.push(flush);
+    start_flush();
+}
+
+/// One COMMIT answers all flushes that wait when it is sent, and covers all writes that have completed by
+/// then.
+void NfsFile::start_flush() noexcept {
+    if (commit_active_ || flushes_waiting_.head == nullptr) return;
+    if (unstable_.empty()) {
+        while (FlushRequest* flush = flushes_waiting_.pop()) finish_later(*flush, 0);
+        return;
+    }
+    commit_active_ = true;
+    flushes_active_ = std::exchange(flushes_waiting_, {});
+    committing_ = std::exchange(unstable_, {});
+    ++counters_.flushes;
+    writes_.connection.submit(internal_call(writes_, Procedure::kCommit, 0, nullptr, 0, [](Call& call) {
+        auto& file = *static_cast<NfsFile*>(call.owner);
+        const Reply reply = call.reply;
+        file.writes_.connection.release(call);
+        file.on_commit(reply);
+    }));
+}
+
+void NfsFile::on_commit(const Reply& reply) noexcept {
+    commit_active_ = false;
+    const Unstable covered = std::exchange(committing_, {});
+    List<FlushRequest> flushes = std::exchange(flushes_active_, {});
+    int result = reply.error == -ESTALE ? -EIO : reply.error;
+    if (result != 0) {
+        unstable_.add(covered);  // for the next flush to try
+    } else if (!covered.kept_by(reply.verifier)) {
+        result = -ESTALE;
+        ++counters_.lost_writes;
+        log::warning("{}: the server restarted and lost writes that it had taken; sending them again",
+                     file_.url);
+        // Those that came later ask about the same lost writes.
+        flushes_waiting_.move_if(flushes, [](const FlushRequest&) { return true; });
+    }
+    settle_flushes(flushes, result);
+    start_flush();
+}
+
+void NfsFile::settle_flushes(List<FlushRequest>& flushes, int result) noexcept {
+    while (FlushRequest* flush = flushes.pop()) flush->complete(*flush, result);
+}
+
+// ---- reserved space: NFSv3 has no call for it, so zeros are written
+
+void NfsFile::reserve(ReserveRequest& reserve) noexcept {
+    reserves_.push(reserve);
+    kick();
+}
+
+/// Answers what can be answered and goes on with the first that cannot.
+void NfsFile::advance_reserve() noexcept {
+    while (!reserving_.active && reserves_.head != nullptr) {
+        ReserveRequest& first = *reserves_.head;
+        int result = reserving_.error;
+        if (first.bytes <= file_.reserved) {
+            result = 0;
+        } else if (lost_ != 0) {
+            result = lost_;
+        } else if (first.bytes > file_.capacity) {
+            result = -ENOSPC;
+        } else if (result == 0) {
+            reserving_ = {};
+            reserving_.active = true;
+            reserving_.end = std::min(first.bytes, file_.reserved + kReserveStep);
+            reserving_.next = file_.reserved;
+            return send_zeros();
+        }
+        reserving_.error = 0;
+        reserves_.pop();
+        first.complete(first, result);
+    }
+}
+
+void NfsFile::send_zeros() noexcept {
+    Reserving& now = reserving_;
+    const auto piece_max = std::min(kZerosMax, writes_.transfer_max);
+    while (now.next < now.end && now.error == 0 && now.in_flight < kZerosInFlight) {
+        const auto length =
+            static_cast<std::uint32_t>(std::min<std::uint64_t>(piece_max, now.end - now.next));
+        // A WRITE only reads the memory.
+        Call& call = internal_call(
+            writes_, Procedure::kWrite, kLeaseSize + now.next, const_cast<std::byte*>(kZeros.data()), length,
+            [](Call& answered) { static_cast<NfsFile*>(answered.owner)->on_zeros(answered); });
+        now.next += length;
+        ++now.in_flight;
+        writes_.connection.submit(call);
+    }
+    if (now.in_flight > 0) return;
+    if (now.next <= file_.reserved) {  // not a byte of it
+        now.active = false;
+        return kick();
+    }
+    writes_.connection.submit(internal_call(writes_, Procedure::kCommit, 0, nullptr, 0, [](Call& call) {
+        auto& file = *static_cast<NfsFile*>(call.owner);
+        const Reply reply = call.reply;
+        file.writes_.connection.release(call);
+        file.on_reserve_commit(reply);
+    }));
+}
+
+void NfsFile::on_zeros(Call& call) noexcept {
+    Reserving& now = reserving_;
+    const Reply reply = call.reply;
+    if (reply.error == 0 && !reply.durable) now.unstable.add(reply.verifier);
+    if (reply.error == 0 && reply.count > 0 && reply.count < call.length) {
+        call.offset += reply.count;
+        call.length -= reply.count;
+        return writes_.connection.submit(call);
+    }
+    if (reply.error != 0 || reply.count != call.length) {
+        // What lies before it is good: end there. (Pieces beyond it may have been written, in vain.)
+        now.error = reply.error == 0 || reply.error == -ESTALE ? -EIO : reply.error;
+        now.next = now.end = std::min(now.end, (call.offset - kLeaseSize) / kPageSize * kPageSize);
+    }
+    writes_.connection.release(call);
+    --now.in_flight;
+    send_zeros();
+}
+
+void NfsFile::on_reserve_commit(const Reply& reply) noexcept {
+    Reserving& now = reserving_;
+    if (reply.error == 0 && !now.unstable.kept_by(reply.verifier) && ++now.attempts < kReserveAttemptsMax) {
+        now.next = file_.reserved;  // lost with the server's memory: write them again
+        now.unstable = {};
+        return send_zeros();
+    }
+    if (reply.error == 0 && now.unstable.kept_by(reply.verifier)) {
+        file_.reserved = now.end;
+    } else {
+        now.error = reply.error == 0 || reply.error == -ESTALE ? -EIO : reply.error;
+    }
+    now.active = false;
+    advance_reserve();
+}
+
+// ---- the lease
+
+/// Reads the record, and renews it if it is still ours. NFSv3 cannot do both at once; leases are long against
+/// that.
+void NfsFile::on_beat() noexcept {
+    loop_.arm(beat_timer_, io::Clock::now() + kLeaseBeat);
+    if (beating_.active || lost_ != 0) return;
+    beating_.active = true;
+    reads_.connection.submit(
+        internal_call(reads_, Procedure::kRead, 0, beating_.block.data(), kLeaseSize, [](Call& call) {
+            auto& file = *static_cast<NfsFile*>(call.owner);
+            const Reply reply = call.reply;
+            file.reads_.connection.release(call);
+            file.on_lease_read(reply);
+        }));
+}
+
+void NfsFile::on_lease_read(const Reply& reply) noexcept {
+    if (reply.error != 0 || reply.count != kLeaseSize) {
+        beating_.active = false;
+        if (reply.error == -ESTALE) lose_lease("the file is gone from the server");
+        if (!std::exchange(beating_.reported, true)) log::warning("{}: cannot read the lease", file_.url);
+        return;
+    }
+    Lease found;
+    if (decode_lease(beating_.block, found) != LeaseContent::kLease || found.nonce != file_.lease.nonce) {
+        beating_.active = false;
+        return lose_lease("somebody else has taken the file over");
+    }
+    renew_lease(file_.lease);
+    encode_lease(file_.lease, beating_.block);
+    writes_.connection.submit(
+        internal_call(writes_, Procedure::kWrite, 0, beating_.block.data(), kLeaseSize, [](Call& call) {
+            auto& file = *static_cast<NfsFile*>(call.owner);
+            const Reply written = call.reply;
+            file.writes_.connection.release(call);
+            file.on_lease_written(written);
+        }));
+}
+
+void NfsFile::on_lease_written(const Reply& reply) noexcept {
+    beating_.active = false;
+    const bool failed = reply.error != 0;
+    if (failed && !beating_.reported) {
+        log::warning("{}: cannot renew the lease: {}", file_.url, strerrordesc_np(-reply.error));
+    }
+    beating_.reported = failed;
+}
+
+/// From now on nothing may touch the file: what is in it may be another's.
+void NfsFile::lose_lease(const char* reason) noexcept {
+    if (lost_ != 0) return;
+    lost_ = -EIO;
+    log::warning("{}: the store is lost: {}", file_.url, reason);
+}
+
+void NfsFile::close() noexcept {
+    loop_.cancel(beat_timer_);
+    if (lost_ != 0) return;
+    auto control = Control::connect(file_.server, std::chrono::steady_clock::now() + kCloseMax);
+    Status status;
+    if (!control) {
+        status = std::unexpected(control.error());
+    } else if (file_.remove_at_close) {
+        status = control->remove(file_.directory, file_.file_name);
+    } else {
+        file_.lease.state = Lease::State::kFree;
+        encode_lease(file_.lease, beating_.block);
+        Verifier verifier;
+        auto written = control->write(file_.file, 0, beating_.block, file_.write_max, verifier);
+        if (!written) status = std::unexpected(written.error());
+    }
+    if (!status) {
+        log::warning("{}: cannot give up {}: {}; `farswap check --clean` removes it later", file_.url,
+                     file_.file_name, status.error().message);
+    }
+}
+
+}  // namespace farswap::nfs

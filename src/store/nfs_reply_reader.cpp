@@ -1,0 +1,115 @@
+// Records, replies and READ data of an NFS connection's stream; see nfs_reply_reader.h.
+#include "store/nfs_reply_reader.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace farswap::nfs {
+namespace {
+
+constexpr std::uint32_t kFragmentMax = 8u << 20;  // more than any reply we ask for: the stream is out of step
+
+}  // namespace
+
+void ReplyReader::reset() noexcept {
+    phase_ = Phase::kHead;
+    call_ = nullptr;
+    mark_have_ = fragment_left_ = head_have_ = data_have_ = 0;
+    fragment_last_ = false;
+}
+
+std::span<std::byte> ReplyReader::direct() const noexcept {
+    if (phase_ != Phase::kData || call_->abandoned) return {};
+    return {call_->data + data_have_, std::min(call_->reply.count - data_have_, fragment_left_)};
+}
+
+bool ReplyReader::received_direct(std::size_t count) noexcept {
+    if (count == 0) return true;
+    data_have_ += static_cast<std::uint32_t>(count);
+    fragment_left_ -= static_cast<std::uint32_t>(count);
+    if (data_have_ == call_->reply.count) phase_ = Phase::kSkip;
+    return fragment_left_ > 0 || !fragment_last_ || end_record();
+}
+
+bool ReplyReader::feed(std::span<const std::byte> bytes) noexcept {
+    while (!bytes.empty()) {
+        if (fragment_left_ == 0) {
+            if (!take_mark(bytes.front())) return false;
+            bytes = bytes.subspan(1);
+            continue;
+        }
+        const std::size_t taken = take(bytes.first(std::min<std::size_t>(bytes.size(), fragment_left_)));
+        if (phase_ == Phase::kMalformed) return false;
+        fragment_left_ -= static_cast<std::uint32_t>(taken);
+        bytes = bytes.subspan(taken);
+        if (fragment_left_ == 0 && fragment_last_ && !end_record()) return false;
+    }
+    return true;
+}
+
+bool ReplyReader::take_mark(std::byte byte) noexcept {
+    mark_[mark_have_++] = byte;
+    if (mark_have_ < mark_.size()) return true;
+    const std::uint32_t mark = load_u32(mark_.data());
+    mark_have_ = 0;
+    fragment_last_ = (mark & kLastFragment) != 0;
+    fragment_left_ = mark & ~kLastFragment;
+    return fragment_left_ > 0 && fragment_left_ <= kFragmentMax;
+}
+
+std::size_t ReplyReader::take(std::span<const std::byte> bytes) noexcept {
+    switch (phase_) {
+        case Phase::kHead:
+            return take_head(bytes);
+        case Phase::kData:
+            return take_data(bytes);
+        default:
+            return bytes.size();
+    }
+}
+
+/// Collects the head of a reply. What has been copied beyond it is left in the stream.
+std::size_t ReplyReader::take_head(std::span<const std::byte> bytes) noexcept {
+    const std::size_t copied = std::min(bytes.size(), head_.size() - head_have_);
+    std::memcpy(head_.data() + head_have_, bytes.data(), copied);
+    head_have_ += static_cast<std::uint32_t>(copied);
+    if (head_have_ < 4) return copied;
+    if (call_ == nullptr && (call_ = calls_.find(load_u32(head_.data()))) == nullptr) {
+        phase_ = Phase::kSkip;
+        return copied;
+    }
+    std::uint32_t used = 0;
+    switch (decode_reply(call_->procedure, {head_.data(), head_have_}, call_->reply, used)) {
+        case Decoded::kIncomplete:
+            if (head_have_ == head_.size()) phase_ = Phase::kMalformed;
+            return copied;
+        case Decoded::kMalformed:
+            phase_ = Phase::kMalformed;
+            return copied;
+        case Decoded::kDone:
+            break;
+    }
+    const bool has_data = call_->procedure == Procedure::kRead && call_->reply.count > 0;
+    phase_ = !has_data                             ? Phase::kSkip
+             : call_->reply.count <= call_->length ? Phase::kData
+                                                   : Phase::kMalformed;
+    return copied - (head_have_ - used);
+}
+
+std::size_t ReplyReader::take_data(std::span<const std::byte> bytes) noexcept {
+    const std::size_t taken = std::min<std::size_t>(bytes.size(), call_->reply.count - data_have_);
+    if (!call_->abandoned) std::memcpy(call_->data + data_have_, bytes.data(), taken);
+    data_have_ += static_cast<std::uint32_t>(taken);
+    if (data_have_ == call_->reply.count) phase_ = Phase::kSkip;
+    return taken;
+}
+
+bool ReplyReader::end_record() noexcept {
+    if (phase_ != Phase::kSkip) return false;
+    Call* const call = call_;
+    reset();
+    if (call != nullptr) calls_.replied(*call);
+    return true;
+}
+
+}  // namespace farswap::nfs
