@@ -77,6 +77,9 @@ void Loop::submit_sync(Request& request, File& file) noexcept {
 void Loop::submit_allocate(Request& request, File& file) noexcept {
     state_->requests.submit(request, file, Operation::Kind::kAllocate);
 }
+void Loop::complete_later(Request& request, int result) noexcept {
+    state_->requests.refuse(request, result);
+}
 void Loop::cancel(Request& request) noexcept {
     state_->requests.cancel(request, -ECANCELED);
 }

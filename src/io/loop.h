@@ -83,6 +83,8 @@ class Loop {
     /// posix_fallocate(3) of [base + offset, base + offset + length) without writing zeros: result 0 or
     /// -errno.
     void submit_allocate(Request& request, File& file) noexcept;
+    /// Completes the request with `result` in the next round, without any I/O: for a store that refuses it.
+    void complete_later(Request& request, int result) noexcept;
     /// Asks for an early end (-ECANCELED, or the result if that was faster). No-op for a request that is not
     /// here.
     void cancel(Request& request) noexcept;

@@ -36,6 +36,7 @@ class Requests {
     Requests(std::uint32_t requests_max, Ring& ring, TimerHeap& timers);
 
     void submit(Request& request, File& file, Operation::Kind kind) noexcept;
+    void refuse(Request& request, int result) noexcept;
     void cancel(Request& request, int reason) noexcept;
     /// Turns queued operations and cancellations into submission entries.
     void flush() noexcept;

@@ -99,6 +99,12 @@ void Requests::submit(Request& request, File& file, Operation::Kind kind) noexce
         start(request, file, kind, request.timeout);
 }
 
+void Requests::refuse(Request& request, int result) noexcept {
+    FARSWAP_ASSERT(request.complete != nullptr);
+    ++accepted_;
+    finish(request, result);
+}
+
 void Requests::start(Request& request, File& file, Operation::Kind kind, milliseconds left) noexcept {
     Operation& operation = table_[free_.back()];
     request.index = free_.back();

@@ -26,6 +26,12 @@ inline constexpr std::chrono::seconds kLeaseExpiry{60};
 /// trust: two beats and some slack.
 inline constexpr std::chrono::seconds kLeaseWatch{25};
 
+/// How long things take; shorter in tests.
+struct LeaseTiming {
+    std::chrono::milliseconds beat = kLeaseBeat;
+    std::chrono::milliseconds watch = kLeaseWatch;
+};
+
 /// The record as the owner knows it. Plain bytes, written as they are (little-endian), so that renewing it
 /// allocates nothing. Texts are zero-terminated.
 struct Lease {

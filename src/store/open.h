@@ -14,15 +14,20 @@
 namespace farswap {
 
 struct StoreOptions {
-    std::uint64_t size_default =
-        0;            ///< bytes, for a URL without ?size=; 0 lets the store choose (free space)
-    std::string job;  ///< names the file made in a directory, e.g. "farswap-HOST-PID-RANDOM"
+    /// Bytes, for a URL without ?size=; 0 lets the store choose (most of the free space).
+    std::uint64_t size_default = 0;
+    /// Names the file made in a directory, e.g. "farswap-HOST-PID-RANDOM"; made up when it is empty.
+    std::string job;
 };
 
 /// Activates the store: connects, takes ownership (the lease), fixes the size and reserves the first chunk.
-/// Blocking; bounded by a few seconds for a server that does not answer.
-///   file:PATH[?size=N]                        a directory (own unlinked-at-exit file), a file, or a block
-///   device nfs://HOST/EXPORT/PATH[?version=3&nfsport=&mountport=&uid=&gid=&size=N]
+/// Blocking, and may run the loop; bounded by a few seconds for a server that does not answer. Only a named
+/// file or device whose owner is silent but not surely dead takes longer: it is watched for kLeaseWatch.
+///
+/// `file:PATH[?size=N]`: a directory (gets a file of its own, removed at the end), a file, or a block device.
+///
+/// `nfs://HOST/EXPORT/PATH[?version=3&nfsport=&mountport=&uid=&gid=&size=N]`: a directory or a file.
+///
 /// Errors are one line that says what to do: ENOENT, EACCES, EROFS, ENOSPC, EBUSY (a live owner, named),
 /// EINVAL (URL), ETIMEDOUT/ECONNREFUSED (server).
 Result<std::unique_ptr<Store>> open_store(std::string_view url, const StoreOptions& options, io::Loop& loop);
@@ -36,7 +41,9 @@ struct Orphan {
     std::string path;
     std::string owner;  ///< "host HOST, pid N, last sign of life 3 h ago"
     std::uint64_t bytes = 0;
-    bool alive = false;  ///< listed, never removed
+    bool alive = false;       ///< listed, never removed
+    std::uint64_t nonce = 0;  ///< of the lease as it was listed: the removal checks that
+    std::uint64_t beat = 0;   ///< it has not been renewed or replaced since
 };
 Result<std::vector<Orphan>> list_orphans(std::string_view url);
 /// Removes the orphan at `path` of the directory that `url` names, after checking its lease again.

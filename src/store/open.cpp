@@ -1,0 +1,52 @@
+// See open.h.
+#include "store/open.h"
+
+#include "store/file_store.h"
+#include "store/nfs_store.h"
+#include "store/url.h"
+
+namespace farswap {
+
+namespace {
+
+constexpr const char* kDefaultDirectory = "/var/tmp";
+
+std::unexpected<Error> unknown_scheme(const Url& url) {
+    return fail(EINVAL, "'{}': there is no store of kind '{}': use nfs://HOST/EXPORT/PATH or file:PATH",
+                url.text, url.scheme);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> open_store(std::string_view text, const StoreOptions& options,
+                                          io::Loop& loop) {
+    const auto url = parse_url(text);
+    if (!url) return std::unexpected(url.error());
+    if (url->scheme == "file") return open_file_store(*url, options, loop);
+    if (url->scheme == "nfs") return open_nfs_store(*url, options, loop);
+    return unknown_scheme(*url);
+}
+
+Result<std::unique_ptr<Store>> open_default_store(const StoreOptions& options, io::Loop& loop) {
+    auto store = open_anonymous_store(kDefaultDirectory, options, loop);
+    if (!store) return fail(store.error().code, "{} (or name a store by --swap URL)", store.error().message);
+    return store;
+}
+
+Result<std::vector<Orphan>> list_orphans(std::string_view text) {
+    const auto url = parse_url(text);
+    if (!url) return std::unexpected(url.error());
+    if (url->scheme == "file") return list_file_orphans(*url);
+    if (url->scheme == "nfs") return list_nfs_orphans(*url);
+    return unknown_scheme(*url);
+}
+
+Status remove_orphan(std::string_view text, const Orphan& orphan) {
+    const auto url = parse_url(text);
+    if (!url) return std::unexpected(url.error());
+    if (url->scheme == "file") return remove_file_orphan(*url, orphan);
+    if (url->scheme == "nfs") return remove_nfs_orphan(*url, orphan);
+    return unknown_scheme(*url);
+}
+
+}  // namespace farswap
