@@ -95,13 +95,17 @@ def table(rows):
     for row in rows:
         cells.append([
             row.name, mib(row.plain.peak_bytes), mib(row.cap), mib(row.far.peak_bytes),
-            f"{row.stats.get('pages_out', 0):,}", f"{row.stats.get('pages_in', 0):,}", f"{nfs_operations(row.stats):,}",
+            f"{pages(row.stats, 'evicted'):,}", f"{pages(row.stats, 'in'):,}", f"{nfs_operations(row.stats):,}",
             f"{row.plain.seconds:.1f} s", f"{row.far.seconds:.1f} s", "equal" if row.good() else "FAILED",
         ])
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     for line in cells:
         print("  ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
                         for column, (cell, width) in enumerate(zip(line, widths))))
+
+
+def pages(stats, kind):
+    return stats.get("pages", {}).get(kind, 0)
 
 
 def nfs_operations(stats):
