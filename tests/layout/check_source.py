@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks rules of the source tree that no compiler checks. Knows the layers' names and order; nothing of what they do.
 
-Usage: check_source.py layers|style ROOT        prints one line a violation, exits 1 when there is one
+Usage: check_source.py layers|style|documents ROOT        prints one line a violation, exits 1 when there is one
 """
 import pathlib
 import re
@@ -90,8 +90,28 @@ def check_style(root):
                 yield f"{name}:{number}: unfinished: {line.strip()}"
 
 
+def check_documents(root):
+    """Links lead somewhere, and every test that the kernel facts name exists."""
+    for path in sorted([*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / "tests").rglob("*.md")]):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+            if not (path.parent / target).exists():
+                yield f"{path.relative_to(root)}: the link to {target} leads nowhere"
+    facts = root / "docs/kernel-facts.md"
+    if not facts.exists():
+        return
+    text = facts.read_text()
+    tests = "\n".join(path.read_text() for path in sorted((root / "tests").rglob("*.cpp")))
+    for suite, case in re.findall(r"`(\w+)\.(\w+)`", text):
+        if not re.search(rf"^TEST\w*\({suite}, {case}\)", tests, re.M):
+            yield f"docs/kernel-facts.md: there is no test {suite}.{case}"
+    for names in re.findall(r"[Ss]cenarios?((?:[\s,]+`\w+`)+)", text):
+        for name in re.findall(r"\w+", names):
+            if name != "x" and not (root / f"tests/workloads/{name}.cpp").exists():
+                yield f"docs/kernel-facts.md: there is no scenario {name}"
+
+
 def main():
-    checks = {"layers": check_layers, "style": check_style}
+    checks = {"layers": check_layers, "style": check_style, "documents": check_documents}
     if len(sys.argv) != 3 or sys.argv[1] not in checks:
         sys.exit(__doc__)
     violations = list(checks[sys.argv[1]](pathlib.Path(sys.argv[2]).resolve()))

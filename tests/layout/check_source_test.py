@@ -64,6 +64,17 @@ class CheckSourceTest(unittest.TestCase):
         self.write("src/page/a.cpp", "// TO" "DO later\n")
         self.assertIn("src/page/a.cpp:1: unfinished", self.style())
 
+    def test_dead_link_and_missing_test_are_found(self):
+        self.write("README.md", "[there](docs/kernel-facts.md), [nowhere](docs/none.md), [web](https://kernel.org)")
+        self.write("docs/kernel-facts.md", "`Pool.IsTested`, `Pool.IsNot`; scenarios `known`, `unknown`")
+        self.write("tests/a.cpp", "TEST_F(Pool, IsTested) {}")
+        self.write("tests/workloads/known.cpp", "")
+        self.assertEqual(
+            list(check_source.check_documents(self.root)),
+            ["README.md: the link to docs/none.md leads nowhere",
+             "docs/kernel-facts.md: there is no test Pool.IsNot",
+             "docs/kernel-facts.md: there is no scenario unknown"])
+
 
 if __name__ == "__main__":
     unittest.main()
