@@ -37,7 +37,7 @@ struct MachineFacts {
     std::uint64_t memlock_limit = 0;  ///< RLIMIT_MEMLOCK, bytes
     std::string huge_pages;           ///< the mode in brackets of transparent_hugepage/enabled; empty: none
     OvercommitState overcommit;
-    std::string overcommit_to_restore;  ///< see overcommit.h
+    std::string overcommit_to_restore{};  ///< see overcommit.h
     MemoryLimit memory;
     std::uint64_t pool = 0;  ///< bytes, for the default cap
 };

@@ -21,16 +21,16 @@ struct StoreReport {
 /// All that is known of a job. Without `started` only `program`, `failure`, `ending` and perhaps some of the
 /// stores are.
 struct JobReport {
-    std::string program;
+    std::string program{};
     bool started = false;
-    Ending ending;
+    Ending ending{};
     std::string
         failure;  ///< why farswap could not start the program or had to stop it; empty when it did not
-    JobStats stats;
+    JobStats stats{};
     std::uint64_t pool = 0;  ///< bytes
     bool pool_locked = false, pool_registered = false;
-    std::vector<StoreReport> stores;
-    std::vector<std::string> notes;  ///< what the operator should know, one line each
+    std::vector<StoreReport> stores{};
+    std::vector<std::string> notes{};  ///< what the operator should know, one line each
 };
 
 /// A few aligned lines; one short line (and the notes) when no page left RAM.

@@ -1,0 +1,60 @@
+// farswap check as its caller sees it.
+#include "command_fixture.h"
+
+namespace farswap::cli {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+using CheckTest = CommandTest;
+
+TEST_F(CheckTest, TellsOfTheMachine) {
+    const auto outcome = farswap({"check"});
+    EXPECT_THAT(outcome.out,
+                AllOf(HasSubstr("kernel         Linux "), HasSubstr("userfaultfd"), HasSubstr("io_uring")));
+    const bool refused = outcome.out.starts_with("no ") || outcome.out.find("\nno ") != std::string::npos;
+    EXPECT_EQ(outcome.status(), refused ? 1 : 0);
+}
+
+TEST_F(CheckTest, TriesAStoreAndGivesItUp) {
+    const auto outcome = farswap({"check", url()});
+    EXPECT_THAT(outcome.out, AllOf(HasSubstr("ok    store          file:"), HasSubstr("64 MiB free  write "),
+                                   HasSubstr("  flush "), HasSubstr("  read ")));
+    EXPECT_TRUE(store_is_empty());
+}
+
+TEST_F(CheckTest, FailsForAStoreThatCannotBeOpened) {
+    const auto outcome = farswap({"check", "file:/no/such/place"});
+    EXPECT_EQ(outcome.status(), 1);
+    EXPECT_THAT(outcome.out, HasSubstr("no    store          "));
+}
+
+TEST_F(CheckTest, CleanFindsNothingOnACleanStore) {
+    const auto outcome = farswap({"check", "--clean", "file:" + store()});
+    EXPECT_EQ(outcome.status(), 0);
+    EXPECT_EQ(outcome.out, "nothing to remove on file:" + store() + "\n");
+}
+
+TEST_F(CheckTest, CleanRemovesNothingWithoutBeingAsked) {
+    // A job that is killed leaves its file: the program kills its parent, farswap.
+    run({"sh", "-c", "kill -KILL $PPID"});
+    ASSERT_FALSE(store_is_empty());
+    const auto shown = farswap({"check", "--clean", "file:" + store()}, [] { ::close(STDIN_FILENO); });
+    EXPECT_EQ(shown.status(), 1);
+    EXPECT_THAT(shown.out, AllOf(HasSubstr("dead  "), HasSubstr("add --yes")));
+    EXPECT_FALSE(store_is_empty());
+    const auto removed = farswap({"check", "--clean", "--yes", "file:" + store()});
+    EXPECT_EQ(removed.status(), 0);
+    EXPECT_THAT(removed.out, HasSubstr("removed "));
+    EXPECT_TRUE(store_is_empty());
+}
+
+TEST_F(CheckTest, HelpAndVersionGoToStandardOutput) {
+    EXPECT_THAT(farswap({"--version"}).out, HasSubstr("farswap 0."));
+    EXPECT_EQ(farswap({"--help"}).status(), 0);
+    EXPECT_EQ(farswap({}).status(), 2);
+}
+
+}  // namespace
+}  // namespace farswap::cli

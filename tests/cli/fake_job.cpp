@@ -1,0 +1,73 @@
+// A pager that only pretends: it runs the program and pages nothing, so that the command around it can be
+// tested by itself. FAKE_EVICTED is how many pages it claims to have moved, FAKE_FAILURE why it claims to
+// have stopped the program.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "base/fd.h"
+#include "pager/job.h"
+
+namespace farswap {
+
+struct Job::State {
+    JobOptions options;
+    pid_t program = 0;
+};
+
+namespace {
+
+/// Executes the program in the child; what execvp(3) has to say comes through the pipe, which a success
+/// closes.
+[[noreturn]] void execute(const JobOptions& options, int error_fd) {
+    std::vector<char*> argv;
+    for (const auto& word : options.argv) argv.push_back(const_cast<char*>(word.c_str()));
+    argv.push_back(nullptr);
+    ::execvp(argv[0], argv.data());
+    const int error = errno;
+    [[maybe_unused]] const auto told = ::write(error_fd, &error, sizeof error);
+    ::_exit(127);
+}
+
+}  // namespace
+
+Job::Job(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Job::~Job() = default;
+
+Result<std::unique_ptr<Job>> Job::start(const JobOptions& options, io::Loop&, Pool&, SwapArea&) {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) < 0) return fail_errno(errno, "pipe");
+    const Fd reader(ends[0]);
+    Fd writer(ends[1]);
+    const pid_t program = ::fork();
+    if (program == 0) execute(options, writer.get());
+    writer.reset();
+    int error = 0;
+    if (::read(reader.get(), &error, sizeof error) == sizeof error) {
+        ::waitpid(program, nullptr, 0);
+        return fail_errno(error, "{}", options.argv[0]);
+    }
+    return std::unique_ptr<Job>(new Job(std::make_unique<State>(options, program)));
+}
+
+JobStats Job::stats() const {
+    JobStats stats;
+    stats.ram_cap = state_->options.ram_cap;
+    const char* evicted = ::getenv("FAKE_EVICTED");
+    stats.pages_evicted = evicted == nullptr ? 0 : std::strtoull(evicted, nullptr, 10);
+    return stats;
+}
+
+JobEnd Job::run() {
+    if (state_->options.on_tick) state_->options.on_tick(stats());
+    JobEnd end;
+    while (::waitpid(state_->program, &end.wait_status, 0) < 0 && errno == EINTR) {
+    }
+    if (const char* failure = ::getenv("FAKE_FAILURE")) end.failure = fail(EIO, "{}", failure);
+    end.stats = stats();
+    return end;
+}
+
+}  // namespace farswap

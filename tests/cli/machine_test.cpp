@@ -1,0 +1,136 @@
+// Verdicts about machines.
+#include "cli/machine.h"
+
+#include <gmock/gmock.h>
+
+#include "cli/probe.h"
+#include "target/uapi.h"
+
+namespace farswap::cli {
+namespace {
+
+using ::testing::HasSubstr;
+
+MachineFacts good_machine() {
+    return {.kernel_release = "6.12.9-amd64",
+            .can_ptrace_all = true,
+            .can_lock_all = true,
+            .huge_pages = "madvise",
+            .overcommit = {.mode = 1},
+            .memory = {16ull << 30, "the machine's RAM"},
+            .pool = 256ull << 20};
+}
+
+Finding finding_on(const std::string& subject, const MachineFacts& facts) {
+    for (const auto& finding : assess(facts)) {
+        if (finding.subject == subject) return finding;
+    }
+    ADD_FAILURE() << "nothing said on " << subject;
+    return {};
+}
+
+void expect(Verdict verdict, const std::string& subject, const MachineFacts& facts,
+            const std::string& words) {
+    const auto finding = finding_on(subject, facts);
+    EXPECT_EQ(finding.verdict, verdict) << finding.text;
+    EXPECT_THAT(finding.text + " | " + finding.remedy, HasSubstr(words));
+}
+
+TEST(KernelVersion, IsParsed) {
+    EXPECT_EQ(parse_kernel_version("6.18.44-fc-v595"), (KernelVersion{6, 18}));
+    EXPECT_EQ(parse_kernel_version("6.8"), (KernelVersion{6, 8}));
+    EXPECT_EQ(parse_kernel_version("7.0-rc1"), (KernelVersion{7, 0}));
+    EXPECT_FALSE(parse_kernel_version("6"));
+    EXPECT_FALSE(parse_kernel_version("six.eight"));
+    EXPECT_FALSE(parse_kernel_version(""));
+    EXPECT_GT((KernelVersion{7, 0}), kKernelLeast);
+}
+
+TEST(Assess, FindsNothingOnAGoodMachine) {
+    for (const auto& finding : assess(good_machine()))
+        EXPECT_EQ(finding.verdict, Verdict::kOk) << finding.subject;
+}
+
+TEST(Assess, RefusesOldKernels) {
+    auto facts = good_machine();
+    for (const char* release : {"6.7.12", "5.10.0-28-amd64", "weird"}) {
+        facts.kernel_release = release;
+        expect(Verdict::kNo, "kernel", facts, "6.8 or later");
+    }
+}
+
+TEST(Assess, NamesWhatUserfaultfdLacks) {
+    auto facts = good_machine();
+    facts.uffd_missing = UFFD_FEATURE_MOVE | UFFD_FEATURE_EVENT_UNMAP;
+    expect(Verdict::kNo, "userfaultfd", facts, "lacks MOVE, UNMAP");
+    facts.uffd_error = EPERM;
+    expect(Verdict::kNo, "userfaultfd", facts, "vm.unprivileged_userfaultfd=1");
+    facts.uffd_error = ENOSYS;
+    expect(Verdict::kNo, "userfaultfd", facts, "CONFIG_USERFAULTFD");
+    facts = good_machine();
+    facts.can_ptrace_all = false;
+    expect(Verdict::kNo, "userfaultfd", facts, "setcap cap_sys_ptrace");
+}
+
+TEST(Assess, KnowsYama) {
+    auto facts = good_machine();
+    facts.yama_scope = 3;
+    expect(Verdict::kNo, "ptrace", facts, "until the next boot");
+    facts.yama_scope = 2;
+    expect(Verdict::kOk, "ptrace", facts, "");
+    facts.can_ptrace_all = false;
+    expect(Verdict::kNo, "ptrace", facts, "kernel.yama.ptrace_scope=1");
+    facts.yama_scope = 1;
+    expect(Verdict::kOk, "ptrace", facts, "");
+    facts.ptrace_error = EPERM;
+    expect(Verdict::kNo, "ptrace", facts, "SYS_PTRACE");
+}
+
+TEST(Assess, KnowsWhatBlocksIoUring) {
+    auto facts = good_machine();
+    facts.io_uring_error = EPERM;
+    facts.io_uring_disabled = 2;
+    expect(Verdict::kNo, "io_uring", facts, "kernel.io_uring_disabled=0");
+    facts.io_uring_disabled = 0;
+    expect(Verdict::kNo, "io_uring", facts, "seccomp");
+    facts.io_uring_error = ENOSYS;
+    expect(Verdict::kNo, "io_uring", facts, "CONFIG_IO_URING");
+}
+
+TEST(Assess, WarnsWhereTheJobStillRuns) {
+    auto facts = good_machine();
+    facts.can_lock_all = false;
+    facts.memlock_limit = 8 << 20;
+    expect(Verdict::kWarn, "locked memory", facts, "8.0 MiB for a pool of 256 MiB");
+    facts.memlock_limit = 512 << 20;
+    expect(Verdict::kOk, "locked memory", facts, "");
+    facts.huge_pages = "always";
+    expect(Verdict::kWarn, "huge pages", facts, "madvise");
+    facts.overcommit = {.mode = 2, .commit_limit = 12ull << 30};
+    expect(Verdict::kWarn, "overcommit", facts, "12 GiB");
+    facts.overcommit = {.mode = 0, .largest_mapping = 24ull << 30};
+    expect(Verdict::kOk, "overcommit", facts, "larger than 24 GiB is refused");
+}
+
+TEST(Assess, SaysHowToGoBackFromAKilledJobsOvercommit) {
+    auto facts = good_machine();
+    facts.overcommit_to_restore = "0";
+    expect(Verdict::kOk, "overcommit", facts, "sysctl vm.overcommit_memory=0");
+}
+
+TEST(FormatFinding, AlignsTheRemedy) {
+    EXPECT_EQ(format_finding({Verdict::kOk, "kernel", "Linux 6.12", ""}),
+              "ok    kernel         Linux 6.12\n");
+    EXPECT_EQ(format_finding({Verdict::kNo, "io_uring", "off", "sysctl x=0"}),
+              "no    io_uring       off\n                     type: sysctl x=0\n");
+}
+
+TEST(ProbeMachine, AgreesWithWhatIsKnownHere) {
+    const auto facts = probe_machine();
+    EXPECT_TRUE(parse_kernel_version(facts.kernel_release));
+    EXPECT_GT(facts.memory.bytes, 0u);
+    EXPECT_GE(facts.overcommit.largest_mapping, facts.memory.bytes);
+}
+
+}  // namespace
+}  // namespace farswap::cli

@@ -1,0 +1,93 @@
+// The command line, word by word.
+#include "cli/options.h"
+
+#include <gmock/gmock.h>
+
+namespace farswap::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+Result<Command> parse(std::vector<const char*> words) {
+    return parse_command_line(words);
+}
+
+RunOptions run_of(std::vector<const char*> words) {
+    const auto command = parse(std::move(words));
+    EXPECT_TRUE(command) << command.error().message;
+    return command ? std::get<RunOptions>(*command) : RunOptions{};
+}
+
+std::string error_of(std::vector<const char*> words) {
+    const auto command = parse(std::move(words));
+    return command ? "accepted" : command.error().message;
+}
+
+TEST(RunOptions, EndAtTheProgram) {
+    EXPECT_THAT(run_of({"run", "sort", "-n", "--ram", "x"}).argv, ElementsAre("sort", "-n", "--ram", "x"));
+    EXPECT_THAT(run_of({"run", "--", "sort", "-n"}).argv, ElementsAre("sort", "-n"));
+    EXPECT_THAT(run_of({"run", "--ram", "1G", "--", "-odd", "--", "a"}).argv, ElementsAre("-odd", "--", "a"));
+    EXPECT_THAT(run_of({"run", "-q", "sort", "--", "run", "", "check"}).argv,
+                ElementsAre("sort", "--", "run", "", "check"));
+}
+
+TEST(RunOptions, HaveDefaults) {
+    const auto options = run_of({"run", "sort"});
+    EXPECT_EQ(options.ram.percent, 90);
+    EXPECT_TRUE(options.swap.empty());
+    EXPECT_FALSE(options.pool);
+    EXPECT_FALSE(options.quiet || options.verbose || options.overcommit);
+    EXPECT_EQ(options.stats_file, "");
+}
+
+TEST(RunOptions, AreAllTaken) {
+    const auto options = run_of({"run", "--ram=512M", "--swap", "nfs://a/b", "--swap", "file:/c", "--stats",
+                                 "s.json", "--pool", "8M", "--overcommit", "--verbose", "--", "sort"});
+    EXPECT_EQ(options.ram.bytes, 512u << 20);
+    EXPECT_THAT(options.swap, ElementsAre("nfs://a/b", "file:/c"));
+    EXPECT_EQ(options.stats_file, "s.json");
+    EXPECT_EQ(options.pool, 8u << 20);
+    EXPECT_TRUE(options.overcommit && options.verbose);
+    EXPECT_THAT(options.argv, ElementsAre("sort"));
+}
+
+TEST(RunOptions, AreRefusedInOneLine) {
+    EXPECT_THAT(error_of({"run", "--ram", "12Q", "sort"}), HasSubstr("--ram 12Q: not a size"));
+    EXPECT_THAT(error_of({"run", "--pool", "25%", "sort"}), HasSubstr("--pool 25%: not a size"));
+    EXPECT_THAT(error_of({"run", "--ram", "", "sort"}), HasSubstr("not a size"));
+    EXPECT_THAT(error_of({"run", "--bad", "sort"}), HasSubstr("--bad: no such option"));
+    EXPECT_THAT(error_of({"run"}), HasSubstr("no program given"));
+    EXPECT_THAT(error_of({"run", "--"}), HasSubstr("no program given"));
+    EXPECT_THAT(error_of({"run", "--ram"}), HasSubstr("farswap run --help"));
+    EXPECT_THAT(error_of({"run", "--ram", "1G", "--ram", "2G", "sort"}), HasSubstr("--ram"));
+    EXPECT_THAT(error_of({"run", "-q", "-v", "sort"}), HasSubstr("exclude each other"));
+    for (const auto& message : {error_of({"run", "--ram"}), error_of({"check", "--bad"})})
+        EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+}
+
+TEST(CheckOptions, NeedAUrlToClean) {
+    const auto command = parse({"check", "--clean", "--yes", "nfs://a/b"});
+    ASSERT_TRUE(command);
+    EXPECT_TRUE(std::get<CheckOptions>(*command).clean && std::get<CheckOptions>(*command).yes);
+    EXPECT_THAT(std::get<CheckOptions>(*command).urls, ElementsAre("nfs://a/b"));
+    EXPECT_THAT(error_of({"check", "--clean"}), HasSubstr("needs the URL"));
+    EXPECT_THAT(error_of({"check", "--yes"}), HasSubstr("--clean only"));
+    EXPECT_TRUE(parse({"check"}));
+}
+
+TEST(Command, PrintsHelpAndVersion) {
+    const auto text_of = [](std::vector<const char*> words) {
+        return std::get<PrintText>(parse(words).value()).text;
+    };
+    EXPECT_THAT(text_of({"--version"}), ::testing::MatchesRegex("farswap [0-9.]+\n"));
+    EXPECT_THAT(text_of({"--help"}), HasSubstr("farswap run"));
+    EXPECT_THAT(text_of({"run", "--help"}), HasSubstr("--swap"));
+    EXPECT_THAT(text_of({"run", "--help"}), HasSubstr("[--] PROGRAM [ARGUMENT]..."));
+    EXPECT_THAT(text_of({"check", "--help"}), HasSubstr("--clean"));
+    EXPECT_THAT(error_of({}), HasSubstr("no command given"));
+    EXPECT_THAT(error_of({"walk"}), HasSubstr("walk: no such command"));
+}
+
+}  // namespace
+}  // namespace farswap::cli
