@@ -285,7 +285,9 @@ class Sampler {
         for (const pid_t pid : members) sample.job += rss_bytes(pid);
         rss_.samples++;
         rss_.ns += now_ns() - start;
-        if (members.size() < 2 || (!options_.plain && sample.total() <= soft_limit_)) return sample;
+        // With --plain only the peak is asked for.
+        if (members.size() < 2 || sample.total() <= (options_.plain ? peak_.total() : soft_limit_))
+            return sample;
         start = now_ns();
         sample.job = 0;
         for (const pid_t pid : members) sample.job += pss_bytes(pid);

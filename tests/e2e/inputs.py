@@ -1,0 +1,74 @@
+"""Makes the inputs of the real programs: the same bytes for the same arguments, on any machine. Run as a program:
+inputs.py KIND SIZE FILE. Knows nothing of farswap.
+"""
+import pathlib
+import random
+import sys
+
+BLOCK_LINES = 20_000
+
+
+def lines(size, path):
+    """Lines of about 100 bytes with random keys, for sort."""
+    generator = random.Random(1)
+    with open(path, "wb") as file:
+        written = 0
+        while written < size:
+            block = b"".join(b"%016x %s\n" % (generator.getrandbits(64), b"%080x" % generator.getrandbits(320))
+                             for _ in range(BLOCK_LINES))
+            file.write(block)
+            written += len(block)
+
+
+def log_text(size, path):
+    """Text as logs are: repetitive, with numbers that change; for xz."""
+    generator = random.Random(2)
+    words = ["fault", "reclaim", "run", "slot", "store", "verifier", "commit", "frame", "pool", "stage", "evict"]
+    with open(path, "w", encoding="ascii") as file:
+        written, second = 0, 0
+        while written < size:
+            block = []
+            for _ in range(BLOCK_LINES):
+                second += generator.randrange(3)
+                block.append(f"{second:010d} host{generator.randrange(40):02d} {generator.choice(words)} "
+                             f"{generator.choice(words)}={generator.randrange(100000)} "
+                             f"id={generator.getrandbits(32):08x}\n")
+            text = "".join(block)
+            file.write(text)
+            written += len(text)
+
+
+def cpp_source(size, path):
+    """A translation unit that instantiates many standard containers; `size` is the number of types."""
+    parts = ["#include <algorithm>\n#include <functional>\n#include <map>\n#include <optional>\n#include <regex>\n"
+             "#include <set>\n#include <string>\n#include <tuple>\n#include <unordered_map>\n#include <variant>\n"
+             "#include <vector>\n"]
+    for i in range(size):
+        parts.append(f"""
+struct T{i} {{ int a; std::string b; std::vector<double> c;
+    friend bool operator<(const T{i}& x, const T{i}& y) {{ return std::tie(x.a, x.b) < std::tie(y.a, y.b); }} }};
+int f{i}(int n) {{
+    std::map<T{i}, std::vector<std::optional<T{i}>>> m;
+    std::unordered_map<std::string, std::variant<int, T{i}, std::set<T{i}>>> u;
+    std::vector<std::tuple<T{i}, std::function<int(const T{i}&)>>> v;
+    for (int i = 0; i < n; i++) {{
+        T{i} t{{i, std::to_string(i), {{1.0 * i}}}};
+        m[t].push_back(t); u[t.b] = t; v.emplace_back(t, [n](const T{i}& x) {{ return x.a + n; }});
+    }}
+    std::stable_sort(v.begin(), v.end(), [](auto& x, auto& y) {{ return std::get<0>(y) < std::get<0>(x); }});
+    int sum = 0;
+    for (auto& [t, g] : v) sum += g(t);
+    return sum + int(m.size()) + int(u.size());
+}}
+""")
+    calls = " + ".join(f"f{i}(n)" for i in range(size))
+    parts.append(f"int main(int n, char**) {{ return {calls}; }}\n")
+    pathlib.Path(path).write_text("".join(parts), encoding="ascii")
+
+
+KINDS = {"lines": lines, "log": log_text, "cpp": cpp_source}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4 or sys.argv[1] not in KINDS:
+        sys.exit(__doc__)
+    KINDS[sys.argv[1]](int(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,19 @@
+# A perl program with a heap that is used: hashes, arrays, strings. Prints a digest.
+use strict;
+use warnings;
+use Digest::SHA;
+
+my $count = shift;
+my ($state, %items) = (99);
+sub next_number { return $state = ($state * 1103515245 + 12345) % 2147483648; }
+for my $i (1 .. $count) {
+    my $key = next_number() . '-' . next_number();
+    $items{$key} = [$i, "value of $key", { left => $i * 2, right => $key }];
+}
+my $digest = Digest::SHA->new(256);
+for my $key (sort keys %items) {
+    my $item = $items{$key};
+    die "item $key is wrong\n" if $item->[1] ne "value of $key" or $item->[2]{right} ne $key;
+    $digest->add("$key $item->[0] $item->[2]{left}\n");
+}
+print scalar(keys %items), ' ', $digest->hexdigest, "\n";
