@@ -17,7 +17,7 @@ struct StoreOptions {
     /// Bytes, for a URL without ?size=; 0 lets the store choose (most of the free space).
     std::uint64_t size_default = 0;
     /// Names the file made in a directory, e.g. "farswap-HOST-PID-RANDOM"; made up when it is empty.
-    std::string job;
+    std::string job = {};
 };
 
 /// Activates the store: connects, takes ownership (the lease), fixes the size and reserves the first chunk.
@@ -38,8 +38,8 @@ Result<std::unique_ptr<Store>> open_default_store(const StoreOptions& options, i
 /// A file of farswap found in a store's directory whose owner is gone (its lease has expired, or the host and
 /// boot id are ours and the process is dead).
 struct Orphan {
-    std::string path;
-    std::string owner;  ///< "host HOST, pid N, last sign of life 3 h ago"
+    std::string path = {};
+    std::string owner = {};  ///< "host HOST, pid N, last sign of life 3 h ago"
     std::uint64_t bytes = 0;
     bool alive = false;       ///< listed, never removed
     std::uint64_t nonce = 0;  ///< of the lease as it was listed: the removal checks that

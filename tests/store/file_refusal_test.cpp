@@ -1,0 +1,248 @@
+// What the file: store refuses, each by one line that says what to do, and leaves nothing behind.
+#include <gmock/gmock.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "store/file_lease.h"
+#include "store/file_store.h"
+#include "store_fixture.h"
+
+namespace farswap {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+class FileRefusal : public StoreTest {
+  protected:
+    void expect_refused(const std::string& url, int code, const char* text) {
+        const auto store = open(url);
+        ASSERT_FALSE(store) << url;
+        EXPECT_EQ(store.error().code, code) << store.error().message;
+        EXPECT_THAT(store.error().message, HasSubstr(text));
+        EXPECT_EQ(store.error().message.find('\n'), std::string::npos);
+    }
+    /// A file with a lease in it, as a crash would leave it.
+    std::string leave(const std::string& name, const Lease& lease) {
+        const std::string path = directory_ + "/" + name;
+        const Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+        EXPECT_TRUE(write_lease(fd.get(), lease));
+        return path;
+    }
+    void run_command(const std::string& command) {
+        if (std::system((command + " >/dev/null 2>&1").c_str()) != 0)
+            GTEST_SKIP() << "cannot run: " << command;
+    }
+};
+
+TEST_F(FileRefusal, BadUrls) {
+    expect_refused("nbd://host/export", EINVAL, "no store of kind 'nbd'");
+    expect_refused("/var/tmp", EINVAL, "file:PATH");
+    expect_refused("file:" + directory_ + "?size=many", EINVAL, "'many' is no size");
+    expect_refused("file:" + directory_ + "?uid=3", EINVAL, "'uid'");
+    EXPECT_EQ(files_left(), 0u);
+}
+
+TEST_F(FileRefusal, PlacesThatAreNot) {
+    expect_refused("file:" + directory_ + "/no/such/place", ENOENT, "create the directory");
+    expect_refused("file:" + directory_ + "/missing/", ENOENT, "create the directory");
+    std::ofstream(directory_ + "/plain").close();
+    expect_refused("file:" + directory_ + "/plain/below", ENOTDIR, "not a directory");
+    expect_refused("file:/dev/null", EINVAL, "neither a directory");
+}
+
+TEST_F(FileRefusal, MemoryIsNoStore) {
+    struct stat info {};
+    if (::stat("/dev/shm", &info) != 0) GTEST_SKIP() << "no /dev/shm here";
+    expect_refused("file:/dev/shm", EINVAL, "in memory");
+    expect_refused("file:/dev/shm/farswap-store-test", EINVAL, "in memory");
+    EXPECT_FALSE(std::filesystem::exists("/dev/shm/farswap-store-test"));
+}
+
+TEST_F(FileRefusal, NoPermission) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root to become somebody else";
+    ASSERT_EQ(::chmod(directory_.c_str(), 0755), 0);
+    ASSERT_EQ(::seteuid(65534), 0);
+    expect_refused(directory_url(), EACCES, "no permission");
+    ASSERT_EQ(::seteuid(0), 0);
+}
+
+TEST_F(FileRefusal, FilesOfOthersAreNotOverwritten) {
+    const std::string path = directory_ + "/letter";
+    std::ofstream(path) << "Dear Sir or Madam,\n";
+    std::filesystem::resize_file(path, 4 << 20);
+    expect_refused("file:" + path, EEXIST, "not farswap's");
+    std::ifstream in(path);
+    std::string line;
+    std::getline(in, line);
+    EXPECT_EQ(line, "Dear Sir or Madam,");
+
+    // Behind a page of zeros, as many file systems have it.
+    const std::string image = directory_ + "/image";
+    std::ofstream(image).seekp(65536) << "_BHRfS_M";
+    expect_refused("file:" + image, EEXIST, "not farswap's");
+}
+
+TEST_F(FileRefusal, LiveOwnerIsNamed) {
+    const std::string url = "file:" + directory_ + "/swap?size=2M";
+    auto first = open(url);
+    ASSERT_TRUE(first) << first.error().message;
+    expect_refused(url, EBUSY, fmt::format("pid {}", ::getpid()).c_str());
+    (*first)->close();
+    first->reset();
+    EXPECT_TRUE(open(url));
+}
+
+TEST_F(FileRefusal, OwnerWithoutALockIsFoundByItsLease) {
+    auto lease = make_lease(1 << 20);
+    ASSERT_TRUE(lease);
+    const std::string path = leave("swap", *lease);
+    expect_refused("file:" + path + "?size=2M", EBUSY, "last sign of life 0 s ago");
+    // A fresh beat from another machine.
+    lease->boot_id[0] ^= 1;
+    leave("swap", *lease);
+    expect_refused("file:" + path + "?size=2M", EBUSY, lease->host.data());
+}
+
+TEST_F(FileRefusal, DeadOwnerIsTakenOver) {
+    auto lease = make_lease(1 << 20);
+    ASSERT_TRUE(lease);
+    ++lease->pid_start;
+    const std::string path = leave("swap", *lease);
+    auto store = open("file:" + path + "?size=2M");
+    ASSERT_TRUE(store) << store.error().message;
+}
+
+TEST_F(FileRefusal, SilentOwnerElsewhereIsWatchedFirst) {
+    auto lease = make_lease(1 << 20);
+    ASSERT_TRUE(lease);
+    lease->boot_id[0] ^= 1;
+    lease->beat_time_s -= 3600;
+    const std::string path = leave("swap", *lease);
+    const auto url = parse_url("file:" + path + "?size=2M");
+    const LeaseTiming timing{.watch = milliseconds(200)};
+
+    // It renews its lease while it is watched: its clock is wrong, but it lives.
+    const pid_t owner = ::fork();
+    ASSERT_GE(owner, 0);
+    if (owner == 0) {
+        ::usleep(50'000);
+        ++lease->beat;
+        leave("swap", *lease);
+        ::_exit(0);
+    }
+    auto refused = open_file_store(*url, {}, *loop_, timing);
+    ::waitpid(owner, nullptr, 0);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, EBUSY);
+    EXPECT_TRUE(open_file_store(*url, {}, *loop_, timing));
+}
+
+TEST_F(FileRefusal, FileSizeLimit) {
+    rlimit old{};
+    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
+    const rlimit small{.rlim_cur = 8 << 20, .rlim_max = old.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+    expect_refused(directory_url("16M"), EFBIG, "ulimit -f");
+    auto fits = open("file:" + directory_);
+    ASSERT_TRUE(fits) << fits.error().message;
+    EXPECT_EQ((*fits)->capacity(), (8ull << 20) - kLeaseSize);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &old), 0);
+    fits->reset();
+    EXPECT_EQ(files_left(), 0u);
+}
+
+/// A small file system of its own, and a block device.
+class FileSystemImage : public FileRefusal {
+  protected:
+    void SetUp() override {
+        FileRefusal::SetUp();
+        if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount";
+        image_ = directory_ + "/image";
+        mount_ = directory_ + "/mount";
+        std::filesystem::create_directory(mount_);
+        std::ofstream(image_).close();
+        std::filesystem::resize_file(image_, 32 << 20);
+    }
+    void TearDown() override {
+        ::umount2(mount_.c_str(), MNT_DETACH);
+        if (!device_.empty()) [[maybe_unused]]
+            const int detached = std::system(("losetup -d " + device_).c_str());
+        FileRefusal::TearDown();
+    }
+    void mount(const std::string& options) {
+        run_command("mkfs.ext4 -q -m 0 " + image_);
+        run_command("mount -o " + options + " " + image_ + " " + mount_);
+    }
+    void attach() {
+        FILE* pipe = ::popen(("losetup --find --show " + image_ + " 2>/dev/null").c_str(), "re");
+        ASSERT_NE(pipe, nullptr);
+        char line[128] = "";
+        if (std::fgets(line, sizeof line, pipe) == nullptr) line[0] = '\0';
+        ::pclose(pipe);
+        device_ = std::string(line, std::strcspn(line, "\n"));
+        if (device_.empty()) GTEST_SKIP() << "no loop device here";
+    }
+    std::string image_, mount_, device_;
+};
+
+TEST_F(FileSystemImage, ReadOnlyFileSystem) {
+    mount("loop,ro");
+    if (IsSkipped()) return;
+    expect_refused("file:" + mount_ + "?size=2M", EROFS, "read-only");
+}
+
+TEST_F(FileSystemImage, FullFileSystem) {
+    mount("loop");
+    if (IsSkipped()) return;
+    // The space is there at the start and gone later: the reservation says so, what was reserved stays
+    // usable.
+    auto store = open("file:" + mount_ + "?size=8M");
+    ASSERT_TRUE(store) << store.error().message;
+    expect_refused("file:" + mount_ + "?size=60M", ENOSPC, "no space is left");
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(mount_), {}), 2)
+        << "lost+found and the first";
+    run_command("dd if=/dev/zero bs=1M of=" + mount_ + "/fill; true");
+    expect_refused("file:" + mount_, ENOSPC, "free some");
+    Memory memory(64 * kPageSize);
+    for (std::uint64_t at = 0; at < (*store)->capacity(); at += memory.size()) {
+        Transfer write(WRITE, at, memory);
+        ASSERT_EQ(run(**store, write), static_cast<int>(memory.size()));
+    }
+    EXPECT_EQ(flush(**store), 0);
+}
+
+TEST_F(FileSystemImage, BlockDevice) {
+    attach();
+    if (IsSkipped()) return;
+    expect_refused("file:" + device_ + "?size=1G", ENOSPC, "holds only");
+    {
+        auto store = open("file:" + device_);
+        ASSERT_TRUE(store) << store.error().message;
+        EXPECT_EQ((*store)->capacity(), (32u << 20) - kLeaseSize);
+        EXPECT_EQ((*store)->reserved(), (*store)->capacity());
+        Memory out(4 * kPageSize), in(4 * kPageSize);
+        out.fill(9);
+        const std::uint64_t last = (*store)->capacity() - out.size();
+        Transfer write(WRITE, last, out), read(READ, last, in);
+        EXPECT_EQ(run(**store, write), static_cast<int>(out.size()));
+        EXPECT_EQ(flush(**store), 0);
+        EXPECT_EQ(run(**store, read), static_cast<int>(in.size()));
+        EXPECT_TRUE(in.same_as(out));
+        expect_refused("file:" + device_, EBUSY, "in use");
+    }
+    EXPECT_TRUE(open("file:" + device_));
+    run_command("mkfs.ext4 -q -F " + device_);
+    expect_refused("file:" + device_, EEXIST, "not farswap's");
+    run_command("mount " + device_ + " " + mount_);
+    if (IsSkipped()) return;
+    expect_refused("file:" + device_, EBUSY, "mounted");
+}
+
+}  // namespace
+}  // namespace farswap
