@@ -39,7 +39,7 @@ struct Frames {
 void report_per_page(benchmark::State& state, std::uint32_t pages_per_iteration) {
     using benchmark::Counter;
     state.counters["per_page"] = Counter(static_cast<double>(state.iterations()) * pages_per_iteration,
-                                         Counter::kAvgThreadsRate | Counter::kInvert);
+                                         Counter::kIsRate | Counter::kInvert);
 }
 
 void pin_put_single(benchmark::State& state) {
