@@ -73,9 +73,6 @@ void set_options(int fd) {
     set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 5);
     set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
     set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 25'000);
-    // Closing resets the connection: what the server has not yet read of it is not worth executing.
-    const linger reset{.l_onoff = 1, .l_linger = 0};
-    (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 }
 
 }  // namespace
@@ -102,7 +99,7 @@ Connection::Connection(io::Loop& loop, const Address& address, const CallEncoder
 Connection::~Connection() {
     loop_.cancel(timer_);
     loop_.cancel(resume_timer_);
-    if (watch_.added) loop_.remove(watch_);
+    close();
 }
 
 // ---- the table of calls
@@ -245,13 +242,18 @@ void Connection::connected() noexcept {
         return retry_connect();
     loop_.cancel(timer_);
     state_ = State::kUp;
-    backoff_ = 0ms;
     if (was_up_) ++counters_.reconnects;
     was_up_ = true;
-    if (reported_) log::warning("{}: connected again", server_);
-    reported_ = false;
     watch(EPOLLIN);
     send();
+}
+
+/// The server answers: a connection alone is no sign of it, for a proxy or a dying server accepts some and
+/// closes them.
+void Connection::answered() noexcept {
+    backoff_ = 0ms;
+    if (reported_) log::warning("{}: connected again", server_);
+    reported_ = false;
 }
 
 /// The connection has broken: everything that was under way goes out again over the next one.
@@ -264,11 +266,19 @@ void Connection::lost(const char* reason) noexcept {
     retry_connect();
 }
 
-/// Closes what there is of a connection and arranges for the next attempt.
-void Connection::retry_connect() noexcept {
+/// Resets the connection at once, so that the server drops what it has not read of it yet. close(2) alone
+/// would leave it open for as long as the loop's poll in the kernel holds on to it.
+void Connection::close() noexcept {
     if (watch_.added) loop_.remove(watch_);
+    const sockaddr nowhere{.sa_family = AF_UNSPEC, .sa_data = {}};
+    if (fd_) (void)::connect(fd_.get(), &nowhere, sizeof nowhere);
     fd_.reset();
     state_ = State::kDown;
+}
+
+/// Closes what there is of a connection and arranges for the next attempt.
+void Connection::retry_connect() noexcept {
+    close();
     reader_.reset();
     loop_.arm(timer_, io::Clock::now() + backoff_);
     backoff_ = std::clamp<std::chrono::milliseconds>(backoff_ * 2, kBackoffMin, kBackoffMax);
@@ -329,6 +339,7 @@ void Connection::receive() noexcept {
             break;
         }
         const auto count = static_cast<std::size_t>(got);
+        if (reported_ || backoff_ > 0ms) answered();
         const std::size_t in_place = std::min(count, direct.size());
         if (!reader_.received_direct(in_place) || !reader_.feed({received_.data(), count - in_place})) {
             failure = "a reply that cannot be decoded";

@@ -11,7 +11,6 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <string>
 
 #include "base/fd.h"
@@ -74,6 +73,8 @@ class Connection final : private ReplyReader::Calls {
 
     void connect() noexcept;
     void connected() noexcept;
+    void answered() noexcept;
+    void close() noexcept;
     void lost(const char* reason) noexcept;
     void retry_connect() noexcept;
     void requeue_sent() noexcept;

@@ -54,12 +54,11 @@ std::unexpected<Error> refused(const char* what, std::uint32_t status) {
     return fail_errno(errno_of_status(status), "{}", what);
 }
 
-/// libnfs keeps the errno of a failed connection to itself but puts its text into the message.
-int errno_of_text(const std::string& text) {
-    for (const int code : {ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, ECONNRESET, EACCES}) {
-        if (text.contains(strerrordesc_np(code))) return code;
-    }
-    return EIO;
+/// The socket's own error: libnfs keeps it to itself.
+int socket_error(int fd) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0 ? error : ECONNRESET;
 }
 
 }  // namespace
@@ -103,6 +102,7 @@ Control::Control(const Server& server, Deadline deadline) : rpc_(rpc_init_contex
 }
 
 Status Control::wait(Pending& pending, const char* what) {
+    int error = EIO;
     while (!pending.done) {
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ - steady_clock::now());
         pollfd poller{rpc_get_fd(rpc_.get()), static_cast<short>(rpc_which_events(rpc_.get())), 0};
@@ -112,16 +112,14 @@ Status Control::wait(Pending& pending, const char* what) {
             rpc_.reset();  // answers `pending` as cancelled while it still lives
             return fail(ETIMEDOUT, "{}: no answer from the server in time", what);
         }
+        if ((poller.revents & (POLLERR | POLLHUP)) != 0) error = socket_error(poller.fd);
         if (rpc_service(rpc_.get(), poller.revents) < 0 && !pending.done) {
-            const char* text = rpc_get_error(rpc_.get());
-            pending.error = text != nullptr ? text : "connection lost";
-            std::string error = std::move(pending.error);
             rpc_.reset();
-            return fail(errno_of_text(error), "{}: {}", what, error);
+            return fail_errno(error, "{}: lost the connection", what);
         }
     }
     if (pending.status == RPC_STATUS_SUCCESS) return {};
-    return fail(errno_of_text(pending.error), "{}: {}", what, pending.error);
+    return fail(error, "{}: {}", what, pending.error);
 }
 
 /// Runs one call. `start(callback, data)` gives it to libnfs; `take(reply)` copies what is needed of the

@@ -24,7 +24,7 @@ namespace farswap::nfs {
 
 /// A file that has been claimed for us.
 struct ClaimedFile {
-    std::string url;  ///< names the store in messages
+    std::string name;  ///< of the store in messages
     Server server;
     Address address{};  ///< of the NFS service
     FileHandle directory, file;
@@ -57,7 +57,7 @@ class NfsFile final : public Store {
     NfsFile(io::Loop& loop, ClaimedFile file);
     ~NfsFile() override;
 
-    const std::string& name() const noexcept override { return file_.url; }
+    const std::string& name() const noexcept override { return file_.name; }
     std::uint64_t capacity() const noexcept override { return file_.capacity; }
     std::uint64_t reserved() const noexcept override { return file_.reserved; }
     std::uint32_t alignment() const noexcept override { return 1; }
@@ -103,7 +103,7 @@ class NfsFile final : public Store {
         Unstable unstable;  ///< of the calls so far
     };
     struct Lane {
-        Lane(NfsFile& owner, const std::string& server, std::uint32_t max);
+        Lane(NfsFile& owner, const char* what, std::uint32_t max);
         NfsFile& file;
         Connection connection;
         const std::uint32_t transfer_max;

@@ -94,7 +94,7 @@ void NfsFile::on_commit(const Reply& reply) noexcept {
         result = -ESTALE;
         ++counters_.lost_writes;
         log::warning("{}: the server restarted and lost writes that it had taken; sending them again",
-                     file_.url);
+                     file_.name);
         // Those that came later ask about the same lost writes.
         flushes_waiting_.move_if(flushes, [](const FlushRequest&) { return true; });
     }
@@ -220,7 +220,7 @@ void NfsFile::on_lease_read(const Reply& reply) noexcept {
     if (reply.error != 0 || reply.count != kLeaseSize) {
         beating_.active = false;
         if (reply.error == -ESTALE) lose_lease("the file is gone from the server");
-        if (!std::exchange(beating_.reported, true)) log::warning("{}: cannot read the lease", file_.url);
+        if (!std::exchange(beating_.reported, true)) log::warning("{}: cannot read the lease", file_.name);
         return;
     }
     Lease found;
@@ -243,7 +243,7 @@ void NfsFile::on_lease_written(const Reply& reply) noexcept {
     beating_.active = false;
     const bool failed = reply.error != 0;
     if (failed && !beating_.reported) {
-        log::warning("{}: cannot renew the lease: {}", file_.url, strerrordesc_np(-reply.error));
+        log::warning("{}: cannot renew the lease: {}", file_.name, strerrordesc_np(-reply.error));
     }
     beating_.reported = failed;
 }
@@ -252,7 +252,7 @@ void NfsFile::on_lease_written(const Reply& reply) noexcept {
 void NfsFile::lose_lease(const char* reason) noexcept {
     if (lost_ != 0) return;
     lost_ = -EIO;
-    log::warning("{}: the store is lost: {}", file_.url, reason);
+    log::warning("{}: the store is lost: {}", file_.name, reason);
 }
 
 void NfsFile::close() noexcept {
@@ -272,7 +272,7 @@ void NfsFile::close() noexcept {
         if (!written) status = std::unexpected(written.error());
     }
     if (!status) {
-        log::warning("{}: cannot give up {}: {}; `farswap check --clean` removes it later", file_.url,
+        log::warning("{}: cannot give up {}: {}; `farswap check --clean` removes it later", file_.name,
                      file_.file_name, status.error().message);
     }
 }

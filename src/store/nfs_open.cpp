@@ -129,7 +129,7 @@ Result<Place> find(const Url& url, const Server& server, Control& control) {
     }
     if (!at && may_be_below_an_export(at.error().code)) {
         return fail(
-            whole.error().code,
+            ENOENT,
             "the server exports nothing there to this machine ({}); `showmount -e {}` lists its exports",
             whole.error().message, server.host);
     }
@@ -321,7 +321,7 @@ Error explained(Error error, const Place& place) {
 
 Result<ClaimedFile> activate(Control& control, const Place& place, const Url& url,
                              const StoreOptions& options) {
-    ClaimedFile file{.url = url.text,
+    ClaimedFile file{.name = fmt::format("nfs://{}{}", url.host, url.path),
                      .server = place.server,
                      .directory = place.directory,
                      .file = place.file,

@@ -19,7 +19,8 @@ bool nfs_server_available();
 /// Runs until destruction. Its files are removed with it.
 class NfsServer {
   public:
-    /// `exports`: names below the server's directory with flags as ganesha.sh takes them ("rw", "closed,ro").
+    /// `exports`: names below the server's directory, or absolute paths, with flags as ganesha.sh takes them
+    /// ("rw", "closed,ro").
     explicit NfsServer(const std::vector<std::string>& exports = {"export"});
     ~NfsServer();
     NfsServer(const NfsServer&) = delete;

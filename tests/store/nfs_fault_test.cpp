@@ -1,0 +1,174 @@
+// The NFS store when servers and connections fail under it: nothing is lost silently, nothing completes
+// twice, and no memory is touched that was given back.
+#include <gmock/gmock.h>
+
+#include "nfs_driver.h"
+#include "nfs_server.h"
+#include "store/lease.h"
+
+namespace farswap::test {
+namespace {
+
+constexpr std::uint64_t kMiB = 1u << 20;
+
+class NfsFaultTest : public testing::Test, protected Driver {
+  protected:
+    void SetUp() override {
+        if (!nfs_server_available()) GTEST_SKIP() << "needs root and nfs-ganesha";
+        server = std::make_unique<NfsServer>();
+        proxy = std::make_unique<Proxy>(server->nfs_port());
+        auto opened = open(server->url_by_port(proxy->port(), "&size=16M"));
+        ASSERT_TRUE(opened) << opened.error().message;
+        store = std::move(*opened);
+        // Both connections are up, so that what is counted and cut below is what the test does.
+        ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+        ASSERT_TRUE(read(*store, 0, 4096) == pattern(0, 4096));
+    }
+    void TearDown() override {
+        if (!store) return;
+        proxy->hold_replies(false);
+        store->close();
+    }
+    std::unique_ptr<NfsServer> server;
+    std::unique_ptr<Proxy> proxy;
+    std::unique_ptr<Store> store;
+};
+
+TEST_F(NfsFaultTest, RestartedServerIsWaitedForAndLostWritesAreReported) {
+    std::deque<Transfer> writes;
+    const auto submit_all = [&](std::uint64_t version) {
+        writes.clear();
+        for (std::uint64_t at = 0; at < 16 * kMiB; at += kMiB / 4)
+            writes.emplace_back(WRITE, at, pattern(at, kMiB / 4, version));
+        for (Transfer& transfer : writes) store->submit(transfer);
+    };
+    const auto all_written = [&] {
+        return run_until([&] { return std::ranges::all_of(writes, &Transfer::completed); }) &&
+               std::ranges::all_of(writes, [](const Transfer& transfer) {
+                   return transfer.result == static_cast<int>(transfer.length);
+               });
+    };
+    submit_all(1);
+    ASSERT_TRUE(run_until([&] { return writes.front().completed; }));
+    server->kill();
+    server->restart();
+    ASSERT_TRUE(all_written());
+    EXPECT_GT(store->counters().reconnects, 0u);
+    EXPECT_GT(store->counters().retries, 0u);
+
+    EXPECT_EQ(flush(*store), -ESTALE);
+    EXPECT_EQ(store->counters().lost_writes, 1u);
+    submit_all(2);
+    ASSERT_TRUE(all_written());
+    EXPECT_EQ(flush(*store), 0);
+    for (std::uint64_t at = 0; at < 16 * kMiB; at += kMiB)
+        EXPECT_TRUE(read(*store, at, kMiB) == pattern(at, kMiB, 2));
+}
+
+TEST_F(NfsFaultTest, ConnectionCutAnywhereInAReplyGivesTheRightBytes) {
+    ASSERT_EQ(write(*store, 0, pattern(0, 2 * kMiB)), static_cast<int>(2 * kMiB));
+    // Inside the record mark, the heads, the first bytes and the middle of the data, and just before the end.
+    for (const std::int64_t cut :
+         {1, 3, 4, 5, 40, 127, 128, 131, 132, 4000, 65536, 100'000, 500'000, 1'048'703}) {
+        std::deque<Transfer> reads;
+        for (std::uint64_t i = 0; i < 4; ++i)
+            reads.emplace_back(READ, i * 4096, std::vector<std::byte>(kMiB));
+        proxy->cut_after(cut);
+        for (Transfer& transfer : reads) store->submit(transfer);
+        for (Transfer& transfer : reads) {
+            ASSERT_EQ(finish(transfer), static_cast<int>(kMiB));
+            EXPECT_TRUE(transfer.memory == pattern(transfer.offset, kMiB)) << "cut after " << cut;
+        }
+    }
+    EXPECT_GE(store->counters().reconnects, 14u);
+}
+
+TEST_F(NfsFaultTest, DeadlineGivesTheMemoryBack) {
+    proxy->hold_replies(true);
+    std::deque<Transfer> reads;
+    // More than the window: those that wait have deadlines too.
+    for (int i = 0; i < 100; ++i) reads.emplace_back(READ, 0, std::vector<std::byte>(4096), 50ms);
+    for (Transfer& transfer : reads) store->submit(transfer);
+    for (Transfer& transfer : reads) ASSERT_EQ(finish(transfer), -ETIMEDOUT);
+    EXPECT_EQ(flush(*store, 50ms), -ETIMEDOUT);
+    for (Transfer& transfer : reads) std::ranges::fill(transfer.memory, std::byte{0xee});
+    proxy->hold_replies(false);
+    // The late replies arrive before this one's.
+    EXPECT_TRUE(read(*store, 0, 4096) == pattern(0, 4096));
+    for (const Transfer& transfer : reads) EXPECT_THAT(transfer.memory, testing::Each(std::byte{0xee}));
+    EXPECT_EQ(flush(*store), 0);
+}
+
+TEST_F(NfsFaultTest, TimedOutWriteCannotOvertakeTheNextOne) {
+    proxy->hold_replies(true);
+    Transfer late(WRITE, 8192, pattern(8192, 4096, 1), 50ms);
+    store->submit(late);
+    ASSERT_EQ(finish(late), -ETIMEDOUT);
+    const auto sent = store->counters().writes;
+    Transfer next(WRITE, 4096, pattern(4096, 8192, 2)), apart(WRITE, 0, pattern(0, 4096, 2));
+    store->submit(next);
+    loop->run_once(0ns);
+    EXPECT_EQ(store->counters().writes, sent) << "sent although its range is in doubt";
+    store->submit(apart);
+    proxy->hold_replies(false);
+    EXPECT_EQ(finish(next), 8192);
+    EXPECT_EQ(finish(apart), 4096);
+    EXPECT_TRUE(read(*store, 0, 3 * 4096) == pattern(0, 3 * 4096, 2));
+}
+
+TEST_F(NfsFaultTest, WriteGivenUpHalfWayIsNotFinishedFromForeignMemory) {
+    proxy->hold_replies(true);
+    // More than the sockets take, so that the deadline finds one of them partly sent.
+    std::deque<Transfer> writes;
+    for (std::uint64_t i = 0; i < 64; ++i)
+        writes.emplace_back(WRITE, i % 15 * kMiB, pattern(i % 15 * kMiB, kMiB, 1), 200ms);
+    for (Transfer& transfer : writes) store->submit(transfer);
+    for (Transfer& transfer : writes) {
+        const int result = finish(transfer);
+        EXPECT_TRUE(result == -ETIMEDOUT || result == static_cast<int>(kMiB)) << result;
+        std::ranges::fill(transfer.memory, std::byte{0xee});
+    }
+    proxy->hold_replies(false);
+    for (std::uint64_t i = 0; i < 15; ++i) {
+        const auto found = read(*store, i * kMiB, kMiB);
+        EXPECT_THAT(std::ranges::count(found, std::byte{0xee}), testing::Lt(20'000)) << "MiB " << i;
+    }
+    ASSERT_EQ(write(*store, 0, pattern(0, 15 * kMiB, 3)), static_cast<int>(15 * kMiB));
+    EXPECT_TRUE(read(*store, 0, 15 * kMiB) == pattern(0, 15 * kMiB, 3));
+}
+
+TEST_F(NfsFaultTest, ServerThatStaysAwayEndsRequestsAtTheirDeadline) {
+    server->kill();
+    Transfer write_one(WRITE, 0, pattern(0, 4096), 300ms),
+        read_one(READ, 0, std::vector<std::byte>(4096), 300ms);
+    store->submit(write_one);
+    store->submit(read_one);
+    EXPECT_EQ(finish(write_one), -ETIMEDOUT);
+    EXPECT_EQ(finish(read_one), -ETIMEDOUT);
+    server->restart();
+    EXPECT_EQ(write(*store, 0, pattern(0, 4096, 5)), 4096);
+    EXPECT_TRUE(read(*store, 0, 4096) == pattern(0, 4096, 5));
+}
+
+TEST_F(NfsFaultTest, RemovedFileFailsRequestsInsteadOfServingAnother) {
+    ASSERT_TRUE(std::filesystem::remove(server->path("export/farswap-test")));
+    server->kill();  // ganesha keeps a removed file open
+    server->restart();
+    Transfer transfer(READ, 0, std::vector<std::byte>(4096));
+    store->submit(transfer);
+    EXPECT_EQ(finish(transfer), -EIO);
+    Transfer later(WRITE, 0, pattern(0, 4096));
+    store->submit(later);
+    EXPECT_EQ(finish(later), -EIO);
+    EXPECT_EQ(flush(*store), -EIO);
+}
+
+TEST_F(NfsFaultTest, FileCutShortIsAnErrorNotZeros) {
+    std::filesystem::resize_file(server->path("export/farswap-test"), kLeaseSize + kMiB);
+    Transfer transfer(READ, kMiB - 4096, std::vector<std::byte>(8192));
+    store->submit(transfer);
+    EXPECT_EQ(finish(transfer), -EIO);
+}
+
+}  // namespace
+}  // namespace farswap::test

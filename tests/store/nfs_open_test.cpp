@@ -1,0 +1,212 @@
+// Activation of an NFS store: whose file it is, what is said when it cannot be had, and what is left behind.
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "nfs_driver.h"
+#include "nfs_server.h"
+#include "store/lease.h"
+
+namespace farswap::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr std::uint64_t kMiB = 1u << 20;
+
+class NfsOpenTest : public testing::Test, protected Driver {
+  protected:
+    void SetUp() override {
+        if (!nfs_server_available()) GTEST_SKIP() << "needs root and nfs-ganesha";
+        server =
+            std::make_unique<NfsServer>(std::vector<std::string>{"export", "closed,ro", "squashed,squash"});
+    }
+    void expect_refused(const std::string& url, int code, const testing::Matcher<std::string>& message) {
+        const auto opened = open(url);
+        ASSERT_FALSE(opened) << url;
+        EXPECT_EQ(opened.error().code, code) << opened.error().message;
+        EXPECT_THAT(opened.error().message, message);
+        EXPECT_THAT(opened.error().message, AllOf(HasSubstr(url), testing::Not(HasSubstr("\n"))));
+    }
+    std::size_t files(const std::string& name = "export") {
+        return static_cast<std::size_t>(
+            std::distance(std::filesystem::directory_iterator(server->path(name)), {}));
+    }
+    /// A file whose lease belongs to a process that has ended.
+    void leave_orphan(const std::string& name) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            const Lease lease = make_lease(kMiB).value();
+            std::array<std::byte, kLeaseSize> block;
+            encode_lease(lease, block);
+            std::ofstream(server->path("export") / name, std::ios::binary)
+                .write(reinterpret_cast<const char*>(block.data()), kLeaseSize);
+            ::_exit(0);
+        }
+        ::waitpid(child, nullptr, 0);
+    }
+    std::unique_ptr<NfsServer> server;
+};
+
+TEST_F(NfsOpenTest, DirectoryGivesEveryJobItsOwnFile) {
+    auto one = open(server->url("export", "&size=1M"), "farswap-one"),
+         two = open(server->url("export", "&size=1M"), "farswap-two");
+    ASSERT_TRUE(one && two);
+    EXPECT_EQ(files(), 2u);
+    ASSERT_EQ(write(**one, 0, pattern(0, 4096, 1)), 4096);
+    ASSERT_EQ(write(**two, 0, pattern(0, 4096, 2)), 4096);
+    EXPECT_TRUE(read(**one, 0, 4096) == pattern(0, 4096, 1));
+    struct stat status {};
+    ASSERT_EQ(::stat((server->path("export") / "farswap-one").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 07777, 0600u);
+    (*one)->close();
+    (*two)->close();
+    EXPECT_EQ(files(), 0u);
+}
+
+TEST_F(NfsOpenTest, NeverTakesAnExistingFileInADirectory) {
+    std::ofstream(server->path("export") / "farswap-test") << "precious";
+    EXPECT_EQ(open(server->url()).error().code, EEXIST);
+    EXPECT_EQ(std::filesystem::file_size(server->path("export") / "farswap-test"), 8u);
+}
+
+TEST_F(NfsOpenTest, FileServesOneJobAtATime) {
+    std::ofstream(server->path("export") / "swapfile");
+    const auto url = server->url("export/swapfile", "&size=1M");
+    auto first = open(url);
+    ASSERT_TRUE(first) << first.error().message;
+    expect_refused(url, EBUSY, HasSubstr(fmt::format("pid {}", ::getpid())));
+    (*first)->close();
+    EXPECT_EQ(files(), 1u) << "it stays";
+    auto second = open(url);
+    ASSERT_TRUE(second) << second.error().message;
+    (*second)->close();
+}
+
+TEST_F(NfsOpenTest, TakesAFileOverFromADeadOwner) {
+    leave_orphan("swapfile");
+    auto store = open(server->url("export/swapfile", "&size=1M"));
+    ASSERT_TRUE(store) << store.error().message;
+    (*store)->close();
+}
+
+TEST_F(NfsOpenTest, FindsAPlaceBelowTheExport) {
+    std::filesystem::create_directories(server->path("export/deep/er"));
+    std::ofstream(server->path("export/deep/er/swapfile"));
+    for (const char* place : {"export/deep/er", "export/deep/er/", "export/deep/er/swapfile"}) {
+        auto store = open(server->url(place, "&size=1M"));
+        ASSERT_TRUE(store) << store.error().message;
+        (*store)->close();
+    }
+}
+
+TEST_F(NfsOpenTest, ListsAndRemovesOrphansOnly) {
+    leave_orphan("farswap-orphan");
+    std::ofstream(server->path("export") / "farswap-notes.txt") << "somebody's";
+    auto alive = open(server->url("export", "&size=1M"), "farswap-alive");
+    ASSERT_TRUE(alive);
+    const auto url = parse_url(server->url()).value();
+    auto orphans = list_nfs_orphans(url);
+    ASSERT_TRUE(orphans) << orphans.error().message;
+    ASSERT_EQ(orphans->size(), 2u);
+    std::ranges::sort(*orphans, {}, &Orphan::path);
+    const Orphan &living = (*orphans)[0], &dead = (*orphans)[1];
+    EXPECT_TRUE(living.alive);
+    EXPECT_FALSE(dead.alive);
+    EXPECT_EQ(dead.path, (server->path("export") / "farswap-orphan").string());
+    EXPECT_EQ(dead.bytes, kLeaseSize);
+    EXPECT_THAT(dead.owner, HasSubstr("last sign of life"));
+    EXPECT_EQ(remove_nfs_orphan(url, living).error().code, EBUSY);
+    EXPECT_TRUE(remove_nfs_orphan(url, dead));
+    EXPECT_EQ(remove_nfs_orphan(url, {.path = "/x/farswap-notes.txt", .owner = {}}).error().code, EEXIST);
+    EXPECT_EQ(files(), 2u);
+    (*alive)->close();
+}
+
+TEST_F(NfsOpenTest, SaysWhatIsWrong) {
+    expect_refused(server->url("nowhere"), ENOENT, HasSubstr("showmount -e 127.0.0.1"));
+    expect_refused(server->url("export/missing"), ENOENT, HasSubstr("make the directory"));
+    expect_refused(server->url("closed"), EROFS, HasSubstr("read-only"));
+    std::filesystem::permissions(server->path("squashed"), std::filesystem::perms(0755));
+    expect_refused(server->url("squashed"), EACCES, HasSubstr("uid 0 gid 0"));
+    expect_refused(server->url("export", "&uid=12345"), EACCES, HasSubstr("uid 12345"));
+    expect_refused(server->url("export", "&size=huge"), EINVAL, HasSubstr("size"));
+    expect_refused(server->url("export", "&color=red"), EINVAL, HasSubstr("color"));
+    auto four = server->url();
+    four.replace(four.find("version=3"), 9, "version=4");
+    expect_refused(four, EINVAL, HasSubstr("version=3"));
+    std::ofstream(server->path("export") / "notes") << std::string(10000, 'x');
+    expect_refused(server->url("export/notes"), EEXIST, HasSubstr("truncate"));
+    EXPECT_EQ(files(), 1u) << "nothing is left behind";
+}
+
+TEST_F(NfsOpenTest, UnreachableServerIsReportedSoon) {
+    const auto start = io::Clock::now();
+    server->kill();
+    expect_refused(server->url(), ECONNREFUSED, HasSubstr("port"));
+    EXPECT_LT(io::Clock::now() - start, 2s);
+}
+
+TEST_F(NfsOpenTest, SilentServerIsReportedInFiveSeconds) {
+    Proxy silent(server->nfs_port());
+    silent.hold_replies(true);
+    const auto start = io::Clock::now();
+    expect_refused(server->url_by_port(silent.port()), ETIMEDOUT, HasSubstr("does not answer"));
+    EXPECT_LT(io::Clock::now() - start, 7s);
+}
+
+/// An export on a file system of 24 MiB.
+class NfsFullTest : public NfsOpenTest {
+  protected:
+    void SetUp() override {
+        if (!nfs_server_available()) GTEST_SKIP() << "needs root and nfs-ganesha";
+        std::string name = (std::filesystem::temp_directory_path() / "farswap-nfs-full.XXXXXX").string();
+        ASSERT_NE(::mkdtemp(name.data()), nullptr);
+        directory = name;
+        const auto make = fmt::format(
+            "cd {} && truncate -s 24M image && mkfs.ext4 -q -O ^has_journal image && mkdir small && mount -o "
+            "loop image small",
+            name);
+        if (std::system(make.c_str()) != 0) GTEST_SKIP() << "cannot mount a loop device here";
+        mounted = true;
+        server = std::make_unique<NfsServer>(std::vector<std::string>{(directory / "small").string()});
+    }
+    void TearDown() override {
+        server.reset();
+        if (mounted) {
+            EXPECT_EQ(std::system(fmt::format("umount {}", (directory / "small").string()).c_str()), 0);
+        }
+        std::filesystem::remove_all(directory);
+    }
+    std::string url(const std::string& more) { return server->url((directory / "small").string(), more); }
+    std::filesystem::path directory;
+    bool mounted = false;
+};
+
+TEST_F(NfsFullTest, ReservesUpToTheLastFreeByteAndSaysSo) {
+    auto store = open(url("&size=1G"));
+    ASSERT_TRUE(store) << store.error().message;
+    EXPECT_EQ((*store)->reserved(), 16 * kMiB);
+    EXPECT_EQ(reserve(**store, 100 * kMiB), -ENOSPC);
+    const std::uint64_t reserved = (*store)->reserved();
+    EXPECT_GE(reserved, 16 * kMiB);
+    EXPECT_LT(reserved, 24 * kMiB);
+    for (std::uint64_t at = 0; at + 4096 <= reserved; at += kMiB)
+        EXPECT_EQ(write(**store, at, pattern(at, 4096)), 4096);
+    EXPECT_EQ(flush(**store), 0);
+    EXPECT_TRUE(read(**store, 0, 4096) == pattern(0, 4096));
+
+    expect_refused(url("&size=1G"), EEXIST, testing::_);
+    const auto second = open(url("&size=1G"), "farswap-second");
+    EXPECT_EQ(second.error().code, ENOSPC) << second.error().message;
+    EXPECT_THAT(second.error().message, HasSubstr("full"));
+    (*store)->close();
+    EXPECT_FALSE(std::filesystem::exists(directory / "small/farswap-second"));
+}
+
+}  // namespace
+}  // namespace farswap::test
