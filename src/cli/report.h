@@ -24,8 +24,7 @@ struct JobReport {
     std::string program{};
     bool started = false;
     Ending ending{};
-    std::string
-        failure;  ///< why farswap could not start the program or had to stop it; empty when it did not
+    std::string failure{};  ///< why farswap could not start or had to stop the program; empty when it did not
     JobStats stats{};
     std::uint64_t pool = 0;  ///< bytes
     bool pool_locked = false, pool_registered = false;
