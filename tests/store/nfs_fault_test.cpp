@@ -2,6 +2,8 @@
 // twice, and no memory is touched that was given back.
 #include <gmock/gmock.h>
 
+#include <fstream>
+
 #include "nfs_driver.h"
 #include "nfs_server.h"
 #include "store/lease.h"
@@ -161,6 +163,27 @@ TEST_F(NfsFaultTest, RemovedFileFailsRequestsInsteadOfServingAnother) {
     store->submit(later);
     EXPECT_EQ(finish(later), -EIO);
     EXPECT_EQ(flush(*store), -EIO);
+}
+
+TEST_F(NfsFaultTest, RenewsItsLeaseAndStopsWhenAnotherHasIt) {
+    const auto path = server->path("export/farswap-test");
+    std::array<std::byte, kLeaseSize> block;
+    Lease lease;
+    const auto read_lease = [&] {
+        std::ifstream(path, std::ios::binary).read(reinterpret_cast<char*>(block.data()), kLeaseSize);
+        return decode_lease(block, lease) == LeaseContent::kLease;
+    };
+    ASSERT_TRUE(read_lease());
+    const auto first = lease.beat;
+    ASSERT_TRUE(run_until([&] { return read_lease() && lease.beat > first; }));
+    ++lease.nonce;
+    encode_lease(lease, block);
+    std::fstream(path, std::ios::binary | std::ios::in | std::ios::out)
+        .write(reinterpret_cast<char*>(block.data()), kLeaseSize);
+    ASSERT_TRUE(run_until([&] { return write(*store, 0, pattern(0, 4096)) == -EIO; }));
+    store->close();
+    EXPECT_TRUE(std::filesystem::exists(path)) << "it is not ours to remove";
+    store.reset();
 }
 
 TEST_F(NfsFaultTest, FileCutShortIsAnErrorNotZeros) {
