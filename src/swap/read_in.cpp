@@ -20,7 +20,7 @@ ReadIn::ReadIn(Slots& slots, io::Loop& loop, const SwapAreaOptions& options, Swa
 bool ReadIn::fetch(SlotFetch& fetch) noexcept {
     FARSWAP_ASSERT(fetch.list == nullptr && fetch.ready != nullptr);
     FARSWAP_ASSERT(slots_.map().count(fetch.slot) > 0);
-    fetch.error = 0;
+    fetch.outcome = 0;
     if (stopped_) return false;
     if (is_cached(slots_.map().state(fetch.slot))) {
         hits_.push_back(fetch);
@@ -39,14 +39,14 @@ void ReadIn::cancel(SlotFetch& fetch) noexcept {
 void ReadIn::forget(SlotId slot) noexcept {
     for (FetchList* list : {&hits_, &starved_, delivering_})
         for (SlotFetch* fetch = list ? list->head : nullptr; fetch; fetch = fetch->next)
-            if (fetch->slot == slot) fetch->error = -ECANCELED;
+            if (fetch->slot == slot) fetch->outcome = -ECANCELED;
 }
 
 /// Answers the fetch, joins the read of its page or starts one. False when it has to wait for a frame or a
 /// run. The fetch is on no list.
 bool ReadIn::serve(SlotFetch& fetch) noexcept {
-    if (fetch.error != 0) {
-        fetch.ready(fetch, nullptr, fetch.error);
+    if (fetch.outcome != 0) {
+        fetch.ready(fetch, nullptr, fetch.outcome);
         return true;
     }
     const SlotState state = slots_.map().state(fetch.slot);
@@ -143,11 +143,11 @@ void ReadIn::end_run(PageRun& run, int error) noexcept {
     delivering_ = &run.delivery;
     while (SlotFetch* fetch = run.delivery.pop_front()) {
         const std::byte* data = nullptr;
-        if (fetch->error == 0) {
+        if (fetch->outcome == 0) {
             data = slots_.cache().address(run.frame + (fetch->slot - run.slot));
             if (is_cached(slots_.map().state(fetch->slot))) slots_.note_use(fetch->slot);
         }
-        fetch->ready(*fetch, data, fetch->error);
+        fetch->ready(*fetch, data, fetch->outcome);
     }
     delivering_ = nullptr;
     PageRunTable::unpin(run);
@@ -175,7 +175,7 @@ void ReadIn::settle_page(PageRun& run, std::uint32_t index, int error) noexcept 
             fetch->window = {};
             starved_.push_back(*fetch);
         } else {
-            fetch->error = orphan ? -ECANCELED : error;
+            fetch->outcome = orphan ? -ECANCELED : error;
             run.delivery.push_back(*fetch);
         }
     }

@@ -37,10 +37,11 @@ struct SwapArea::State final : SwapEvents {
     std::vector<std::unique_ptr<WriteOut>> writes;           ///< one a store
     std::vector<std::unique_ptr<Reservation>> reservations;  ///< one a store
     io::Timer pump_timer;
-    std::size_t stripe = 0;         ///< the store that gets the next slots
-    std::uint32_t stripe_left = 0;  ///< slots until the next store's turn
-    bool frames_asked_for = false;  ///< take_frames() had none
-    bool slots_asked_for = false;   ///< add() had none
+    std::size_t stripe = 0;            ///< the store that gets the next slots
+    const std::uint32_t stripe_slots;  ///< what a store gets in one turn; one store alone has no end of it
+    std::uint32_t stripe_left;         ///< slots until the next store's turn
+    bool frames_asked_for = false;     ///< take_frames() had none
+    bool slots_asked_for = false;      ///< add() had none
     bool failure_reported = false;
     bool stopped = false;
     std::uint64_t pages_out = 0;
@@ -54,7 +55,8 @@ SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::uniqu
       stores(std::move(stores_in)),
       slots(std::move(slots_in)),
       reads(*slots, loop, options, *this),
-      stripe_left(options.write_run_max) {
+      stripe_slots(stores.size() > 1 ? options.write_run_max : ~0u),
+      stripe_left(stripe_slots) {
     for (StorePart& part : slots->parts()) {
         writes.push_back(std::make_unique<WriteOut>(*slots, part, loop, options, *this));
         reservations.push_back(std::make_unique<Reservation>(part, loop, options, *this));
@@ -73,7 +75,7 @@ SlotRun SwapArea::State::allocate_slots(std::uint32_t count_max) noexcept {
         stripe_left -= run.count;
         if (run.count == 0 || stripe_left == 0) {
             stripe = (stripe + 1) % stores.size();
-            stripe_left = options.write_run_max;
+            stripe_left = stripe_slots;
         }
         if (run.count > 0) return {part.base + run.first, run.count};
     }

@@ -58,7 +58,7 @@ struct SlotFetch {
     SlotFetch* next = nullptr;
     SlotFetch* prev = nullptr;
     FetchList* list = nullptr;  ///< where it waits
-    int error = 0;              ///< what `ready` will be told
+    int outcome = 0;            ///< what `ready` will be told
 };
 
 /// One thread: the loop's. Allocates nothing after create() on fetch, lookup, write-out and release.

@@ -1,0 +1,222 @@
+// A store in memory for tests: holds every operation until the test lets it complete, in any order; keeps
+// unflushed writes apart so that a restart can lose them; fails, corrupts and runs full on demand. Checks its
+// callers.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <random>
+#include <unordered_map>
+#include <vector>
+
+#include "allocation_counter.h"
+#include "farswap/store.h"
+#include "swap/record_layout.h"
+
+namespace farswap::test {
+
+struct MemoryStoreOptions {
+    std::string name = "memory:";
+    std::uint64_t capacity = std::uint64_t{64} << 20;
+    std::uint64_t reserved = std::uint64_t{64} << 20;
+    std::uint64_t full_at = ~std::uint64_t{0};  ///< reserve() beyond it: -ENOSPC
+};
+
+class MemoryStore final : public Store {
+  public:
+    enum class Kind { kRead, kWrite, kFlush, kReserve };
+
+    explicit MemoryStore(const MemoryStoreOptions& options = {}) : options_(options) {}
+    ~MemoryStore() override { EXPECT_TRUE(pending_.empty()) << "destroyed with I/O in flight"; }
+
+    const std::string& name() const noexcept override { return options_.name; }
+    std::uint64_t capacity() const noexcept override { return options_.capacity; }
+    std::uint64_t reserved() const noexcept override { return options_.reserved; }
+    std::uint32_t alignment() const noexcept override { return kPageSize; }
+    std::uint32_t transfer_max() const noexcept override { return 1 << 20; }
+    Counters counters() const noexcept override { return counters_; }
+
+    void submit(Request& request) noexcept override {
+        const UncountedAllocations uncounted;
+        EXPECT_EQ(validate(request), 0);
+        EXPECT_LE(request.offset + request.length, options_.reserved);
+        EXPECT_FALSE(closed);
+        for (const Operation& other : pending_) {
+            const bool overlaps = other.request &&
+                                  request.offset < other.request->offset + other.request->length &&
+                                  other.request->offset < request.offset + request.length;
+            EXPECT_FALSE(overlaps) << "overlapping requests in flight";
+        }
+        const Kind kind = (request.op & WRITE) ? Kind::kWrite : Kind::kRead;
+        lengths.push_back(request.length / kPageSize);
+        pending_.push_back({.kind = kind, .request = &request});
+    }
+    void flush(FlushRequest& flush) noexcept override {
+        const UncountedAllocations uncounted;
+        pending_.push_back({.kind = Kind::kFlush, .flush = &flush, .covers = sequence_});
+    }
+    void reserve(ReserveRequest& reserve) noexcept override {
+        const UncountedAllocations uncounted;
+        pending_.push_back({.kind = Kind::kReserve, .reserve = &reserve});
+    }
+    void cancel(Request& request) noexcept override {
+        for (Operation& operation : pending_)
+            if (operation.request == &request) operation.forced = -ECANCELED;
+    }
+    void close() noexcept override {
+        EXPECT_TRUE(pending_.empty()) << "closed with I/O in flight";
+        closed = true;
+    }
+
+    // The test's side.
+
+    std::size_t pending() const { return pending_.size(); }
+    std::size_t pending(Kind kind) const {
+        return static_cast<std::size_t>(std::ranges::count(pending_, kind, &Operation::kind));
+    }
+    /// Lets the operation at `index` (0 is the oldest) complete.
+    void complete(std::size_t index) {
+        const Operation operation = pending_.at(index);
+        pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(index));
+        switch (operation.kind) {
+            case Kind::kRead:
+            case Kind::kWrite:
+                complete_transfer(operation);
+                break;
+            case Kind::kFlush:
+                operation.flush->complete(*operation.flush, flush_result(operation));
+                break;
+            case Kind::kReserve:
+                operation.reserve->complete(*operation.reserve, reserve_result(operation));
+                break;
+        }
+    }
+    /// Completes the oldest operation of the kind; false when there is none.
+    bool complete_one(Kind kind) {
+        for (std::size_t i = 0; i < pending_.size(); ++i)
+            if (pending_[i].kind == kind) return complete(i), true;
+        return false;
+    }
+    void complete_all() {
+        while (!pending_.empty()) complete(0);
+    }
+
+    /// The next `times` operations of the kind end with -`error`, and do nothing.
+    void fail_next(Kind kind, int error, int times = 1) {
+        failures_[static_cast<std::size_t>(kind)] = {error, times};
+    }
+
+    /// Reads that touch the page at the offset end with -EIO from now on.
+    void break_page(std::uint64_t offset) { broken_ = offset / kPageSize; }
+
+    /// The server restarts: unflushed writes are gone, and some of those in flight, although their
+    /// acknowledgements still arrive. The next flush reports it.
+    void restart(std::mt19937& random) {
+        volatile_.clear();
+        restarted_ = true;
+        for (Operation& operation : pending_)
+            if (operation.kind == Kind::kWrite && random() % 2) operation.executed_before_restart = true;
+    }
+    /// Flips a bit of what is stored at the offset.
+    void corrupt(std::uint64_t offset) {
+        const std::uint64_t index = offset / kPageSize;
+        (volatile_.contains(index) ? volatile_[index].page : durable_[index])[offset % kPageSize] ^=
+            std::byte{4};
+    }
+
+    std::vector<std::uint32_t> lengths;  ///< pages of each request that was submitted
+    bool closed = false;
+
+  private:
+    using Page = std::array<std::byte, kPageSize>;
+    struct Volatile {
+        Page page;
+        std::uint64_t sequence;
+    };
+    struct Operation {
+        Kind kind;
+        Request* request = nullptr;
+        FlushRequest* flush = nullptr;
+        ReserveRequest* reserve = nullptr;
+        std::uint64_t covers = 0;  ///< a flush makes durable what completed up to this sequence number
+        int forced = 0;
+        bool executed_before_restart = false;
+    };
+    struct Failure {
+        int error = 0;
+        int times = 0;
+    };
+
+    int injected(Kind kind) {
+        Failure& failure = failures_[static_cast<std::size_t>(kind)];
+        if (failure.times == 0) return 0;
+        --failure.times;
+        return -failure.error;
+    }
+
+    void complete_transfer(const Operation& operation) {
+        Request& request = *operation.request;
+        int result = operation.forced ? operation.forced : injected(operation.kind);
+        const std::uint64_t first = request.offset / kPageSize;
+        if (operation.kind == Kind::kRead && broken_ - first < request.length / kPageSize) result = -EIO;
+        if (result == 0) {
+            const UncountedAllocations uncounted;
+            for (std::uint32_t done = 0; done < request.length; done += kPageSize)
+                transfer_page(operation, (request.offset + done) / kPageSize, request.data + done);
+            result = static_cast<int>(request.length);
+        }
+        request.complete(request, result);
+    }
+
+    void transfer_page(const Operation& operation, std::uint64_t index, std::byte* memory) {
+        if (operation.kind == Kind::kRead) {
+            ++counters_.reads;
+            const Page& page = volatile_.contains(index) ? volatile_[index].page : durable_[index];
+            std::memcpy(memory, page.data(), kPageSize);
+        } else {
+            ++counters_.writes;
+            if (operation.executed_before_restart) return;
+            Volatile& entry = volatile_[index];
+            std::memcpy(entry.page.data(), memory, kPageSize);
+            entry.sequence = ++sequence_;
+        }
+    }
+
+    int flush_result(const Operation& operation) {
+        ++counters_.flushes;
+        if (const int error = injected(Kind::kFlush)) return error;
+        if (std::exchange(restarted_, false)) return -ESTALE;
+        const UncountedAllocations uncounted;
+        for (auto i = volatile_.begin(); i != volatile_.end();) {
+            if (i->second.sequence > operation.covers) {
+                ++i;
+                continue;
+            }
+            durable_[i->first] = i->second.page;
+            i = volatile_.erase(i);
+        }
+        return 0;
+    }
+
+    int reserve_result(const Operation& operation) {
+        if (const int error = injected(Kind::kReserve)) return error;
+        if (operation.reserve->bytes > options_.full_at) return -ENOSPC;
+        options_.reserved = std::max(options_.reserved, operation.reserve->bytes);
+        return 0;
+    }
+
+    MemoryStoreOptions options_;
+    std::vector<Operation> pending_;
+    std::unordered_map<std::uint64_t, Page> durable_;
+    std::unordered_map<std::uint64_t, Volatile> volatile_;
+    std::array<Failure, 4> failures_;
+    std::uint64_t sequence_ = 0;
+    std::uint64_t broken_ = ~std::uint64_t{0};  ///< page index
+    bool restarted_ = false;
+    Counters counters_;
+};
+
+}  // namespace farswap::test

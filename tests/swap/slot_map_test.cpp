@@ -1,0 +1,67 @@
+// The slot map: size, packing, counts, and that it costs only what is used.
+#include "swap/slot_map.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+namespace farswap {
+namespace {
+
+TEST(SlotMap, AFreshEntryIsAFreeSlot) {
+    SlotMap map = SlotMap::create(10).value();
+    EXPECT_EQ(map.state(9), SlotState::kFree);
+    EXPECT_EQ(map.count(9), 0u);
+    EXPECT_EQ(map.frame(9), kNoFrame);
+    EXPECT_FALSE(map.suspect(9));
+}
+
+TEST(SlotMap, FieldsDoNotDisturbEachOther) {
+    SlotMap map = SlotMap::create(3).value();
+    map.set_state(1, SlotState::kOrphanReading);
+    map.set_frame(1, 77);
+    map.set_checksum(1, ~std::uint64_t{0});
+    map.increment(1);
+    map.increment(1);
+    map.set_suspect(1);
+    EXPECT_EQ(map.state(1), SlotState::kOrphanReading);
+    EXPECT_EQ(map.frame(1), 77u);
+    EXPECT_EQ(map.count(1), 2u);
+    EXPECT_TRUE(map.suspect(1));
+    map.set_state(1, SlotState::kStored);
+    EXPECT_EQ(map.frame(1), kNoFrame);
+    EXPECT_EQ(map.decrement(1), 1u);
+    EXPECT_EQ(map.decrement(1), 0u);
+    EXPECT_TRUE(map.suspect(1));
+    EXPECT_EQ(map.checksum(1), ~std::uint64_t{0});
+    EXPECT_EQ(map.state(0), SlotState::kFree);
+    EXPECT_EQ(map.state(2), SlotState::kFree);
+}
+
+TEST(SlotMap, CountsNeitherSaturateNorWrap) {
+    SlotMap map = SlotMap::create(1).value();
+    for (std::uint32_t i = 0; i < SlotMap::kCountMax; ++i) map.increment(0);
+    EXPECT_EQ(map.count(0), SlotMap::kCountMax);
+    EXPECT_EQ(map.state(0), SlotState::kFree);
+    EXPECT_DEATH(map.increment(0), "kCountMax");
+    SlotMap other = SlotMap::create(1).value();
+    EXPECT_DEATH(other.decrement(0), "count");
+    EXPECT_DEATH(static_cast<void>(other.count(1)), "slot");
+}
+
+std::uint64_t resident_pages() {
+    std::uint64_t size = 0, resident = 0;
+    std::ifstream("/proc/self/statm") >> size >> resident;
+    return resident;
+}
+
+TEST(SlotMap, ATerabyteCostsOnlyWhatIsUsed) {
+    const std::uint64_t before = resident_pages();
+    constexpr std::uint64_t kSlots = (std::uint64_t{1} << 40) / 4096;
+    SlotMap map = SlotMap::create(kSlots).value();
+    for (SlotId slot = 0; slot < kSlots; slot += kSlots / 16) map.increment(slot);
+    EXPECT_LT(resident_pages() - before, 1024u);
+}
+
+}  // namespace
+}  // namespace farswap

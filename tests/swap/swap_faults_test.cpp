@@ -1,0 +1,169 @@
+// The swap area on a store that fails: wrong content, errors that pass and errors that stay, lost writes.
+#include "area_fixture.h"
+
+namespace farswap::test {
+namespace {
+
+using SwapFaultsTest = AreaTest;
+using ::testing::HasSubstr;
+
+TEST_F(SwapFaultsTest, AChangedPageIsRefusedAndItsNeighboursAreServed) {
+    const std::vector<SlotId> slots = add_pages(4, 0);
+    push_out();
+    store_->corrupt(1 * kPageSize + 100);
+    Fetch bad(slots[1], {slots[0], 4}), good(slots[2]);
+    area_->fetch(bad);
+    area_->fetch(good);
+    settle();
+    EXPECT_EQ(bad.result, -EILSEQ);
+    EXPECT_TRUE(bad.page.empty());
+    EXPECT_EQ(good.result, 0);
+    EXPECT_TRUE(page_holds(good.page.data(), 2));
+    EXPECT_EQ(area_->lookup(slots[1]), nullptr) << "wrong bytes must not be found in the cache";
+    EXPECT_EQ(fetch_now(slots[1]).result, -EILSEQ);
+}
+
+TEST_F(SwapFaultsTest, AReadErrorThatPassesIsNotSeen) {
+    const std::vector<SlotId> slots = add_pages(4, 0);
+    push_out();
+    store_->fail_next(Kind::kRead, EIO, 3);
+    EXPECT_EQ(fetch_now(slots[1], {slots[0], 4}).result, 0);
+}
+
+TEST_F(SwapFaultsTest, AReadErrorThatStaysReachesItsPageOnly) {
+    const std::vector<SlotId> slots = add_pages(4, 0);
+    push_out();
+    store_->break_page(0);
+    Fetch broken(slots[0], {slots[0], 4}), good(slots[1]);
+    area_->fetch(broken);
+    area_->fetch(good);
+    settle();
+    EXPECT_EQ(broken.result, -EIO);
+    EXPECT_EQ(good.result, 0);
+    EXPECT_TRUE(page_holds(good.page.data(), 1));
+    EXPECT_EQ(area_->counters().frames_dirty, 0u);
+    EXPECT_TRUE(failures_.empty()) << "reading is no reason to give the store up";
+}
+
+TEST_F(SwapFaultsTest, AWriteErrorThatPassesIsNotSeen) {
+    store_->fail_next(Kind::kWrite, ETIMEDOUT, 4);
+    const std::vector<SlotId> slots = add_pages(64, 0);
+    push_out();
+    EXPECT_TRUE(failures_.empty());
+    EXPECT_TRUE(page_holds(fetch_now(slots[5]).page.data(), 5));
+}
+
+TEST_F(SwapFaultsTest, AStoreThatFailsForGoodIsReportedOnceAndItsPagesStay) {
+    store_->fail_next(Kind::kWrite, EIO, 1000);
+    const std::vector<SlotId> slots = add_pages(192, 0);
+    settle();
+    ASSERT_EQ(failures_.size(), 1u);
+    EXPECT_EQ(failures_[0].code, EIO);
+    EXPECT_THAT(failures_[0].message, HasSubstr("memory:"));
+    for (std::uint32_t i = 0; i < 192; ++i) EXPECT_TRUE(page_holds(area_->lookup(slots[i]), i));
+    EXPECT_TRUE(area_->slots_exhausted());
+    EXPECT_TRUE(add_pages(1, 0).empty());
+    EXPECT_EQ(area_->counters().pages_written, 0u);
+}
+
+TEST_F(SwapFaultsTest, AFullStoreIsNotTriedAgain) {
+    store_->fail_next(Kind::kWrite, ENOSPC, 1);
+    add_pages(64, 0);
+    settle();
+    ASSERT_EQ(failures_.size(), 1u);
+    EXPECT_EQ(failures_[0].code, ENOSPC);
+    EXPECT_EQ(store_->lengths.size(), 1u);
+}
+
+TEST_F(SwapFaultsTest, ASlotWhoseWriteFailedIsNotGivenToAnotherPage) {
+    store_->fail_next(Kind::kWrite, ETIMEDOUT, 1);
+    const std::vector<SlotId> slots = add_pages(64, 0);
+    settle();
+    for (const SlotId slot : slots) area_->put(slot);
+    EXPECT_EQ(area_->slots_used(), 64u) << "the first write may still arrive late";
+    EXPECT_EQ(pool_->free_frames(), pool_->frames());
+}
+
+TEST_F(SwapFaultsTest, LostWritesAreWrittenAgain) {
+    std::mt19937 random(1);
+    const std::vector<SlotId> slots = add_pages(128, 0);
+    ASSERT_TRUE(store_->complete_one(Kind::kWrite));
+    ASSERT_TRUE(store_->complete_one(Kind::kWrite));
+    store_->restart(random);
+    push_out();
+    EXPECT_EQ(area_->counters().pages_written, 128u + 128u + 1u);
+    for (std::uint32_t i = 0; i < 128; ++i) EXPECT_TRUE(page_holds(fetch_now(slots[i]).page.data(), i));
+}
+
+TEST_F(SwapFaultsTest, AWriteInFlightAtARestartIsWrittenAgain) {
+    std::mt19937 random(1);
+    for (int round = 0; round < 8;
+         ++round) {  // restart() chooses at random whether the write had been executed
+        const std::vector<SlotId> slots = add_pages(128, 1000);
+        ASSERT_TRUE(store_->complete_one(Kind::kWrite));
+        ASSERT_EQ(store_->pending(Kind::kWrite), 1u);
+        store_->restart(random);
+        run_loop();
+        area_->kick_writes();
+        settle();
+        drop_clean();
+        for (std::uint32_t i = 0; i < 128; ++i) {
+            const Fetch fetch = fetch_now(slots[i]);
+            ASSERT_EQ(fetch.result, 0);
+            ASSERT_TRUE(page_holds(fetch.page.data(), 1000 + i));
+            area_->put(slots[i]);
+        }
+    }
+}
+
+TEST_F(SwapFaultsTest, AfterADeviceErrorAtFlushEverythingIsWrittenAgain) {
+    store_->fail_next(Kind::kFlush, EIO, 2);
+    const std::vector<SlotId> slots = add_pages(64, 0);
+    push_out();
+    EXPECT_TRUE(failures_.empty());
+    EXPECT_GE(area_->counters().pages_written, 3u * 64);
+    EXPECT_TRUE(page_holds(fetch_now(slots[63]).page.data(), 63));
+}
+
+TEST_F(SwapFaultsTest, AFlushThatTimedOutIsSentAgainAlone) {
+    store_->fail_next(Kind::kFlush, ETIMEDOUT, 4);
+    add_pages(64, 0);
+    settle();
+    EXPECT_TRUE(failures_.empty());
+    EXPECT_EQ(area_->counters().pages_written, 64u);
+    EXPECT_EQ(area_->counters().frames_clean, 64u);
+}
+
+TEST_F(SwapFaultsTest, AFlushThatNeverSucceedsFailsTheStore) {
+    store_->fail_next(Kind::kFlush, ETIMEDOUT, 1000);
+    const std::vector<SlotId> slots = add_pages(64, 0);
+    settle();
+    ASSERT_EQ(failures_.size(), 1u);
+    EXPECT_EQ(failures_[0].code, ETIMEDOUT);
+    EXPECT_EQ(area_->counters().frames_clean, 0u) << "no frame is given away without a flush";
+    EXPECT_TRUE(page_holds(area_->lookup(slots[0]), 0));
+}
+
+TEST_F(SwapFaultsTest, AFrameChangedAfterAddAborts) {
+    const FrameRun frames = area_->take_frames(1);
+    fill_page(pool_->address(frames.first), 1);
+    ASSERT_TRUE(area_->add(frames).has_value());
+    *pool_->address(frames.first) = std::byte{0};
+    EXPECT_DEATH(area_->kick_writes(), "checksum");
+    fill_page(pool_->address(frames.first), 1);
+}
+
+TEST_F(SwapFaultsTest, OneOfTwoStoresFailsAndTheOtherGoesOn) {
+    open({.stores = {{.name = "a"}, {.name = "b"}}});
+    stores_[0]->fail_next(Kind::kWrite, EROFS, 1);
+    add_pages(128, 0);
+    settle();
+    ASSERT_EQ(failures_.size(), 1u);
+    EXPECT_THAT(failures_[0].message, HasSubstr("a: cannot write"));
+    EXPECT_EQ(add_pages(128, 0).size(), 128u);
+    settle();
+    EXPECT_EQ(stores_[1]->lengths, std::vector<std::uint32_t>({64, 64, 64}));
+}
+
+}  // namespace
+}  // namespace farswap::test
