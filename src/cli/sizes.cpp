@@ -3,8 +3,9 @@
 
 #include <array>
 #include <charconv>
-#include <cmath>
 #include <optional>
+
+#include "store/url.h"
 
 namespace farswap::cli {
 
@@ -12,42 +13,14 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1ull << 20;
 
-struct Number {
+/// The number before a '%'. Nothing for what is not above 0 and at most 100.
+std::optional<double> percentage_of(std::string_view text) {
+    text.remove_suffix(1);
     double value = 0;
-    std::string_view suffix;
-};
-
-/// The leading decimal number. Nothing for signs, exponents, "inf" and the like, which from_chars would take.
-std::optional<Number> leading_number(std::string_view text) {
-    const auto length = std::min(text.find_first_not_of("0123456789."), text.size());
-    Number number;
-    const auto [end, error] =
-        std::from_chars(text.data(), text.data() + length, number.value, std::chars_format::fixed);
-    if (length == 0 || error != std::errc() || end != text.data() + length) return std::nullopt;
-    number.suffix = text.substr(length);
-    return number;
-}
-
-/// The power of 1024 that a suffix stands for, or nothing.
-std::optional<int> suffix_power(std::string_view suffix) {
-    if (suffix.empty()) return 0;
-    constexpr std::string_view kUnits = "KMGT";
-    const auto unit = kUnits.find(static_cast<char>(suffix[0] & ~0x20));  // upper case
-    if (unit == std::string_view::npos) return std::nullopt;
-    const auto rest = suffix.substr(1);
-    if (!rest.empty() && rest != "B" && rest != "b" && rest != "iB" && rest != "ib" && rest != "IB")
-        return std::nullopt;
-    return static_cast<int>(unit) + 1;
-}
-
-std::optional<std::uint64_t> bytes_of(std::string_view text) {
-    const auto number = leading_number(text);
-    if (!number) return std::nullopt;
-    const auto power = suffix_power(number->suffix);
-    if (!power) return std::nullopt;
-    const double bytes = std::ldexp(number->value, 10 * *power);
-    if (!(bytes < 0x1p63)) return std::nullopt;
-    return static_cast<std::uint64_t>(bytes);
+    const auto* const end = text.data() + text.size();
+    const auto result = std::from_chars(text.data(), end, value, std::chars_format::fixed);
+    if (result.ec != std::errc() || result.ptr != end || !(value > 0 && value <= 100)) return std::nullopt;
+    return value;
 }
 
 std::string with_unit(double value, double step, const std::array<const char*, 5>& units) {
@@ -64,18 +37,16 @@ std::string with_unit(double value, double step, const std::array<const char*, 5
 }  // namespace
 
 Result<std::uint64_t> parse_size(std::string_view option, std::string_view text) {
-    if (const auto bytes = bytes_of(text)) return *bytes;
+    if (const auto bytes = farswap::parse_size(text)) return *bytes;
     return fail(EINVAL, "{} {}: not a size; write a number with K, M, G or T (512M)", option, text);
 }
 
 Result<RamSize> parse_ram_size(std::string_view option, std::string_view text) {
     if (text.ends_with('%')) {
-        const auto number = leading_number(text);
-        if (number && number->suffix == "%" && number->value > 0 && number->value <= 100)
-            return RamSize{.percent = number->value};
+        if (const auto percent = percentage_of(text)) return RamSize{.percent = *percent};
         return fail(EINVAL, "{} {}: a percentage is above 0 and at most 100 (25%)", option, text);
     }
-    if (const auto bytes = bytes_of(text); bytes && *bytes > 0) return RamSize{.bytes = *bytes};
+    if (const auto bytes = farswap::parse_size(text)) return RamSize{.bytes = *bytes};
     return fail(EINVAL, "{} {}: not a size; write a number with K, M, G or T (512M) or a percentage (25%)",
                 option, text);
 }

@@ -15,9 +15,8 @@ struct RamSize {
     double percent = 0;       ///< above 0, at most 100; 0 when it is a number of bytes
 };
 
-/// Parses "4096", "512M", "2G", "1.5GiB". The suffixes K, M, G and T, alone or followed by B or iB, in either
-/// case, are powers of 1024. EINVAL: not a size, or one that does not fit into 63 bits. `option` ("--pool")
-/// begins the message.
+/// As in a store's ?size= (store/url.h), with an error that begins with `option` ("--pool"). EINVAL: not a
+/// size.
 Result<std::uint64_t> parse_size(std::string_view option, std::string_view text);
 
 /// Parses what parse_size() does, and "25%" or "12.5%".

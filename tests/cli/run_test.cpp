@@ -100,7 +100,7 @@ TEST_F(RunTest, StatsAreWrittenWhateverHappens) {
         farswap({"run", "--swap", "file:/no/such/place", "--stats", path("stats.json"), "true"}).status(),
         125);
     EXPECT_EQ(stats()["started"], false);
-    EXPECT_THAT(stats()["failure"].get<std::string>(), HasSubstr("/no/such/place"));
+    EXPECT_THAT(stats()["failure"].get<std::string>(), HasSubstr("/no/such"));
 }
 
 TEST_F(RunTest, StatsFileThatCannotBeWrittenIsRefusedFirst) {
