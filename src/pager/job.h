@@ -19,12 +19,14 @@ namespace farswap {
 struct JobStats {
     double elapsed_s = 0;
     std::uint64_t ram_cap = 0;
-    std::uint64_t ram_now = 0;    ///< processes (Pss_Anon + Pss_Shmem, estimated between samples) + the pager's own
+    std::uint64_t ram_now =
+        0;  ///< processes (Pss_Anon + Pss_Shmem, estimated between samples) + the pager's own
     std::uint64_t ram_peak = 0;
     std::uint64_t pager_ram = 0;  ///< the pager's RssAnon + RssShmem, inside ram_now
     std::uint64_t far_pages = 0;  ///< pages outside the program now
     std::uint64_t far_peak = 0;
-    std::uint64_t need_peak = 0;  ///< most of processes' RAM + far pages at one time: what the job would have used
+    std::uint64_t need_peak =
+        0;  ///< most of processes' RAM + far pages at one time: what the job would have used
     std::uint64_t faults = 0;         ///< events served
     std::uint64_t faults_first = 0;   ///< first touches filled with zeros
     std::uint64_t faults_staged = 0;  ///< second chances: brought back from staging
@@ -33,7 +35,7 @@ struct JobStats {
     std::uint64_t prefetched = 0;     ///< pages brought in along with a fault
     std::uint64_t pages_evicted = 0;
     std::uint64_t processes_seen = 0, processes_managed = 0, processes_unmanaged = 0;
-    std::uint64_t throttled_ms = 0;   ///< time in which faults waited for room under the cap
+    std::uint64_t throttled_ms = 0;  ///< time in which faults waited for room under the cap
     SwapArea::Counters swap;
 };
 
@@ -56,11 +58,12 @@ class Job {
   public:
     /// Starts the program stopped at exec, puts the agent in, lets it run. ENOENT/EACCES/ENOEXEC: the program
     /// cannot be executed (127/126 for a shell). EPERM: a privilege is missing, named.
-    static Result<std::unique_ptr<Job>> start(const JobOptions& options, io::Loop& loop, Pool& pool, SwapArea& area);
+    static Result<std::unique_ptr<Job>> start(const JobOptions& options, io::Loop& loop, Pool& pool,
+                                              SwapArea& area);
     ~Job();
 
-    /// Serves until the last process of the job has ended. Forwards SIGTERM, SIGHUP, SIGINT and SIGQUIT that reach
-    /// farswap alone to the program; stops and continues with it (Ctrl-Z, fg).
+    /// Serves until the last process of the job has ended. Forwards SIGTERM, SIGHUP, SIGINT and SIGQUIT that
+    /// reach farswap alone to the program; stops and continues with it (Ctrl-Z, fg).
     JobEnd run();
 
     JobStats stats() const;

@@ -1,0 +1,258 @@
+// The events of address spaces: pages that move, vanish, fork, or whose process ends; and the registry of
+// processes.
+#include <fcntl.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "pager/pager.h"
+
+namespace farswap {
+namespace {
+
+constexpr std::size_t kFetchesMax = 1024;
+
+}  // namespace
+
+Pager::Pager(io::Loop& loop, Pool& pool, SwapArea& area, Budget& budget, JobStats& stats)
+    : loop_(loop), pool_(pool), area_(area), budget_(budget), stats_(stats) {
+    for (std::size_t i = 0; i < kFetchesMax; i++) {
+        fetches_.push_back(std::make_unique<Fetch>());
+        fetches_.back()->pager = this;
+        free_fetches_.push_back(fetches_.back().get());
+    }
+    retry_timer_.owner = this;
+    // Firing is enough: the loop's owner pumps after every turn.
+    retry_timer_.fire = [](io::Timer&) {};
+}
+
+Pager::~Pager() {
+    loop_.cancel(retry_timer_);
+    for (auto& process : processes_) drop_all(*process);
+}
+
+std::unique_ptr<Process> Pager::make_process(std::unique_ptr<target::Target> target) {
+    auto process = std::make_unique<Process>();
+    auto pages = PageTable::create();
+    if (!pages) return nullptr;
+    process->pages = std::move(*pages);
+    process->target = std::move(target);
+    process->target->owner = process.get();
+    return process;
+}
+
+Result<Process*> Pager::adopt(target::Agent agent) {
+    const std::uint32_t staging_pages = agent.staging_pages;
+    const std::uint64_t cookie = agent.cookie;
+    auto target = target::Target::create(std::move(agent), loop_, *this);
+    if (!target) return std::unexpected(target.error());
+    auto process = make_process(std::move(*target));
+    if (!process) return fail(ENOMEM, "no memory to manage another process");
+    process->staging.reset(staging_pages);
+    process->cookie_base = cookie;
+    processes_.push_back(std::move(process));
+    stats_.processes_managed++;
+    return processes_.back().get();
+}
+
+Status Pager::give_agent(Process& child, target::Agent agent) {
+    child.staging.reset(agent.staging_pages);
+    child.cookie_base = agent.cookie;
+    child.cookie_depth = 0;
+    stats_.processes_managed++;
+    return child.target->give_agent(std::move(agent));
+}
+
+Status Pager::engage(Process& process) {
+    return process.target->refresh_mappings();
+}
+
+void Pager::let_go(Process& process, std::uint64_t address, PageWord word) {
+    if (word.fetching()) {
+        for (auto& fetch : fetches_) {
+            if (!fetch->active || fetch->process != &process || fetch->address != address) continue;
+            area_.cancel_fetch(fetch->slot_fetch);
+            fetch->active = false;
+            free_fetches_.push_back(fetch.get());
+            break;
+        }
+        process->uffd().wake(address, kPageSize);
+    }
+    if (word.state() == PageState::kStaged) process.staging.vacate(word.value());
+    if (word.state() == PageState::kFar) {
+        area_.put(word.value());
+        process.far_pages--;
+    }
+}
+
+void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
+    Process& process = process_of(target);
+    process.pages->for_each(from, from + bytes, [&](std::uint64_t at, PageWord word) {
+        if (word.fetching()) {
+            // The read is given up; whoever waits at the old address finds it gone, at the new one faults
+            // again.
+            area_.get(word.value());
+            process.far_pages++;
+            let_go(process, at, word);
+        }
+        const std::uint64_t now_at = to + (at - from);
+        if (word.state() == PageState::kStaged) process.staging.relocate(word.value(), now_at);
+        process.pages->set(now_at, word.relocated());
+        process.pages->set(at, word.unmapped());
+    });
+    target.range_moved(from, to, bytes);
+}
+
+void Pager::on_remove(target::Target& target, std::uint64_t start, std::uint64_t end) {
+    Process& process = process_of(target);
+    const target::Agent& agent = target.agent();
+    if (start >= agent.base && end <= agent.base + agent.length) return;  // our own zap of staging
+    const std::uint32_t now = tenths_now();
+    process.pages->for_each(start, end, [&](std::uint64_t at, PageWord word) {
+        let_go(process, at, word);
+        process.pages->set(at, word.removal_announced(false, now));
+    });
+    // The kernel drops the pages only after this event was read (kernel facts 2.2). Those still present are
+    // out of bounds until a fault proves that they are gone.
+    std::array<target::AddressRange, 64> ranges;
+    for (std::uint64_t at = start; at < end;) {
+        auto scan = target.scan_present(at, end, (end - at) / kPageSize, ranges);
+        if (!scan) {  // a child that is not identified yet: doubt everything
+            scan = target::PagemapScan{1, end};
+            ranges[0] = {at, end};
+        }
+        for (std::size_t i = 0; i < scan->count; i++) {
+            for (std::uint64_t page = ranges[i].start; page < ranges[i].end; page += kPageSize) {
+                process.pages->set(page, process.pages->get(page).removal_announced(true, now));
+            }
+        }
+        if (scan->walk_end <= at) break;
+        at = scan->walk_end;
+    }
+}
+
+void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t end) {
+    Process& process = process_of(target);
+    process.pages->for_each(start, end, [&](std::uint64_t at, PageWord word) {
+        let_go(process, at, word);
+        process.pages->set(at, word.unmapped());
+    });
+    target.range_unmapped(start, end);
+}
+
+void Pager::on_fork(target::Target& target, Fd child_uffd) {
+    Process& parent = process_of(target);
+    auto made = make_process(target::Target::create_child(std::move(child_uffd), loop_, *this));
+    if (!made) {
+        fatal(Error{ENOMEM, "no memory to follow a fork; the program was stopped"});
+        return;
+    }
+    Process& child = *made;
+    processes_.push_back(std::move(made));
+    parent.forked = child.forked = true;
+    child.target->inherit_ranges(target);
+
+    target::IntervalSet not_inherited;
+    if (auto ranges = target::ranges_not_inherited(target.process())) {
+        for (const auto& range : *ranges) not_inherited.add(range.start, range.end);
+    }
+    parent.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
+        if (not_inherited.find(at) != nullptr) return;
+        child.pages->set(at, word.inherited());
+        if (!word.has_slot()) return;
+        area_.get(word.value());
+        child.far_pages++;
+    });
+    hand_staged_pages_to(child, parent);
+
+    // A mark by which the child is found in /proc: it has no number yet.
+    child.cookie_base = parent.cookie_base;
+    child.cookie_depth = target.has_agent() ? 0 : parent.cookie_depth + 1;
+    child.cookie = {0x66617273776170ull, ++cookies_};
+    if (child.cookie_depth < target::kCookiePages) {
+        alignas(kPageSize) std::array<std::uint64_t, kPageSize / 8> page{};
+        std::copy(child.cookie.begin(), child.cookie.end(), page.begin());
+        child->uffd().copy(child.cookie_base + child.cookie_depth * kPageSize, page.data(), kPageSize);
+    }
+}
+
+void Pager::hand_staged_pages_to(Process& child, Process& parent) {
+    // The staging mapping is not inherited: what lies there now goes into the child as it is.
+    alignas(kPageSize) std::byte content[kPageSize];
+    for (std::uint32_t i = 0; i < parent.staging.used(); i++) {
+        const std::uint32_t index = (parent.staging.tail() + i) % parent.staging.size();
+        const std::uint64_t address = parent.staging.address(index);
+        if (address == 0) continue;
+        const std::uint64_t staged_at = parent->agent().staging + std::uint64_t{index} * kPageSize;
+        if (parent->read_memory(staged_at, content, kPageSize) != kPageSize) return;
+        const auto filled = child->uffd().copy(address, content, kPageSize);
+        if (filled.bytes == kPageSize) {
+            arrived(child, 1);
+        } else if (filled.error != ENOENT && filled.error != ESRCH) {
+            fatal(Error{
+                filled.error,
+                fmt::format("a forked child of process {} cannot get page {:#x}: {}; the program was stopped",
+                            parent->process(), address, strerror(filled.error))});
+            return;
+        }
+    }
+}
+
+Process* Pager::recognise(pid_t process) {
+    for (auto& child : processes_) {
+        if (child->target->process() != 0 || child->gone || child->cookie_depth >= target::kCookiePages)
+            continue;
+        // Only a page that is present may be read: another one could wait for ourselves.
+        Fd pagemap(::open(fmt::format("/proc/{}/pagemap", process).c_str(), O_RDONLY | O_CLOEXEC));
+        const std::uint64_t at = child->cookie_base + child->cookie_depth * kPageSize;
+        std::array<target::AddressRange, 1> range;
+        auto scan = target::scan_present(pagemap.get(), at, at + kPageSize, 1, range);
+        if (!scan || scan->count == 0) continue;
+        std::array<std::uint64_t, 2> cookie{};
+        iovec local{cookie.data(), sizeof cookie};
+        iovec remote{reinterpret_cast<void*>(at), sizeof cookie};
+        if (process_vm_readv(process, &local, 1, &remote, 1, 0) != sizeof cookie || cookie != child->cookie)
+            continue;
+        if (!child->target->identify(process)) continue;
+        return child.get();
+    }
+    return nullptr;
+}
+
+void Pager::on_batch_end(target::Target&) {}
+
+void Pager::on_gone(target::Target& target, bool process_alive) {
+    Process& process = process_of(target);
+    if (std::exchange(process.gone, true)) return;
+    if (process_gone) process_gone(process, process_alive);
+    drop_all(process);
+}
+
+void Pager::drop_all(Process& process) {
+    process.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
+        let_go(process, at, word);
+        process.pages->set(at, word.unmapped());
+    });
+    std::erase_if(waiting_, [&](const WaitingFault& fault) { return fault.process == &process; });
+}
+
+void Pager::bury() {
+    std::erase_if(processes_, [](const auto& process) { return process->gone; });
+}
+
+void Pager::look_for_dead_children() {
+    for (auto& process : processes_) {
+        // A child that nobody has identified tells of its end only when asked.
+        if (process->gone || process->target->process() != 0) continue;
+        static constexpr std::byte kNothing[kPageSize] = {};
+        const std::uint64_t at = process->cookie_base + process->cookie_depth * kPageSize;
+        if (process->target->uffd().copy(at, kNothing, kPageSize).error == ESRCH)
+            on_gone(*process->target, false);
+    }
+}
+
+}  // namespace farswap

@@ -1,0 +1,243 @@
+#include "pager/job.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "pager/members.h"
+#include "pager/pager.h"
+
+namespace farswap {
+namespace {
+
+constexpr std::chrono::milliseconds kTickPeriod{200};
+constexpr std::chrono::milliseconds kStuckBeforeAdmitting{50};
+constexpr std::chrono::seconds kStuckBeforeGivingUp{3};
+constexpr int kNice = -10;  // the program's threads wait for the pager, never the other way round
+
+}  // namespace
+
+struct Job::State {
+    State(const JobOptions& job_options, io::Loop& job_loop, Pool& pool, SwapArea& swap_area)
+        : options(job_options),
+          loop(job_loop),
+          area(swap_area),
+          budget(options.ram_cap),
+          pager(loop, pool, area, budget, stats),
+          members(loop, pager, budget, stats) {}
+
+    Status start();
+    Status take_signals();
+    void signal_came();
+    void poll_and_rearm();
+    void look_at_children();
+    void program_changed(const siginfo_t& info);
+    void give_up_if_stuck();
+    void stop_for(Error why);
+    void tick();
+
+    JobOptions options;
+    io::Loop& loop;
+    SwapArea& area;
+    JobStats stats;
+    Budget budget;
+    Pager pager;
+    Members members;
+
+    pid_t program = 0;
+    bool program_ended = false;
+    int wait_status = 0;
+    Status failure;
+    sigset_t mask_before{};
+    int nice_before = 0;
+    Fd signals;
+    io::Watch signal_watch;
+    io::Timer poll_timer, tick_timer;
+    io::Clock::time_point began = io::Clock::now();
+    io::Clock::time_point throttled_since = io::Clock::time_point::max();
+};
+
+Status Job::State::take_signals() {
+    sigset_t ours;
+    sigemptyset(&ours);
+    for (int signal : {SIGCHLD, SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE})
+        sigaddset(&ours, signal);
+    sigprocmask(SIG_BLOCK, &ours, &mask_before);
+    signals.reset(signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!signals) return fail_errno(errno, "cannot make a signalfd");
+    signal_watch = {
+        .fd = signals.get(),
+        .ready = [](io::Watch& watch, std::uint32_t) { static_cast<State*>(watch.owner)->signal_came(); },
+        .owner = this};
+    loop.add(signal_watch);
+    return {};
+}
+
+Status Job::State::start() {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    nice_before = getpriority(PRIO_PROCESS, 0);
+    setpriority(PRIO_PROCESS, 0, std::min(nice_before, kNice));
+    pager.fatal = [this](Error why) { stop_for(std::move(why)); };
+    pager.process_gone = [this](Process& process, bool alive) { members.process_gone(process, alive); };
+    if (auto ready = take_signals(); !ready) return ready;
+    if (auto ready = members.start(); !ready) return ready;
+    auto launched = members.launch(options.argv, mask_before, nice_before);
+    if (!launched) return std::unexpected(launched.error());
+    program = *launched;
+    for (io::Timer* timer : {&poll_timer, &tick_timer}) timer->owner = this;
+    poll_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->poll_and_rearm(); };
+    tick_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->tick(); };
+    loop.arm(poll_timer, io::Clock::now());
+    loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
+    return {};
+}
+
+void Job::State::signal_came() {
+    signalfd_siginfo info;
+    while (read(signals.get(), &info, sizeof info) == sizeof info) {
+        switch (info.ssi_signo) {
+            case SIGCHLD:
+                look_at_children();
+                break;
+            case SIGTERM:
+            case SIGHUP:
+            case SIGINT:
+            case SIGQUIT:
+                // From the terminal the program has got it too, as a member of the same process group.
+                if (info.ssi_code <= 0 && !program_ended) kill(program, static_cast<int>(info.ssi_signo));
+                break;
+            default:
+                break;  // stopping is decided by what the program does
+        }
+    }
+}
+
+void Job::State::look_at_children() {
+    static thread_local std::vector<pid_t> children;
+    children.clear();
+    target::append_children(getpid(), children);
+    for (pid_t child : children) {
+        // While it is traced, its stops are the injector's, and a wait here would take them.
+        if (members.is_injecting(child)) continue;
+        siginfo_t info{};
+        const int changes = WEXITED | WNOHANG | (child == program ? WSTOPPED | WCONTINUED : 0);
+        while (waitid(P_PID, static_cast<id_t>(child), &info, changes) == 0 && info.si_pid == child) {
+            if (child == program) program_changed(info);
+            if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED) break;
+            info = {};
+        }
+    }
+}
+
+void Job::State::program_changed(const siginfo_t& info) {
+    switch (info.si_code) {
+        case CLD_EXITED:
+            program_ended = true;
+            wait_status = (info.si_status & 0xff) << 8;
+            break;
+        case CLD_KILLED:
+        case CLD_DUMPED:
+            program_ended = true;
+            wait_status = info.si_status | (info.si_code == CLD_DUMPED ? 0x80 : 0);
+            break;
+        case CLD_STOPPED:
+            // As a shell expects: the command that it started stops with its program and is continued with
+            // it.
+            raise(SIGSTOP);
+            kill(program, SIGCONT);
+            break;
+        default:
+            break;
+    }
+}
+
+void Job::State::poll_and_rearm() {
+    members.poll();
+    look_at_children();
+    give_up_if_stuck();
+    const auto now = io::Clock::now();
+    if (pager.faults_waiting() > 0 && throttled_since == io::Clock::time_point::max()) throttled_since = now;
+    if (pager.faults_waiting() == 0 && throttled_since != io::Clock::time_point::max()) {
+        stats.throttled_ms +=
+            static_cast<std::uint64_t>((now - throttled_since) / std::chrono::milliseconds(1));
+        throttled_since = io::Clock::time_point::max();
+    }
+    loop.arm(poll_timer, now + budget.poll_period());
+}
+
+void Job::State::give_up_if_stuck() {
+    const auto since = pager.stuck_since();
+    const auto now = io::Clock::now();
+    if (since == io::Clock::time_point::max() || now - since < kStuckBeforeAdmitting) return;
+    // Nothing can go, so the cap cannot hold: a little over it is the stated slack, much over it is a wrong
+    // cap.
+    const std::uint64_t limit = budget.cap() + std::max<std::uint64_t>(budget.cap() / 100 * 8, 48u << 20);
+    if (budget.used() < limit) {
+        for (int i = 0; i < 64 && pager.faults_waiting() > 0; i++) pager.admit_one_waiting_fault();
+    } else if (now - since > kStuckBeforeGivingUp) {
+        stop_for(Error{
+            ENOMEM,
+            fmt::format("{} MiB of the job's memory cannot be moved out (code, stacks, locked or shared "
+                        "memory), more than --ram {}M leaves room for: the program was stopped; "
+                        "give it --ram {}M or more",
+                        budget.used() >> 20, budget.cap() >> 20, (budget.used() >> 20) * 5 / 4)});
+    }
+}
+
+void Job::State::stop_for(Error why) {
+    if (!failure) return;
+    failure = std::unexpected(std::move(why));
+    members.kill_all(SIGKILL);
+}
+
+void Job::State::tick() {
+    stats.elapsed_s = std::chrono::duration<double>(io::Clock::now() - began).count();
+    stats.swap = area.counters();
+    if (options.on_tick) options.on_tick(stats);
+    if (!failure) members.kill_all(SIGKILL);  // whoever was being born when the others were killed
+    loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
+}
+
+Job::Job(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Job::~Job() {
+    if (state_->signal_watch.added) state_->loop.remove(state_->signal_watch);
+    state_->loop.cancel(state_->poll_timer);
+    state_->loop.cancel(state_->tick_timer);
+    sigprocmask(SIG_SETMASK, &state_->mask_before, nullptr);
+    setpriority(PRIO_PROCESS, 0, state_->nice_before);
+}
+
+Result<std::unique_ptr<Job>> Job::start(const JobOptions& options, io::Loop& loop, Pool& pool,
+                                        SwapArea& area) {
+    std::unique_ptr<Job> job(new Job(std::make_unique<State>(options, loop, pool, area)));
+    job->state_->stats.ram_cap = options.ram_cap;
+    area.store_failed = [state = job->state_.get()](const Error& why) { state->stop_for(why); };
+    if (auto started = job->state_->start(); !started) return std::unexpected(started.error());
+    return job;
+}
+
+JobEnd Job::run() {
+    State& state = *state_;
+    while (!state.program_ended || !state.members.empty()) {
+        state.loop.run_once(std::chrono::nanoseconds::max());
+        state.pager.pump();
+        state.pager.bury();
+    }
+    state.stats.elapsed_s = std::chrono::duration<double>(io::Clock::now() - state.began).count();
+    state.stats.swap = state.area.counters();
+    for (const auto& [reason, count] : state.members.unmanaged())
+        log::info("{} processes not managed: {}", count, reason);
+    return JobEnd{state.wait_status, state.failure, state.stats};
+}
+
+JobStats Job::stats() const {
+    return state_->stats;
+}
+
+}  // namespace farswap

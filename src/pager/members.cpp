@@ -1,0 +1,222 @@
+#include "pager/members.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace farswap {
+namespace {
+
+// A process that lives shorter is not worth the millisecond that an agent costs, unless memory is short.
+constexpr std::chrono::milliseconds kAgeForAgent{50};
+constexpr std::chrono::milliseconds kScanPeriodMin{4};
+constexpr std::chrono::milliseconds kRefreshPeriod{100};
+constexpr std::chrono::milliseconds kRefusedFor{1000};
+constexpr std::uint64_t kUnexpectedGrowth = 256u << 10;
+constexpr int kPssDutyCycle = 20;  // Pss is measured for at most 1/20 of the time
+
+std::uint32_t staging_pages_for(std::uint64_t cap) {
+    // A hundredth of the cap: what was moved out by mistake comes back from there without I/O.
+    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(cap / 64 / kPageSize, 512, 8192));
+}
+
+}  // namespace
+
+Members::Members(io::Loop& loop, Pager& pager, Budget& budget, JobStats& stats)
+    : loop_(loop),
+      pager_(pager),
+      budget_(budget),
+      stats_(stats),
+      injector_(loop, [this](target::InjectDone done) { injected(std::move(done)); }) {}
+
+Status Members::start() {
+    self_status_.reset(open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+    if (!self_status_) return fail_errno(errno, "cannot read /proc/self/status");
+    return injector_.start();
+}
+
+Result<pid_t> Members::launch(const std::vector<std::string>& argv, const sigset_t& signal_mask, int nice) {
+    auto spawned = target::spawn_stopped(argv, signal_mask, nice);
+    if (!spawned) return std::unexpected(spawned.error());
+    Result<target::Agent> result = fail(EINPROGRESS, "");
+    launch_result_ = &result;
+    launching_ = spawned->process;
+    injecting_[launching_] = false;
+    injector_.submit({.process = launching_,
+                      .go = std::move(spawned->go),
+                      .adopt_uffd = Fd(),
+                      .staging_pages = staging_pages_for(budget_.cap())});
+    while (!result && result.error().code == EINPROGRESS) loop_.run_once(std::chrono::nanoseconds::max());
+    launch_result_ = nullptr;
+    if (!result) {
+        log::debug("launch failed: {}", result.error().message);
+        kill(launching_, SIGKILL);
+        waitpid(launching_, nullptr, __WALL);
+        if (result.error().code != ECHILD) return std::unexpected(result.error());
+        const int code = target::exec_error(spawned->failed);
+        if (code == ENOENT)
+            return fail(ENOENT, "{}: no such program (not in PATH, or its interpreter is missing)", argv[0]);
+        return fail_errno(code == 0 ? ECHILD : code, "{}: cannot be executed", argv[0]);
+    }
+    tree_.scan();
+    auto process = pager_.adopt(std::move(*result));
+    if (!process) {
+        kill(launching_, SIGKILL);
+        return std::unexpected(process.error());
+    }
+    link(tree_.find(launching_), *process);
+    return launching_;
+}
+
+void Members::link(target::Member* member, Process* process) {
+    if (member == nullptr) return;
+    member->owner = process;
+    process->rss = member->use.rss_anon;
+}
+
+void Members::injected(target::InjectDone done) {
+    const auto entry = injecting_.find(done.process);
+    const bool is_child = entry != injecting_.end() && entry->second;
+    injecting_.erase(done.process);
+    if (launch_result_ != nullptr && done.process == launching_) {
+        *launch_result_ = std::move(done.agent);
+        return;
+    }
+    target::Member* member = tree_.find(done.process);
+    if (!done.agent) {
+        refused_until_[done.process] = io::Clock::now() + kRefusedFor;
+        if (done.agent.error().code == ESRCH || !member) return;
+        log::debug("process {} is not managed: {}", done.process, done.agent.error().message);
+        if (done.agent.error().code != ETIMEDOUT) unmanaged_[done.agent.error().message]++;
+        return;
+    }
+    if (is_child) {
+        for (const auto& process : pager_.processes()) {
+            if (process->gone || process->target->process() != done.process || !process->injecting) continue;
+            process->injecting = false;
+            if (auto given = pager_.give_agent(*process, std::move(*done.agent)); !given) {
+                log::debug("process {}: {}", done.process, given.error().message);
+            } else if (budget_.used() >= budget_.engage_at()) {
+                (void)pager_.engage(*process);
+            }
+            return;
+        }
+        return;
+    }
+    auto process = pager_.adopt(std::move(*done.agent));
+    if (!process) {
+        log::debug("process {}: {}", done.process, process.error().message);
+        return;
+    }
+    link(member, *process);
+    if (budget_.used() >= budget_.engage_at()) (void)pager_.engage(**process);
+}
+
+void Members::process_gone(Process& process, bool alive) {
+    for (const auto& member : tree_.members()) {
+        if (member->owner != &process) continue;
+        member->owner = nullptr;
+        if (alive) member->seen = io::Clock::now();  // it executed another program: a new one to us
+    }
+}
+
+void Members::poll() {
+    const auto now = io::Clock::now();
+    if (now >= next_scan_) {
+        tree_.scan();
+        next_scan_ = now + kScanPeriodMin;
+        stats_.processes_seen = tree_.processes_seen();
+        pager_.look_for_dead_children();
+    }
+    measure();
+    for (const auto& member : tree_.members()) {
+        if (member->alive && member->owner == nullptr && !member->borrows_memory) consider(*member);
+    }
+    engage();
+}
+
+void Members::measure() {
+    std::uint64_t sum = tree_.measure();
+    const auto now = io::Clock::now();
+    // Memory that a fork shares is counted once. Pss is dear, so the difference is kept between its
+    // measurements.
+    if (tree_.members().size() < 2) {
+        shared_ = 0;
+    } else if (sum > budget_.cap() / 4 && (now >= next_pss_ || shared_generation_ != tree_.generation())) {
+        const std::uint64_t pss = tree_.measure_pss();
+        shared_ = sum > pss ? sum - pss : 0;
+        shared_generation_ = tree_.generation();
+        next_pss_ = io::Clock::now() + std::max<io::Clock::duration>(kPssDutyCycle * (io::Clock::now() - now),
+                                                                     std::chrono::milliseconds(20));
+    }
+    sum -= std::min(sum, shared_);
+    if (auto use = target::read_memory_use(self_status_.get())) pager_ram_ = use->rss_anon + use->rss_shmem;
+    budget_.measured(sum + pager_ram_);
+
+    std::uint64_t far = 0;
+    for (const auto& process : pager_.processes()) far += process->far_pages;
+    stats_.pager_ram = pager_ram_;
+    stats_.ram_now = sum + pager_ram_;
+    stats_.ram_peak = std::max(stats_.ram_peak, stats_.ram_now);
+    stats_.far_pages = far;
+    stats_.far_peak = std::max(stats_.far_peak, far);
+    stats_.need_peak = std::max(stats_.need_peak, sum + far * kPageSize);
+}
+
+void Members::consider(target::Member& member) {
+    if (injecting_.contains(member.process)) return;
+    if (Process* child = pager_.recognise(member.process)) link(&member, child);
+    const auto refused = refused_until_.find(member.process);
+    const auto now = io::Clock::now();
+    if (refused != refused_until_.end() && now < refused->second) return;
+    const bool memory_is_short = budget_.used() > budget_.cap() / 100 * 60;
+    if (now - member.seen < kAgeForAgent && !memory_is_short) return;
+    if (member.owner == nullptr) inject(member, Fd());
+}
+
+void Members::inject(target::Member& member, Fd adopt_uffd) {
+    injecting_[member.process] = static_cast<bool>(adopt_uffd);
+    injector_.submit({.process = member.process,
+                      .go = Fd(),
+                      .adopt_uffd = std::move(adopt_uffd),
+                      .staging_pages = staging_pages_for(budget_.cap())});
+}
+
+void Members::engage() {
+    const bool near_the_cap = budget_.used() >= budget_.engage_at();
+    const auto now = io::Clock::now();
+    const bool periodic = now >= next_refresh_;
+    for (const auto& member : tree_.members()) {
+        auto* process = static_cast<Process*>(member->owner);
+        if (process == nullptr || process->gone || !member->alive) continue;
+        const std::uint64_t rss = member->use.rss_anon;
+        const bool grew = rss > process->rss + kUnexpectedGrowth;
+        process->rss = rss;
+        if (!process->target->has_agent()) {
+            const bool old_enough = now - member->seen >= 2 * kAgeForAgent || near_the_cap;
+            if (old_enough && !process->injecting && !injecting_.contains(member->process)) {
+                process->injecting = true;
+                inject(*member, Fd(fcntl(process->target->uffd().fd(), F_DUPFD_CLOEXEC, 0)));
+            }
+            continue;
+        }
+        if (!near_the_cap) continue;
+        if (periodic) process->target->forgive_unmovable();
+        if (grew || periodic || process->target->registered().empty()) (void)pager_.engage(*process);
+    }
+    if (periodic) next_refresh_ = now + kRefreshPeriod;
+}
+
+void Members::kill_all(int signal) {
+    tree_.scan();
+    for (const auto& member : tree_.members()) {
+        if (member->alive) kill(member->process, signal);
+    }
+}
+
+}  // namespace farswap

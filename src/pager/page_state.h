@@ -1,0 +1,124 @@
+// The state of one page of one process: one word, and the only rules by which it may change. Pure: no I/O, no
+// system call, no clock; tests drive it through every order of events.
+#pragma once
+
+#include <cstdint>
+
+#include "base/assert.h"
+
+namespace farswap {
+
+enum class PageState : std::uint8_t {
+    kInside = 0,  ///< the kernel has it: present, or never touched (then it reads as zeros)
+    kDoubtful =
+        1,  ///< present when a REMOVE was announced: it may be dropped any moment, so it must not be evicted
+    kKept = 2,    ///< inside, and never to be evicted (a thread's control block)
+    kStaged = 3,  ///< moved to the process's staging mapping; `value` is the staging index
+    kFar = 4,     ///< in the swap area; `value` is the slot
+};
+
+/// What to do for a thread that waits for a page.
+enum class FaultAction { kFillZeros, kFromStaging, kFromSlot };
+
+/// state (bits 0-2), hot (3), fetching (4), value (8-39), generation (40-63).
+class PageWord {
+  public:
+    constexpr PageWord() = default;
+
+    constexpr PageState state() const { return static_cast<PageState>(raw_ & 7); }
+    /// Came back from staging: it is in use, the next sweep passes it by.
+    constexpr bool hot() const { return (raw_ & kHotBit) != 0; }
+    /// A read of its slot is under way for a waiting thread.
+    constexpr bool fetching() const { return (raw_ & kFetchingBit) != 0; }
+    constexpr std::uint32_t value() const { return static_cast<std::uint32_t>(raw_ >> 8); }
+    /// Changes at every step, so that an answer that comes late is recognised.
+    constexpr std::uint32_t generation() const { return static_cast<std::uint32_t>(raw_ >> 40); }
+    constexpr bool has_slot() const { return state() == PageState::kFar; }
+    constexpr bool is_default() const { return (raw_ & 0xffu) == 0; }
+
+    constexpr FaultAction fault_action() const {
+        if (state() == PageState::kStaged) return FaultAction::kFromStaging;
+        return state() == PageState::kFar ? FaultAction::kFromSlot : FaultAction::kFillZeros;
+    }
+
+    /// Whether the sweep may move it out: inside, not kept, and not awaiting a removal.
+    constexpr bool evictable() const { return state() == PageState::kInside && !hot(); }
+
+    // The steps. Each states what must hold before it.
+
+    constexpr PageWord staged(std::uint32_t index) const {
+        FARSWAP_ASSERT(state() == PageState::kInside);
+        return next(PageState::kStaged, index);
+    }
+    constexpr PageWord written_out(std::uint32_t slot) const {
+        FARSWAP_ASSERT(state() == PageState::kStaged);
+        return next(PageState::kFar, slot);
+    }
+    constexpr PageWord fetch_started() const {
+        FARSWAP_ASSERT(state() == PageState::kFar && !fetching());
+        PageWord word = next(PageState::kFar, value());
+        word.raw_ |= kFetchingBit;
+        return word;
+    }
+    constexpr PageWord fetch_ended() const {
+        FARSWAP_ASSERT(state() == PageState::kFar && fetching());
+        return next(PageState::kFar, value());
+    }
+    /// The page was filled, or a fault proved that nothing was there.
+    constexpr PageWord brought_back(bool is_hot) const {
+        if (state() == PageState::kKept) return *this;
+        PageWord word = next(PageState::kInside, 0);
+        if (is_hot) word.raw_ |= kHotBit;
+        return word;
+    }
+    constexpr PageWord cooled() const {
+        FARSWAP_ASSERT(state() == PageState::kInside);
+        return next(PageState::kInside, 0);
+    }
+    /// A REMOVE was announced. `present`: the kernel still shows the page. The caller lets go of slot and
+    /// staging first.
+    constexpr PageWord removal_announced(bool present, std::uint32_t now) const {
+        if (state() == PageState::kKept) return *this;
+        return present ? next(PageState::kDoubtful, now) : next(PageState::kInside, 0);
+    }
+    /// The removal must have happened long ago (MADV_FREE never proves it by a fault).
+    constexpr PageWord doubt_expired() const {
+        FARSWAP_ASSERT(state() == PageState::kDoubtful);
+        return next(PageState::kInside, 0);
+    }
+    /// A thread's control block lies in it. Only for a page that is inside.
+    constexpr PageWord kept() const {
+        FARSWAP_ASSERT(state() != PageState::kStaged && state() != PageState::kFar);
+        return next(PageState::kKept, 0);
+    }
+    constexpr PageWord unmapped() const { return next(PageState::kInside, 0); }
+    /// The page moved to another address (mremap): who waited at the old one is woken there.
+    constexpr PageWord relocated() const {
+        PageWord word = next(state(), value());
+        word.raw_ |= raw_ & kHotBit;
+        return word;
+    }
+    /// A forked child's view of the page: it shares the slot; a staged page stays the parent's.
+    constexpr PageWord inherited() const {
+        if (state() == PageState::kFar) return next(PageState::kFar, value());
+        return state() == PageState::kKept || state() == PageState::kDoubtful ? next(state(), value())
+                                                                              : next(PageState::kInside, 0);
+    }
+
+    friend constexpr bool operator==(PageWord, PageWord) = default;
+
+  private:
+    static constexpr std::uint64_t kHotBit = 1u << 3;
+    static constexpr std::uint64_t kFetchingBit = 1u << 4;
+
+    constexpr PageWord next(PageState state, std::uint32_t value) const {
+        PageWord word;
+        word.raw_ = static_cast<std::uint64_t>(state) | std::uint64_t{value} << 8 | ((raw_ >> 40) + 1) << 40;
+        return word;
+    }
+
+    std::uint64_t raw_ = 0;
+};
+static_assert(sizeof(PageWord) == 8);
+
+}  // namespace farswap

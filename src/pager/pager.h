@@ -1,0 +1,132 @@
+// The pager: serves the faults of managed processes, applies the events of their address spaces, and moves
+// cold pages out while the budget asks for it. Knows no ptrace, no sockets, no RPC: targets are given to it
+// by the job.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "pager/budget.h"
+#include "pager/job.h"
+#include "pager/process.h"
+#include "swap/swap_area.h"
+#include "target/target.h"
+
+namespace farswap {
+
+/// One thread: the loop's.
+class Pager : public target::TargetEvents {
+  public:
+    Pager(io::Loop& loop, Pool& pool, SwapArea& area, Budget& budget, JobStats& stats);
+    ~Pager() override;
+
+    /// Takes a process with an agent under management.
+    Result<Process*> adopt(target::Agent agent);
+    /// A forked child got its agent.
+    Status give_agent(Process& child, target::Agent agent);
+    /// Registers new mappings of the process; nothing is evicted from it before. ESRCH: it is gone.
+    Status engage(Process& process);
+    /// Moves pages out until the budget is content, as far as agents and frames allow now; retries faults
+    /// that waited. To be called whenever something may have changed.
+    void pump();
+
+    /// Looks whether `process` is one of the forked children that are known by their userfaultfd only; then
+    /// it is identified.
+    Process* recognise(pid_t process);
+
+    const std::vector<std::unique_ptr<Process>>& processes() const noexcept { return processes_; }
+    std::size_t faults_waiting() const noexcept { return waiting_.size(); }
+    /// Since when nothing can be moved out of any process, and nothing is on its way out: max() while
+    /// something can.
+    io::Clock::time_point stuck_since() const noexcept { return stuck_since_; }
+    /// Deletes what on_gone() marked; not from inside a callback.
+    void bury();
+    /// Finds forked children that ended before they were identified. Now and then.
+    void look_for_dead_children();
+
+    /// Lets one waiting fault have its page although the cap is reached: nothing could be moved out for long.
+    void admit_one_waiting_fault();
+
+    /// Called once when a page cannot be had: the job must be stopped.
+    std::function<void(Error)> fatal;
+    /// A process is gone; called before it is deleted.
+    std::function<void(Process&, bool alive)> process_gone;
+
+    // TargetEvents
+    void on_fault(target::Target& target, std::uint64_t address) override;
+    void on_fork(target::Target& target, Fd child) override;
+    void on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) override;
+    void on_remove(target::Target& target, std::uint64_t start, std::uint64_t end) override;
+    void on_unmap(target::Target& target, std::uint64_t start, std::uint64_t end) override;
+    void on_agent_reply(target::Target& target, const agent_reply& reply) override;
+    void on_batch_end(target::Target& target) override;
+    void on_gone(target::Target& target, bool process_alive) override;
+
+  private:
+    struct WaitingFault {
+        Process* process;
+        std::uint64_t address;
+    };
+    /// A slot's read on behalf of a waiting thread.
+    struct Fetch {
+        SlotFetch slot_fetch;
+        Pager* pager = nullptr;
+        Process* process = nullptr;  ///< null: its process is gone
+        std::uint64_t address = 0;
+        std::uint32_t generation = 0;
+        bool active = false;
+    };
+    enum class Served { kDone, kNoRoom, kAgain };
+
+    static Process& process_of(target::Target& target) { return *static_cast<Process*>(target.owner); }
+    std::unique_ptr<Process> make_process(std::unique_ptr<target::Target> target);
+
+    // fault.cpp
+    Served serve(Process& process, std::uint64_t address);
+    Served fill_zeros(Process& process, std::uint64_t address);
+    Served bring_from_staging(Process& process, std::uint64_t address, PageWord word);
+    Served bring_from_slot(Process& process, std::uint64_t address, PageWord word);
+    Served fill_from_slot(Process& process, std::uint64_t address, PageWord word, const std::byte* content);
+    void map_neighbours(Process& process, std::uint64_t address, SlotId slot);
+    void start_fetch(Process& process, std::uint64_t address, PageWord word);
+    void fetch_ready(Fetch& fetch, const std::byte* content, int error);
+    void retry_waiting();
+    void arm_retry();
+    void arrived(Process& process, std::uint64_t pages);
+
+    // events.cpp
+    void let_go(Process& process, std::uint64_t address, PageWord word);
+    void hand_staged_pages_to(Process& child, Process& parent);
+    void drop_all(Process& process);
+
+    // reclaim.cpp
+    bool step(Process& process);
+    bool move_out(Process& process);
+    std::uint32_t choose_victims(Process& process, agent_request& request);
+    void moved(Process& process, const agent_reply& reply);
+    bool copy_out(Process& process);
+    bool copy_out_piece(Process& process, std::uint32_t first, std::uint32_t count);
+    std::uint32_t add_to_area(Process& process, FrameRun frames, const std::uint32_t* entries);
+    bool zap_tail(Process& process);
+    bool unshare(Process& process);
+    bool keep_thread_pages(Process& process);
+
+    io::Loop& loop_;
+    Pool& pool_;
+    SwapArea& area_;
+    Budget& budget_;
+    JobStats& stats_;
+    std::vector<std::unique_ptr<Process>> processes_;
+    std::deque<WaitingFault> waiting_;
+    std::vector<std::unique_ptr<Fetch>> fetches_;
+    std::vector<Fetch*> free_fetches_;
+    io::Timer retry_timer_;
+    io::Clock::time_point stuck_since_ = io::Clock::time_point::max();
+    std::uint64_t cookies_ = 0;
+    bool failed_ = false;
+};
+
+}  // namespace farswap

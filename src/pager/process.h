@@ -1,0 +1,52 @@
+// What the pager keeps of one managed process. Data only; fault.cpp, events.cpp and reclaim.cpp act on it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "pager/page_table.h"
+#include "pager/staging.h"
+#include "target/target.h"
+
+namespace farswap {
+
+/// Tenths of a second on the steady clock: doubtful pages keep the time of their REMOVE in a word's 32 bits.
+inline std::uint32_t tenths_now() {
+    return static_cast<std::uint32_t>(io::Clock::now().time_since_epoch() / std::chrono::milliseconds(100));
+}
+
+struct Process {
+    std::unique_ptr<target::Target> target;
+    std::unique_ptr<PageTable> pages;
+    Staging staging;
+
+    /// What the agent has been asked for; its ranges say what the reply is about.
+    target::Target* operator->() const { return target.get(); }
+    agent_request asked{};
+    std::uint32_t zap_count = 0;  ///< staging entries under the zap that is outstanding
+
+    std::uint64_t hand = 0;          ///< where the sweep goes on
+    std::uint64_t rss = 0;           ///< bytes, by the last measurement, fills and zaps since included
+    std::uint64_t rss_measured = 0;  ///< bytes, the last measurement
+    std::uint64_t far_pages = 0;
+    bool forked = false;  ///< pages may be shared with a child or parent: MOVE may need an unshare
+    std::vector<std::uint64_t> shared;      ///< addresses of pages to unshare before they can be moved
+    std::vector<std::uint64_t> kept_found;  ///< scratch of the thread scan
+    bool gone = false;                      ///< to be deleted when the loop's callbacks have returned
+    bool injecting = false;                 ///< a forked child that is getting its agent
+
+    /// A forked child is recognised by 16 bytes in its cookie page number `depth`.
+    std::uint64_t cookie_base = 0;
+    std::uint32_t cookie_depth = 0;
+    std::array<std::uint64_t, 2> cookie{};
+
+    // Sequential streams: how far ahead to read and to fill.
+    std::uint64_t next_address = 0;  ///< behind the last run that was brought in
+    std::uint32_t window = 1;        ///< pages
+    std::uint64_t next_fresh = 0;    ///< behind the last first touch that was filled
+    std::uint32_t fresh_window = 1;
+};
+
+}  // namespace farswap

@@ -1,0 +1,198 @@
+// The agent: the little code that runs inside a paged program, on a thread of its own. It knows three verbs
+// of memory (move, zap, unshare) and holds a copy of the userfaultfd; it decides nothing.
+//
+// Freestanding and position-independent: everything lies in the section farswap_agent, which the injector
+// copies into the program as it is. No library call, no static data, no string, no jump table
+// (tests/target/agent_blob checks).
+#include <asm/unistd.h>
+#include <linux/mman.h>
+#include <linux/socket.h>
+#include <stddef.h>
+
+#include "target/agent_protocol.h"
+#include "target/uapi.h"
+
+#define AGENT_CODE __attribute__((section("farswap_agent"), used))
+#define AGENT_INLINE static inline __attribute__((always_inline))
+
+#define PAGE 4096ul
+#define EAGAIN 11
+#define EEXIST 17
+#define ENODATA 61
+#define SOL_SOCKET 1
+#define SCM_RIGHTS 1
+#define MSG_CMSG_CLOEXEC 0x40000000
+#define PR_SET_NAME 15
+#define O_CLOEXEC_NONBLOCK (02000000 | 04000)
+
+AGENT_INLINE long call6(long number, long a, long b, long c, long d, long e, long f) {
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+AGENT_INLINE long call3(long number, long a, long b, long c) {
+    return call6(number, a, b, c, 0, 0, 0);
+}
+
+struct io_vector {
+    void* base;
+    unsigned long length;
+};
+
+struct message_header {
+    void* name;
+    int name_length;
+    struct io_vector* vector;
+    unsigned long vector_length;
+    void* control;
+    unsigned long control_length;
+    int flags;
+};
+
+/* A control message with one descriptor, laid out as in cmsg(3). */
+struct descriptor_message {
+    unsigned long length;
+    int level;
+    int type;
+    int descriptor;
+    int padding;
+};
+
+/* Receives a request and the descriptor that came along (-1: none). Bytes, 0 at end of file, or -errno. */
+AGENT_INLINE long receive(int socket, struct agent_request* request, int* descriptor) {
+    struct io_vector vector = {request, sizeof *request};
+    struct descriptor_message control = {0, 0, 0, -1, 0};
+    struct message_header header = {0, 0, &vector, 1, &control, sizeof control, 0};
+    long received = call3(__NR_recvmsg, socket, (long)&header, MSG_CMSG_CLOEXEC);
+    *descriptor = header.control_length >= 20 && control.type == SCM_RIGHTS ? control.descriptor : -1;
+    return received;
+}
+
+AGENT_INLINE void answer(int socket, struct agent_reply* reply, int descriptor) {
+    struct io_vector vector = {
+        reply, offsetof(struct agent_reply, result) + reply->count * sizeof(struct agent_result)};
+    struct descriptor_message control = {20, SOL_SOCKET, SCM_RIGHTS, descriptor, 0};
+    struct message_header header = {0, 0, &vector, 1, 0, 0, 0};
+    if (descriptor >= 0) {
+        header.control = &control;
+        header.control_length = sizeof control;
+    }
+    call3(__NR_sendmsg, socket, (long)&header, 0x4000 /* MSG_NOSIGNAL */);
+}
+
+/* Kernel fact 2.1: MOVE does not check that its source is registered, so ask by a ZEROPAGE that must fail
+ * with EEXIST. */
+AGENT_INLINE int probe(int uffd, unsigned long address) {
+    struct uffdio_zeropage zero;
+    zero.range.start = address;
+    zero.range.len = PAGE;
+    zero.mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE;
+    zero.zeropage = 0;
+    long error = call3(__NR_ioctl, uffd, (long)UFFDIO_ZEROPAGE, (long)&zero);
+    if (error == -EEXIST) return 0;
+    return error == 0 ? -ENODATA : (int)error;
+}
+
+AGENT_INLINE void move_range(int uffd, const struct agent_range* range, struct agent_result* result) {
+    result->moved = 0;
+    result->probed = 1;
+    result->error = probe(uffd, range->src);
+    if (result->error) return;
+    result->probed = 0;
+    while (result->moved < range->len) {
+        struct uffdio_move move;
+        move.dst = range->dst + result->moved;
+        move.src = range->src + result->moved;
+        move.len = range->len - result->moved;
+        move.mode = UFFDIO_MOVE_MODE_DONTWAKE;
+        move.move = 0;
+        long error = call3(__NR_ioctl, uffd, (long)UFFDIO_MOVE, (long)&move);
+        if (error == 0) {
+            result->moved = range->len;
+            return;
+        }
+        if (move.move > 0) result->moved += (unsigned long)move.move;
+        /* A part was moved: the kernel says EAGAIN and leaves the reason to the next try. */
+        if (error == -EAGAIN && move.move > 0) continue;
+        result->error = (int)error;
+        return;
+    }
+}
+
+AGENT_INLINE void unshare_range(long process, const struct agent_range* range) {
+    for (unsigned long done = 0; done < range->len; done += PAGE) {
+        char byte;
+        struct io_vector local = {&byte, 1};
+        struct io_vector remote = {(void*)(range->src + done), 1};
+        call6(__NR_process_vm_readv, process, (long)&local, 1, (long)&remote, 1, 0);
+    }
+}
+
+AGENT_INLINE int make_uffd(int device) {
+    if (device < 0) return (int)call3(__NR_userfaultfd, O_CLOEXEC_NONBLOCK, 0, 0);
+    int uffd = (int)call3(__NR_ioctl, device, USERFAULTFD_IOC_NEW, O_CLOEXEC_NONBLOCK);
+    call3(__NR_close, device, 0, 0);
+    return uffd;
+}
+
+/* Lets go of the program's descriptors (a pipe held open here would never reach its end of file) and of its
+ * working directory. */
+AGENT_INLINE void leave_the_programs_files(int socket) {
+    if (socket > 0) call3(__NR_close_range, 0, socket - 1, 0);
+    call3(__NR_close_range, socket + 1, ~0u, 0);
+    /* volatile: keeps the compiler from making constants of them, which would lie outside this section */
+    volatile char name[8] = {'f', 'a', 'r', 's', 'w', 'a', 'p', 0};
+    volatile char root[2] = {'/', 0};
+    call3(__NR_prctl, PR_SET_NAME, (long)name, 0);
+    call3(__NR_chdir, (long)root, 0, 0);
+}
+
+AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
+    const int socket = start->socket;
+    const long process = call3(__NR_getpid, 0, 0, 0);
+    int uffd = -1;
+    leave_the_programs_files(socket);
+    for (;;) {
+        struct agent_request request;
+        struct agent_reply reply;
+        int descriptor;
+        long received = receive(socket, &request, &descriptor);
+        /* Without its pager the program's evicted pages must not turn into zeros: hold the userfaultfd for
+         * ever. */
+        if (received <= 0) {
+            for (;;) call3(__NR_pause, 0, 0, 0);
+        }
+        reply.op = request.op;
+        reply.count = 0;
+        reply.sequence = request.sequence;
+        reply.status = 0;
+        int passed = -1;
+        if (request.op == AGENT_MOVE) {
+            for (unsigned i = 0; i < request.count; i++)
+                move_range(uffd, &request.range[i], &reply.result[i]);
+            reply.count = request.count;
+        } else if (request.op == AGENT_ZAP) {
+            for (unsigned i = 0; i < request.count; i++) {
+                long error = call3(__NR_madvise, (long)request.range[i].dst, (long)request.range[i].len,
+                                   MADV_DONTNEED);
+                if (error) reply.status = (int)error;
+            }
+        } else if (request.op == AGENT_UNSHARE) {
+            for (unsigned i = 0; i < request.count; i++) unshare_range(process, &request.range[i]);
+        } else if (request.op == AGENT_CREATE_UFFD) {
+            passed = uffd = make_uffd(descriptor);
+            if (uffd < 0) reply.status = uffd;
+        } else if (request.op == AGENT_ADOPT_UFFD) {
+            uffd = descriptor;
+        } else {
+            for (;;) call3(__NR_exit, 0, 0, 0);
+        }
+        answer(socket, &reply, passed);
+    }
+}

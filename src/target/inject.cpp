@@ -1,0 +1,242 @@
+#include "target/inject.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "base/assert.h"
+#include "farswap/request.h"
+#include "target/agent_protocol.h"
+#include "target/uapi.h"
+
+extern "C" {
+extern const char __start_farswap_agent[];
+extern const char __stop_farswap_agent[];
+void farswap_agent_main(const struct agent_start* start);
+}
+
+namespace farswap::target {
+namespace {
+
+// The agent's memory, from its base: code, a gap, data and stack, a gap, staging. The gaps (PROT_NONE) keep
+// the kernel from merging the mappings with each other or with the program's.
+constexpr std::uint64_t kCodeBytes = 4 * kPageSize;
+constexpr std::uint64_t kGapBytes = kPageSize;
+constexpr std::uint64_t kStackBytes = 8 * kPageSize;
+constexpr std::uint64_t kCookieBytes = kCookiePages * kPageSize;
+constexpr std::uint64_t kCode = kGapBytes;
+constexpr std::uint64_t kStack = kCode + kCodeBytes + kGapBytes;
+constexpr std::uint64_t kCookie = kStack + kStackBytes + kGapBytes;
+constexpr std::uint64_t kStaging = kCookie + kCookieBytes + kGapBytes;
+
+constexpr int kAgentAnswerLimitMs = 10'000;
+
+Status write_memory(pid_t process, std::uint64_t address, const void* data, std::size_t size) {
+    Fd memory(open(fmt::format("/proc/{}/mem", process).c_str(), O_RDWR | O_CLOEXEC));
+    if (!memory) return fail_errno(errno, "cannot open the memory of process {}", process);
+    if (pwrite(memory.get(), data, size, static_cast<off_t>(address)) != static_cast<ssize_t>(size)) {
+        return fail_errno(errno, "cannot write to the memory of process {}", process);
+    }
+    return {};
+}
+
+/// Runs a remote system call whose failure is a failure of the injection.
+Result<long> checked(RemoteTask& task, const char* what, long number, long a = 0, long b = 0, long c = 0,
+                     long d = 0, long e = 0, long f = 0) {
+    auto result = task.call(number, a, b, c, d, e, f);
+    if (!result) return result;
+    if (*result < 0 && *result > -4096) {
+        return fail_errno(static_cast<int>(-*result), "cannot put the agent into process {}: {} failed",
+                          task.task(), what);
+    }
+    return result;
+}
+
+/// Maps and fills the agent's memory. Each part but the cookie is kept out of forked children.
+Result<std::uint64_t> map_memory(RemoteTask& task, std::uint64_t length) {
+    auto base = checked(task, "mmap", SYS_mmap, 0, static_cast<long>(length), PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!base) return std::unexpected(base.error());
+    const auto staging_bytes = static_cast<long>(length - kStaging - kGapBytes);
+    const long at = *base;
+    struct Call {
+        const char* what;
+        long number, address, bytes, argument;
+    };
+    const Call calls[] = {
+        {"mprotect", SYS_mprotect, at + long(kCode), long(kCodeBytes), PROT_READ | PROT_EXEC},
+        {"mprotect", SYS_mprotect, at + long(kStack), long(kStackBytes), PROT_READ | PROT_WRITE},
+        {"mprotect", SYS_mprotect, at + long(kCookie), long(kCookieBytes), PROT_READ | PROT_WRITE},
+        {"mprotect", SYS_mprotect, at + long(kStaging), staging_bytes, PROT_READ | PROT_WRITE},
+        {"madvise", SYS_madvise, at, long(kCookie), MADV_DONTFORK},
+        {"madvise", SYS_madvise, at + long(kStaging), staging_bytes + long(kGapBytes), MADV_DONTFORK},
+        {"madvise", SYS_madvise, at + long(kStaging), staging_bytes, MADV_NOHUGEPAGE},
+    };
+    for (const Call& call : calls) {
+        auto done = checked(task, call.what, call.number, call.address, call.bytes, call.argument);
+        // A kernel without huge pages has no MADV_NOHUGEPAGE.
+        if (!done && !(call.argument == MADV_NOHUGEPAGE && done.error().code == EINVAL)) {
+            return std::unexpected(done.error());
+        }
+    }
+    const auto blob = static_cast<std::size_t>(__stop_farswap_agent - __start_farswap_agent);
+    FARSWAP_ASSERT(blob <= kCodeBytes);
+    auto written =
+        write_memory(task.task(), static_cast<std::uint64_t>(at) + kCode, __start_farswap_agent, blob);
+    if (!written) return std::unexpected(written.error());
+    return static_cast<std::uint64_t>(at);
+}
+
+/// Makes a socket pair in the program and takes one end over; `theirs` is the number of the agent's end.
+Result<Fd> make_socket(RemoteTask& task, int pidfd, std::uint64_t scratch, int& theirs) {
+    auto made = checked(task, "socketpair", SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
+                        static_cast<long>(scratch));
+    if (!made) return std::unexpected(made.error());
+    int ends[2] = {-1, -1};
+    iovec local{ends, sizeof ends};
+    iovec remote{reinterpret_cast<void*>(scratch), sizeof ends};
+    if (process_vm_readv(task.task(), &local, 1, &remote, 1, 0) != sizeof ends) {
+        return fail_errno(errno, "cannot read the memory of process {}", task.task());
+    }
+    Fd ours(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd, ends[0], 0)));
+    const int code = errno;
+    auto closed = checked(task, "close", SYS_close, ends[0]);
+    theirs = ends[1];
+    if (!closed) return std::unexpected(closed.error());
+    if (!ours) return fail_errno(code, "cannot take a descriptor from process {}", task.task());
+    fcntl(ours.get(), F_SETFD, FD_CLOEXEC);
+    return ours;
+}
+
+/// Sends a request with a descriptor (or -1) and waits for its reply, and the descriptor that it carries.
+Result<Fd> exchange_descriptor(int socket, agent_op op, int descriptor) {
+    agent_request request{};
+    request.op = op;
+    iovec vector{&request, sizeof request};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    if (descriptor >= 0) {
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        cmsghdr* header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        std::memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
+    }
+    if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) return fail_errno(errno, "cannot talk to the agent");
+
+    pollfd waiting{socket, POLLIN, 0};
+    if (poll(&waiting, 1, kAgentAnswerLimitMs) <= 0) return fail(ETIMEDOUT, "the agent does not answer");
+    agent_reply reply{};
+    vector = {&reply, sizeof reply};
+    message = {};
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0) return fail(ESRCH, "the agent ended");
+    Fd received;
+    if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
+        int number = -1;
+        std::memcpy(&number, CMSG_DATA(header), sizeof number);
+        received.reset(number);
+    }
+    if (reply.status < 0) return fail_errno(-reply.status, "no userfaultfd for the program");
+    return received;
+}
+
+/// The handshake of userfaultfd (UFFDIO_API(2const)) with every feature that we rely on.
+Status agree_on_features(int uffd) {
+    uffdio_api api{};
+    api.api = UFFD_API;
+    api.features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |
+                   UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_MOVE;
+    if (ioctl(uffd, UFFDIO_API, &api) == 0) return {};
+    if (errno == EPERM) {
+        return fail(EPERM,
+                    "no right to follow forks by userfaultfd: run farswap as root or with CAP_SYS_PTRACE");
+    }
+    return fail_errno(errno, "this kernel's userfaultfd lacks UFFDIO_MOVE: farswap needs Linux 6.8 or later");
+}
+
+Result<Fd> connect_uffd(int socket, int adopt) {
+    if (adopt >= 0) {
+        auto kept = exchange_descriptor(socket, AGENT_ADOPT_UFFD, adopt);
+        if (!kept) return kept;
+        return Fd(fcntl(adopt, F_DUPFD_CLOEXEC, 0));
+    }
+    const Fd device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+    auto uffd = exchange_descriptor(socket, AGENT_CREATE_UFFD, device.get());
+    if (!uffd) {
+        if (uffd.error().code != EPERM) return uffd;
+        return fail(EPERM, "no right to a userfaultfd: allow /dev/userfaultfd or run farswap as root");
+    }
+    if (auto agreed = agree_on_features(uffd->get()); !agreed) return std::unexpected(agreed.error());
+    return uffd;
+}
+
+}  // namespace
+
+Result<Agent> inject(RemoteTask& task, const InjectOptions& options) {
+    Agent agent;
+    agent.process = task.task();
+    agent.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, task.task(), 0)));
+    if (!agent.pidfd) return fail_errno(errno, "cannot open process {}", task.task());
+
+    agent.staging_pages = options.staging_pages;
+    agent.length = kStaging + std::uint64_t{options.staging_pages} * kPageSize + kGapBytes;
+    auto base = map_memory(task, agent.length);
+    if (!base) return std::unexpected(base.error());
+    agent.base = *base;
+    agent.staging = *base + kStaging;
+    agent.cookie = *base + kCookie;
+
+    auto connected = [&]() -> Status {
+        agent_start start{};
+        auto socket = make_socket(task, agent.pidfd.get(), agent.base + kStack, start.socket);
+        if (!socket) return std::unexpected(socket.error());
+        agent.socket = std::move(*socket);
+        auto written = write_memory(task.task(), agent.base + kStack, &start, sizeof start);
+        if (!written) return written;
+        // A thread, so that it dies with the program's exit and exec; without CLONE_FILES and CLONE_FS, so
+        // that it holds none of its descriptors and follows none of its directories (docs/decisions/0003).
+        const std::uint64_t stack_top = agent.base + kStack + kStackBytes;
+        auto thread = task.clone_stopped(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, stack_top);
+        if (!thread) return std::unexpected(thread.error());
+        agent.thread = *thread;
+        const auto entry = agent.base + kCode +
+                           static_cast<std::uint64_t>(reinterpret_cast<const char*>(&farswap_agent_main) -
+                                                      __start_farswap_agent);
+        auto started = task.start_detached(*thread, entry, stack_top, agent.base + kStack);
+        if (!started) return started;
+        auto uffd = connect_uffd(agent.socket.get(), options.adopt_uffd);
+        auto closed = checked(task, "close", SYS_close, start.socket);
+        if (!uffd) return std::unexpected(uffd.error());
+        agent.uffd = std::move(*uffd);
+        if (!closed) return std::unexpected(closed.error());
+        return {};
+    }();
+    if (!connected) {
+        agent_request end{};
+        end.op = AGENT_EXIT;
+        if (agent.socket) send(agent.socket.get(), &end, sizeof end, MSG_NOSIGNAL);
+        // The agent's stack stays mapped when its thread may still be on it.
+        if (agent.thread == 0)
+            (void)task.call(SYS_munmap, static_cast<long>(agent.base), static_cast<long>(agent.length));
+        return std::unexpected(connected.error());
+    }
+    return agent;
+}
+
+}  // namespace farswap::target

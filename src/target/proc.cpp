@@ -1,0 +1,194 @@
+#include "target/proc.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+
+namespace farswap::target {
+namespace {
+
+/// Reads a /proc file to its end in large pieces: one piece is one consistent look at most files.
+Result<std::string> read_proc_file(pid_t process, const char* file) {
+    Fd fd(open(fmt::format("/proc/{}/{}", process, file).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) return fail_errno(errno == ENOENT ? ESRCH : errno, "cannot read /proc/{}/{}", process, file);
+    std::string text;
+    char piece[65536];
+    for (;;) {
+        const ssize_t got = read(fd.get(), piece, sizeof piece);
+        if (got < 0) return fail_errno(errno, "cannot read /proc/{}/{}", process, file);
+        if (got == 0) return text;
+        text.append(piece, static_cast<std::size_t>(got));
+    }
+}
+
+template <typename T>
+const char* parse(const char* at, const char* end, T& value, int base) {
+    return std::from_chars(at, end, value, base).ptr;
+}
+
+/// Parses "start-end perms offset major:minor inode   name".
+bool parse_mapping(std::string_view line, Mapping& mapping) {
+    const char* at = line.data();
+    const char* end = at + line.size();
+    at = parse(at, end, mapping.start, 16);
+    if (at == end || *at != '-') return false;
+    at = parse(at + 1, end, mapping.end, 16);
+    if (end - at < 6) return false;
+    std::memcpy(mapping.permissions, at + 1, 4);
+    at += 6;
+    std::uint64_t offset = 0;
+    unsigned major = 0, minor = 0;
+    at = parse(at, end, offset, 16) + 1;
+    at = parse(at, end, major, 16) + 1;
+    at = parse(at, end, minor, 16) + 1;
+    at = parse(at, end, mapping.inode, 10);
+    mapping.has_device = major != 0 || minor != 0;
+    while (at < end && *at == ' ') at++;
+    mapping.name = std::string_view(at, static_cast<std::size_t>(end - at));
+    return true;
+}
+
+template <typename Visit>
+void for_each_line(std::string_view text, Visit visit) {
+    while (!text.empty()) {
+        const std::size_t length = std::min(text.find('\n'), text.size());
+        visit(text.substr(0, length));
+        text.remove_prefix(std::min(length + 1, text.size()));
+    }
+}
+
+/// The number behind "Label:" in a text of "Label:   123 kB" lines; 0 when the label is not there.
+std::uint64_t labelled_number(std::string_view text, std::string_view label, int base = 10) {
+    const std::size_t found = text.find(label);
+    if (found == std::string_view::npos) return 0;
+    const char* at = text.data() + found + label.size();
+    const char* end = text.data() + text.size();
+    while (at < end && (*at == ' ' || *at == '\t')) at++;
+    std::uint64_t value = 0;
+    parse(at, end, value, base);
+    return value;
+}
+
+void append_numeric_entries(const std::string& folder, std::vector<pid_t>& numbers) {
+    DIR* directory = opendir(folder.c_str());
+    if (directory == nullptr) return;
+    while (const dirent* entry = readdir(directory)) {
+        if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9') numbers.push_back(std::atoi(entry->d_name));
+    }
+    closedir(directory);
+}
+
+}  // namespace
+
+Status for_each_mapping(pid_t process, const std::function<void(const Mapping&)>& visit) {
+    auto text = read_proc_file(process, "maps");
+    if (!text) return std::unexpected(text.error());
+    if (text->empty()) return fail(ESRCH, "process {} has no memory any more", process);
+    for_each_line(*text, [&](std::string_view line) {
+        Mapping mapping;
+        if (parse_mapping(line, mapping)) visit(mapping);
+    });
+    return {};
+}
+
+Result<Mapping> find_mapping(pid_t process, std::string_view name) {
+    Mapping found;
+    auto visited = for_each_mapping(process, [&](const Mapping& mapping) {
+        if (found.end == 0 && mapping.name == name) found = mapping;
+    });
+    if (!visited) return std::unexpected(visited.error());
+    if (found.end == 0) return fail(ENOENT, "process {} has no mapping {}", process, name);
+    found.name = {};
+    return found;
+}
+
+Result<std::vector<AddressRange>> ranges_not_inherited(pid_t process) {
+    auto text = read_proc_file(process, "smaps");
+    if (!text) return std::unexpected(text.error());
+    std::vector<AddressRange> ranges;
+    Mapping mapping;
+    for_each_line(*text, [&](std::string_view line) {
+        constexpr std::string_view flags = "VmFlags:";
+        if (line.starts_with(flags)) {
+            if (line.find(" dc") != line.npos || line.find(" wf") != line.npos) {
+                ranges.push_back({mapping.start, mapping.end});
+            }
+        } else if (!line.empty() && (line[0] < 'A' || line[0] > 'Z')) {
+            parse_mapping(line, mapping);
+        }
+    });
+    return ranges;
+}
+
+Result<MemoryUse> read_memory_use(int status_fd) {
+    char text[4096];
+    const ssize_t got = pread(status_fd, text, sizeof text, 0);
+    if (got <= 0) return fail(ESRCH, "the process is gone");
+    const std::string_view view(text, static_cast<std::size_t>(got));
+    MemoryUse use;
+    use.rss_anon = labelled_number(view, "RssAnon:") * 1024;
+    use.rss_shmem = labelled_number(view, "RssShmem:") * 1024;
+    use.hugetlb = labelled_number(view, "HugetlbPages:") * 1024;
+    use.swap = labelled_number(view, "VmSwap:") * 1024;
+    use.threads = static_cast<std::uint32_t>(labelled_number(view, "Threads:"));
+    return use;
+}
+
+Result<std::uint64_t> read_pss(pid_t process) {
+    auto text = read_proc_file(process, "smaps_rollup");
+    if (!text) return std::unexpected(text.error());
+    return (labelled_number(*text, "Pss_Anon:") + labelled_number(*text, "Pss_Shmem:")) * 1024;
+}
+
+void append_threads(pid_t process, std::vector<pid_t>& threads) {
+    append_numeric_entries(fmt::format("/proc/{}/task", process), threads);
+}
+
+void append_children(pid_t process, std::vector<pid_t>& children) {
+    thread_local std::vector<pid_t> threads;
+    threads.clear();
+    append_threads(process, threads);
+    for (pid_t thread : threads) {
+        char path[64];
+        std::snprintf(path, sizeof path, "/proc/%d/task/%d/children", process, thread);
+        Fd fd(open(path, O_RDONLY | O_CLOEXEC));
+        if (!fd) continue;
+        char text[65536];
+        const ssize_t got = read(fd.get(), text, sizeof text - 1);
+        if (got <= 0) continue;
+        const char* end = text + got;
+        for (const char* at = text; at < end;) {
+            pid_t child = 0;
+            const char* after = parse(at, end, child, 10);
+            if (child > 0) children.push_back(child);
+            at = after + 1;
+        }
+    }
+}
+
+char read_state(pid_t process) {
+    auto text = read_proc_file(process, "stat");
+    if (!text) return 0;
+    const std::size_t close = text->rfind(')');  // the name before it may hold anything
+    return close == std::string::npos || close + 2 >= text->size() ? '\0' : (*text)[close + 2];
+}
+
+bool signal_is_deliverable(pid_t task, std::uint64_t blocked) {
+    auto text = read_proc_file(task, "status");
+    if (!text) return false;
+    const std::uint64_t pending =
+        labelled_number(*text, "SigPnd:", 16) | labelled_number(*text, "ShdPnd:", 16);
+    return (pending & ~blocked) != 0;
+}
+
+bool share_address_space(pid_t a, pid_t b) {
+    return syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0) == 0;
+}
+
+}  // namespace farswap::target

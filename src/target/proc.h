@@ -1,0 +1,64 @@
+// What /proc says of a process: mappings, memory, children, signals, state. Reads only; knows nothing of
+// paging.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+
+namespace farswap::target {
+
+/// One line of /proc/PID/maps (proc_pid_maps(5)). `name` is valid only during the callback.
+struct Mapping {
+    std::uint64_t start = 0, end = 0;  ///< addresses, page-aligned
+    char permissions[4] = {};          ///< "rw-p"
+    std::uint64_t inode = 0;
+    bool has_device = false;
+    std::string_view name;
+};
+
+/// Calls `visit` for each mapping in ascending order. ESRCH when the process is gone.
+Status for_each_mapping(pid_t process, const std::function<void(const Mapping&)>& visit);
+/// The first mapping of that name. ENOENT when there is none.
+Result<Mapping> find_mapping(pid_t process, std::string_view name);
+
+/// Ranges whose pages a forked child does not inherit (VmFlags dc, wf of smaps: MADV_DONTFORK,
+/// MADV_WIPEONFORK).
+struct AddressRange {
+    std::uint64_t start = 0, end = 0;
+};
+Result<std::vector<AddressRange>> ranges_not_inherited(pid_t process);
+
+/// A process's memory, bytes, from /proc/PID/status.
+struct MemoryUse {
+    std::uint64_t rss_anon = 0;
+    std::uint64_t rss_shmem = 0;
+    std::uint64_t hugetlb = 0;
+    std::uint64_t swap = 0;
+    std::uint32_t threads = 0;
+};
+/// Reads by the descriptor of /proc/PID/status (kept open by the caller). ESRCH when the process is gone.
+Result<MemoryUse> read_memory_use(int status_fd);
+/// Pss_Anon + Pss_Shmem in bytes from /proc/PID/smaps_rollup: walks the page tables, milliseconds a GiB.
+Result<std::uint64_t> read_pss(pid_t process);
+
+/// The children of all threads of a process (/proc/PID/task/TID/children); some may be missed while others
+/// die.
+void append_children(pid_t process, std::vector<pid_t>& children);
+void append_threads(pid_t process, std::vector<pid_t>& threads);
+
+/// Field 3 of /proc/PID/stat ('R', 'S', 'D', 'T', 't', 'Z', ...), 0 when the process is gone.
+char read_state(pid_t process);
+/// Whether a signal is pending for the task that its mask lets through.
+bool signal_is_deliverable(pid_t task, std::uint64_t blocked);
+/// Whether two processes share one address space (kcmp(2) KCMP_VM), as a vfork child and its parent do.
+bool share_address_space(pid_t a, pid_t b);
+
+}  // namespace farswap::target

@@ -1,0 +1,80 @@
+#include "target/process_tree.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace farswap::target {
+
+Member* ProcessTree::find(pid_t process) const noexcept {
+    for (const auto& member : members_) {
+        if (member->process == process) return member.get();
+    }
+    return nullptr;
+}
+
+void ProcessTree::visit(pid_t process, pid_t parent) {
+    if (Member* known = find(process)) {
+        known->alive = true;
+        if (known->borrows_memory) known->borrows_memory = share_address_space(process, parent);
+        return;
+    }
+    const char state = read_state(process);
+    if (state == 0 || state == 'Z' || state == 'X') return;
+    auto member = std::make_unique<Member>();
+    member->process = process;
+    member->parent = parent;
+    member->status.reset(open(fmt::format("/proc/{}/status", process).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!member->status) return;
+    member->seen = std::chrono::steady_clock::now();
+    member->borrows_memory = share_address_space(process, parent);
+    members_.push_back(std::move(member));
+    seen_++;
+    generation_++;
+}
+
+void ProcessTree::scan() {
+    std::erase_if(members_, [](const auto& member) { return !member->alive; });
+    for (auto& member : members_) member->alive = false;
+    queue_.clear();
+    append_children(getpid(), queue_);
+    for (pid_t child : queue_) visit(child, getpid());
+    for (std::size_t i = 0; i < queue_.size(); i++) {
+        const pid_t process = queue_[i];
+        const std::size_t first = queue_.size();
+        append_children(process, queue_);
+        for (std::size_t child = first; child < queue_.size(); child++) visit(queue_[child], process);
+    }
+    for (auto& member : members_) {
+        if (!member->alive) {
+            // Missed by a torn look at the children files, or really gone?
+            const char state = read_state(member->process);
+            member->alive = state != 0 && state != 'Z' && state != 'X';
+        }
+        if (!member->alive) generation_++;
+    }
+}
+
+std::uint64_t ProcessTree::measure() {
+    std::uint64_t sum = 0;
+    for (auto& member : members_) {
+        auto use = read_memory_use(member->status.get());
+        member->use = use.value_or(MemoryUse{});
+        if (!use || member->borrows_memory) continue;
+        sum += use->rss_anon + use->rss_shmem + use->hugetlb;
+    }
+    return sum;
+}
+
+std::uint64_t ProcessTree::measure_pss() {
+    std::uint64_t sum = 0;
+    for (auto& member : members_) {
+        if (member->borrows_memory) continue;
+        sum += read_pss(member->process).value_or(0) + member->use.hugetlb;
+    }
+    return sum;
+}
+
+}  // namespace farswap::target

@@ -1,0 +1,297 @@
+#include "target/remote.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <vector>
+
+#include "base/fd.h"
+#include "target/proc.h"
+
+namespace farswap::target {
+namespace {
+
+constexpr std::uint64_t kUserCodeSegment64 = 0x33;  // arch/x86/include/asm/segment.h: __USER_CS
+constexpr std::size_t kSignalMaskSize = 8;          // the kernel's sigset_t
+
+long trace(int request, pid_t task, std::uintptr_t address, std::uintptr_t data) noexcept {
+    return ptrace(static_cast<__ptrace_request>(request), task, address, data);
+}
+
+bool is_event(int status, int event) noexcept {
+    return WIFSTOPPED(status) && status >> 16 == event;
+}
+
+/// Waits for the task's next stop. ESRCH when it ended.
+Result<int> wait_stop(pid_t task) {
+    int status = 0;
+    while (waitpid(task, &status, __WALL) < 0) {
+        if (errno != EINTR) return fail_errno(ESRCH, "cannot wait for process {}", task);
+    }
+    if (!WIFSTOPPED(status)) return fail(ESRCH, "process {} ended", task);
+    return status;
+}
+
+/// Tasks that did not stop in time. Only a stopped task can be detached, so this waits until they wake up.
+thread_local std::vector<pid_t> stragglers;
+
+/// Waits for a PTRACE_INTERRUPT to take effect; hands signals that arrive before it on. Polls, since a task
+/// in an uninterruptible sleep gives no event at all.
+Status wait_interrupted(pid_t task, int limit_ms) {
+    for (int waited_us = 0; waited_us < limit_ms * 1000;) {
+        int status = 0;
+        const pid_t got = waitpid(task, &status, __WALL | WNOHANG);
+        if (got < 0) return fail_errno(ESRCH, "cannot wait for process {}", task);
+        if (got == 0) {
+            const timespec pause{0, 50'000};
+            nanosleep(&pause, nullptr);
+            waited_us += 50;
+            continue;
+        }
+        if (!WIFSTOPPED(status)) return fail(ESRCH, "process {} ended", task);
+        if (is_event(status, PTRACE_EVENT_STOP)) return {};
+        const bool signal_delivery = status >> 16 == 0;
+        trace(PTRACE_CONT, task, 0, signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(status)) : 0);
+    }
+    return fail(ETIMEDOUT, "process {} does not stop: it sleeps in the kernel", task);
+}
+
+/// The address of a `syscall` instruction in the task's vdso, so that no byte of the program is changed.
+Result<std::uint64_t> find_syscall_instruction(pid_t task) {
+    auto vdso = find_mapping(task, "[vdso]");
+    if (!vdso) return std::unexpected(vdso.error());
+    std::array<unsigned char, 16384> code;
+    const std::size_t size = std::min<std::size_t>(vdso->end - vdso->start, code.size());
+    iovec local{code.data(), size};
+    iovec remote{reinterpret_cast<void*>(vdso->start), size};
+    const ssize_t got = process_vm_readv(task, &local, 1, &remote, 1, 0);
+    for (ssize_t i = 0; i + 1 < got; i++) {
+        if (code[static_cast<std::size_t>(i)] == 0x0f && code[static_cast<std::size_t>(i) + 1] == 0x05) {
+            return vdso->start + static_cast<std::uint64_t>(i);
+        }
+    }
+    return fail(ENOEXEC, "process {} has no usable vdso", task);
+}
+
+/// System calls that end with EINTR at any stop, signal or not (signal(7), "Interruption of system calls ...
+/// by stop signals"), and may be made again with the same arguments.
+bool ends_with_eintr_at_a_stop(std::uint64_t number) noexcept {
+    switch (number) {
+        case SYS_epoll_wait:
+        case SYS_epoll_pwait:
+        case SYS_epoll_pwait2:
+        case SYS_semop:
+        case SYS_semtimedop:
+        case SYS_rt_sigtimedwait:
+        case SYS_recvfrom:
+        case SYS_recvmsg:
+        case SYS_recvmmsg:
+        case SYS_sendto:
+        case SYS_sendmsg:
+        case SYS_accept:
+        case SYS_accept4:
+        case SYS_io_getevents:
+        case SYS_io_pgetevents:
+        case SYS_io_uring_enter:
+        case SYS_read:  // inotify, userfaultfd
+            return true;
+        default:
+            return false;
+    }
+}
+
+}  // namespace
+
+std::size_t RemoteTask::detach_stragglers() {
+    std::erase_if(stragglers, [](pid_t task) {
+        int status = 0;
+        const pid_t got = waitpid(task, &status, __WALL | WNOHANG);
+        if (got == 0) return false;
+        if (got == task && WIFSTOPPED(status)) {
+            const bool signal_delivery = status >> 16 == 0;
+            trace(PTRACE_DETACH, task, 0,
+                  signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(status)) : 0);
+        }
+        return true;
+    });
+    return stragglers.size();
+}
+
+RemoteTask::RemoteTask(RemoteTask&& other) noexcept
+    : task_(std::exchange(other.task_, 0)),
+      prepared_(std::exchange(other.prepared_, false)),
+      saved_(other.saved_),
+      signal_mask_(other.signal_mask_),
+      syscall_instruction_(other.syscall_instruction_) {}
+
+RemoteTask::~RemoteTask() {
+    if (task_ == 0) return;
+    if (prepared_) restore();
+    trace(PTRACE_DETACH, task_, 0, 0);
+}
+
+Result<RemoteTask> RemoteTask::seize(pid_t task, int limit_ms) {
+    if (trace(PTRACE_SEIZE, task, 0, PTRACE_O_TRACECLONE) != 0) {
+        return fail_errno(errno, "cannot trace process {}", task);
+    }
+    RemoteTask remote(task);
+    trace(PTRACE_INTERRUPT, task, 0, 0);
+    if (auto stopped = wait_interrupted(task, limit_ms); !stopped) {
+        if (stopped.error().code == ETIMEDOUT) stragglers.push_back(std::exchange(remote.task_, 0));
+        return std::unexpected(stopped.error());
+    }
+    if (auto prepared = remote.prepare(); !prepared) return std::unexpected(prepared.error());
+    return remote;
+}
+
+Result<RemoteTask> RemoteTask::seize_at_exec(pid_t task, int go_fd) {
+    constexpr std::uintptr_t options = PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+    if (trace(PTRACE_SEIZE, task, 0, options) != 0) {
+        return fail_errno(errno, "cannot trace the program that was started: ptrace is not allowed here");
+    }
+    RemoteTask remote(task);
+    const char go = 1;
+    if (write(go_fd, &go, 1) != 1) return fail_errno(errno, "cannot start process {}", task);
+    for (;;) {
+        auto status = wait_stop(task);
+        if (!status) {
+            remote.task_ = 0;
+            return fail(ECHILD, "process {} ended before it executed a program", task);
+        }
+        if (is_event(*status, PTRACE_EVENT_EXEC)) break;
+        const bool signal_delivery = *status >> 16 == 0;
+        trace(PTRACE_CONT, task, 0, signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(*status)) : 0);
+    }
+    // At the exec event the system call has not returned yet and would overwrite rax: step out of it first.
+    trace(PTRACE_INTERRUPT, task, 0, 0);
+    trace(PTRACE_CONT, task, 0, 0);
+    if (auto stopped = wait_interrupted(task, 10'000); !stopped) return std::unexpected(stopped.error());
+    if (auto prepared = remote.prepare(); !prepared) return std::unexpected(prepared.error());
+    return remote;
+}
+
+Status RemoteTask::prepare() {
+    iovec registers{&saved_, sizeof saved_};
+    if (trace(PTRACE_GETREGSET, task_, 1 /* NT_PRSTATUS */, reinterpret_cast<std::uintptr_t>(&registers)) !=
+            0 ||
+        trace(PTRACE_GETSIGMASK, task_, kSignalMaskSize, reinterpret_cast<std::uintptr_t>(&signal_mask_)) !=
+            0) {
+        return fail_errno(errno, "cannot read the registers of process {}", task_);
+    }
+    if (registers.iov_len != sizeof saved_ || saved_.cs != kUserCodeSegment64) {
+        return fail(ENOEXEC, "process {} is a 32-bit program: farswap pages 64-bit programs only", task_);
+    }
+    auto instruction = find_syscall_instruction(task_);
+    if (!instruction) return std::unexpected(instruction.error());
+    syscall_instruction_ = *instruction;
+    const std::uint64_t all_blocked = ~0ull;
+    trace(PTRACE_SETSIGMASK, task_, kSignalMaskSize, reinterpret_cast<std::uintptr_t>(&all_blocked));
+    prepared_ = true;
+    return {};
+}
+
+Status RemoteTask::single_step(long number, const long (&arguments)[6]) {
+    user_regs_struct registers = saved_;
+    registers.rax = static_cast<std::uint64_t>(number);
+    registers.orig_rax = ~0ull;  // no system call to restart
+    registers.rip = syscall_instruction_;
+    registers.rdi = static_cast<std::uint64_t>(arguments[0]);
+    registers.rsi = static_cast<std::uint64_t>(arguments[1]);
+    registers.rdx = static_cast<std::uint64_t>(arguments[2]);
+    registers.r10 = static_cast<std::uint64_t>(arguments[3]);
+    registers.r8 = static_cast<std::uint64_t>(arguments[4]);
+    registers.r9 = static_cast<std::uint64_t>(arguments[5]);
+    iovec vector{&registers, sizeof registers};
+    if (trace(PTRACE_SETREGSET, task_, 1, reinterpret_cast<std::uintptr_t>(&vector)) != 0 ||
+        trace(PTRACE_SINGLESTEP, task_, 0, 0) != 0) {
+        return fail_errno(errno, "cannot step process {}", task_);
+    }
+    return {};
+}
+
+Result<long> RemoteTask::call(long number, long a, long b, long c, long d, long e, long f) {
+    if (auto stepped = single_step(number, {a, b, c, d, e, f}); !stepped)
+        return std::unexpected(stepped.error());
+    for (;;) {
+        auto status = wait_stop(task_);
+        if (!status) {
+            task_ = 0;
+            return std::unexpected(status.error());
+        }
+        user_regs_struct registers{};
+        iovec vector{&registers, sizeof registers};
+        if (trace(PTRACE_GETREGSET, task_, 1, reinterpret_cast<std::uintptr_t>(&vector)) != 0) {
+            return fail_errno(errno, "cannot read the registers of process {}", task_);
+        }
+        if (WSTOPSIG(*status) == SIGTRAP && *status >> 16 == 0 && registers.rip == syscall_instruction_ + 2) {
+            return static_cast<long>(registers.rax);
+        }
+        // The new thread's number in our pid namespace: what clone returns is of the program's.
+        if (unsigned long born = 0;
+            is_event(*status, PTRACE_EVENT_CLONE) &&
+            trace(PTRACE_GETEVENTMSG, task_, 0, reinterpret_cast<std::uintptr_t>(&born)) == 0) {
+            born_ = static_cast<pid_t>(born);
+        }
+        // A group stop or a clone event on the way: go on stepping. Signals cannot arrive, they are blocked.
+        if (trace(PTRACE_SINGLESTEP, task_, 0, 0) != 0)
+            return fail_errno(errno, "cannot step process {}", task_);
+    }
+}
+
+Result<pid_t> RemoteTask::clone_stopped(unsigned long flags, std::uint64_t stack) {
+    auto made = call(SYS_clone, static_cast<long>(flags), static_cast<long>(stack));
+    if (!made) return std::unexpected(made.error());
+    if (*made < 0) return fail_errno(static_cast<int>(-*made), "cannot start a thread in process {}", task_);
+    const pid_t born = std::exchange(born_, 0);
+    if (born == 0) return fail(ESRCH, "cannot find the thread started in process {}", task_);
+    auto status = wait_stop(born);
+    if (!status) return std::unexpected(status.error());
+    return born;
+}
+
+Status RemoteTask::start_detached(pid_t task, std::uint64_t entry, std::uint64_t stack,
+                                  std::uint64_t argument) {
+    user_regs_struct registers{};
+    iovec vector{&registers, sizeof registers};
+    if (trace(PTRACE_GETREGSET, task, 1, reinterpret_cast<std::uintptr_t>(&vector)) != 0) {
+        return fail_errno(errno, "cannot read the registers of thread {}", task);
+    }
+    registers.rip = entry;
+    registers.rsp =
+        stack - 8;  // as after a call instruction (x86-64 psABI: rsp + 8 is 16-byte aligned at entry)
+    registers.rdi = argument;
+    registers.orig_rax = ~0ull;
+    registers.eflags &= ~0x100ull;  // the trap flag of the step that made it
+    if (trace(PTRACE_SETREGSET, task, 1, reinterpret_cast<std::uintptr_t>(&vector)) != 0 ||
+        trace(PTRACE_DETACH, task, 0, 0) != 0) {
+        return fail_errno(errno, "cannot start thread {}", task);
+    }
+    return {};
+}
+
+void RemoteTask::restore() noexcept {
+    user_regs_struct registers = saved_;
+    // The codes -ERESTART* are left to the kernel, which acts on them when this stop ends, signals
+    // considered. A plain EINTR would reach the program, which has no signal to blame for it.
+    const bool in_system_call = static_cast<long>(registers.orig_rax) >= 0;
+    if (in_system_call && static_cast<long>(registers.rax) == -EINTR &&
+        ends_with_eintr_at_a_stop(registers.orig_rax) && !signal_is_deliverable(task_, signal_mask_)) {
+        registers.rax = registers.orig_rax;
+        registers.rip -= 2;
+        registers.orig_rax = ~0ull;
+    }
+    iovec vector{&registers, sizeof registers};
+    trace(PTRACE_SETREGSET, task_, 1, reinterpret_cast<std::uintptr_t>(&vector));
+    trace(PTRACE_SETSIGMASK, task_, kSignalMaskSize, reinterpret_cast<std::uintptr_t>(&signal_mask_));
+}
+
+}  // namespace farswap::target

@@ -1,0 +1,265 @@
+#include "target/target.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "farswap/request.h"
+
+namespace farswap::target {
+namespace {
+
+constexpr std::uint64_t kSmallestMapping = 8 * kPageSize;  // smaller ones are not worth a fault
+constexpr std::uint64_t kBssTailMax = 1 << 20;
+constexpr std::size_t kMessagesPerRead = 32;
+
+/// Private anonymous memory that a program may have paged (kernel facts 2, "Never manage").
+bool is_candidate(const Mapping& mapping, const Mapping& before) {
+    if (std::string_view(mapping.permissions, 4) != "rw-p") return false;
+    if (mapping.inode != 0 || mapping.has_device) return false;
+    if (!mapping.name.empty() && mapping.name != "[heap]" && !mapping.name.starts_with("[anon:"))
+        return false;
+    const std::uint64_t bytes = mapping.end - mapping.start;
+    if (bytes < kSmallestMapping) return false;
+    const bool follows_file = before.end == mapping.start && before.inode != 0;
+    return !(follows_file && mapping.name.empty() && bytes < kBssTailMax);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Target>> Target::create(Agent agent, io::Loop& loop, TargetEvents& events) {
+    std::unique_ptr<Target> target(new Target(loop, events));
+    target->process_ = agent.process;
+    target->uffd_ = Uffd(std::move(agent.uffd));
+    if (auto opened = target->open_proc(); !opened) return std::unexpected(opened.error());
+    if (auto given = target->give_agent(std::move(agent)); !given) return std::unexpected(given.error());
+    target->watch_uffd();
+    return target;
+}
+
+std::unique_ptr<Target> Target::create_child(Fd uffd, io::Loop& loop, TargetEvents& events) {
+    std::unique_ptr<Target> target(new Target(loop, events));
+    target->uffd_ = Uffd(std::move(uffd));
+    target->watch_uffd();
+    return target;
+}
+
+Target::~Target() {
+    for (io::Watch* watch : {&uffd_watch_, &socket_watch_, &pidfd_watch_}) {
+        if (watch->added) loop_.remove(*watch);
+    }
+}
+
+Status Target::open_proc() {
+    pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, process_, 0)));
+    pagemap_.reset(open(fmt::format("/proc/{}/pagemap", process_).c_str(), O_RDONLY | O_CLOEXEC));
+    status_.reset(open(fmt::format("/proc/{}/status", process_).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!pidfd_ || !pagemap_ || !status_) return fail_errno(errno, "cannot watch process {}", process_);
+    pidfd_watch_ = {.fd = pidfd_.get(),
+                    .ready =
+                        [](io::Watch& watch, std::uint32_t) {
+                            auto& self = *static_cast<Target*>(watch.owner);
+                            self.loop_.remove(watch);
+                            if (!std::exchange(self.gone_, true)) self.events_.on_gone(self, false);
+                        },
+                    .owner = this};
+    loop_.add(pidfd_watch_);
+    return {};
+}
+
+Status Target::identify(pid_t process) {
+    FARSWAP_ASSERT(process_ == 0);
+    process_ = process;
+    return open_proc();
+}
+
+Status Target::give_agent(Agent agent) {
+    FARSWAP_ASSERT(!has_agent());
+    for (auto [start, bytes] : {std::pair{agent.staging, std::uint64_t{agent.staging_pages} * kPageSize},
+                                std::pair{agent.cookie, kCookiePages * std::uint64_t{kPageSize}}}) {
+        if (const int code = uffd_.register_range(start, bytes)) {
+            return fail_errno(code, "cannot register the agent's memory in process {}", process_);
+        }
+    }
+    agent_ = std::move(agent);
+    socket_ = std::move(agent_.socket);
+    watch_agent();
+    return {};
+}
+
+void Target::watch_uffd() {
+    uffd_watch_ = {
+        .fd = uffd_.fd(),
+        .ready = [](io::Watch& watch, std::uint32_t) { static_cast<Target*>(watch.owner)->drain(); },
+        .owner = this};
+    loop_.add(uffd_watch_);
+}
+
+void Target::watch_agent() {
+    socket_watch_ = {
+        .fd = socket_.get(),
+        .ready = [](io::Watch& watch, std::uint32_t) { static_cast<Target*>(watch.owner)->agent_ready(); },
+        .owner = this};
+    loop_.add(socket_watch_);
+}
+
+bool Target::ask_agent(agent_request& request) noexcept {
+    FARSWAP_ASSERT(agent_idle());
+    FARSWAP_ASSERT(request.count <= AGENT_RANGES_MAX);
+    request.sequence = ++sequence_;
+    const std::size_t bytes = offsetof(agent_request, range) + request.count * sizeof(agent_range);
+    if (send(socket_.get(), &request, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) != static_cast<ssize_t>(bytes))
+        return false;
+    waiting_ = true;
+    moving_ = request.op == AGENT_MOVE;
+    asked_at_ = io::Clock::now();
+    return true;
+}
+
+void Target::agent_ready() {
+    agent_reply reply;
+    const ssize_t got = recv(socket_.get(), &reply, sizeof reply, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) {
+        loop_.remove(socket_watch_);
+        socket_.reset();
+        waiting_ = moving_ = false;
+        // The agent is a thread of the program: it ends with the program or by an exec.
+        if (!std::exchange(gone_, true)) {
+            const char state = read_state(process_);
+            events_.on_gone(*this, state != 0 && state != 'Z' && state != 'X');
+        }
+        return;
+    }
+    if (!waiting_ || reply.sequence != sequence_) return;
+    waiting_ = moving_ = false;
+    if (!uffd_watch_.added) loop_.add(uffd_watch_);
+    events_.on_agent_reply(*this, reply);
+}
+
+void Target::drain() noexcept {
+    if (gone_) return;
+    if (moving_) {
+        // Not to be asked again before the reply.
+        if (uffd_watch_.added) loop_.remove(uffd_watch_);
+        return;
+    }
+    std::array<uffd_msg, kMessagesPerRead> messages;
+    for (;;) {
+        const ssize_t got = read(uffd_.fd(), messages.data(), sizeof messages);
+        if (got <= 0) {
+            if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+            if (uffd_watch_.added) loop_.remove(uffd_watch_);
+            return;
+        }
+        const auto count = static_cast<std::size_t>(got) / sizeof(uffd_msg);
+        deliver({messages.data(), count});
+        if (gone_ || moving_ || count < kMessagesPerRead) return;
+    }
+}
+
+bool Target::deliver(std::span<const uffd_msg> messages) {
+    for (const uffd_msg& message : messages) {
+        switch (message.event) {
+            case UFFD_EVENT_FORK:
+                events_.on_fork(*this, Fd(static_cast<int>(message.arg.fork.ufd)));
+                break;
+            case UFFD_EVENT_REMAP:
+                events_.on_remap(*this, message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
+                break;
+            case UFFD_EVENT_REMOVE:
+                events_.on_remove(*this, message.arg.remove.start, message.arg.remove.end);
+                break;
+            case UFFD_EVENT_UNMAP:
+                events_.on_unmap(*this, message.arg.remove.start, message.arg.remove.end);
+                break;
+            default:
+                break;
+        }
+    }
+    for (const uffd_msg& message : messages) {
+        if (message.event != UFFD_EVENT_PAGEFAULT) continue;
+        events_.on_fault(*this, message.arg.pagefault.address & ~std::uint64_t{kPageSize - 1});
+    }
+    events_.on_batch_end(*this);
+    return true;
+}
+
+Status Target::refresh_mappings() {
+    IntervalSet evictable;
+    Mapping before;
+    auto visited = for_each_mapping(process_, [&](const Mapping& mapping) {
+        const bool ours = mapping.start < agent_.base + agent_.length && agent_.base < mapping.end;
+        if (!ours && is_candidate(mapping, before)) {
+            for (const AddressRange& fresh : registered_.missing(mapping.start, mapping.end)) {
+                if (refused_.find(fresh.start) != nullptr) continue;
+                const int code = uffd_.register_range(fresh.start, fresh.end - fresh.start);
+                if (code == 0) {
+                    registered_.add(fresh.start, fresh.end);
+                } else if (code == EBUSY || code == EINVAL) {
+                    refused_.add(fresh.start, fresh.end);
+                }
+            }
+            evictable.add(mapping.start, mapping.end);
+        }
+        before = mapping;
+        before.name = {};
+    });
+    if (!visited) return visited;
+    for (const AddressRange& range : refused_.ranges()) evictable.remove(range.start, range.end);
+    for (const AddressRange& range : unmovable_.ranges()) evictable.remove(range.start, range.end);
+    evictable_ = std::move(evictable);
+    return {};
+}
+
+void Target::range_unmapped(std::uint64_t start, std::uint64_t end) {
+    registered_.remove(start, end);
+    evictable_.remove(start, end);
+    refused_.remove(start, end);
+}
+
+void Target::range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
+    registered_.add(to, to + bytes);
+    evictable_.add(to, to + bytes);
+    evictable_.remove(from, from + bytes);
+}
+
+void Target::range_unmovable(std::uint64_t address) {
+    if (const AddressRange* range = evictable_.find(address)) {
+        const AddressRange whole = *range;
+        unmovable_.add(whole.start, whole.end);
+        evictable_.remove(whole.start, whole.end);
+    }
+}
+
+void Target::inherit_ranges(const Target& parent) {
+    registered_ = parent.registered_;
+    refused_ = parent.refused_;
+}
+
+std::size_t Target::read_memory(std::uint64_t address, void* into, std::size_t bytes) const noexcept {
+    iovec local{into, bytes};
+    iovec remote{reinterpret_cast<void*>(address), bytes};
+    const ssize_t got = process_vm_readv(process_, &local, 1, &remote, 1, 0);
+    return got > 0 ? static_cast<std::size_t>(got) : 0;
+}
+
+bool Target::read_pieces(std::span<const Piece> pieces) const noexcept {
+    std::array<iovec, 64> local, remote;
+    FARSWAP_ASSERT(pieces.size() <= local.size());
+    std::size_t wanted = 0;
+    for (std::size_t i = 0; i < pieces.size(); i++) {
+        local[i] = {pieces[i].into, pieces[i].bytes};
+        remote[i] = {reinterpret_cast<void*>(pieces[i].address), pieces[i].bytes};
+        wanted += pieces[i].bytes;
+    }
+    const ssize_t got =
+        process_vm_readv(process_, local.data(), pieces.size(), remote.data(), pieces.size(), 0);
+    return got == static_cast<ssize_t>(wanted);
+}
+
+}  // namespace farswap::target

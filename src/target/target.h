@@ -1,0 +1,140 @@
+// One managed process: its userfaultfd, its agent, its mappings, its threads. Turns what the kernel says into
+// calls of TargetEvents. Knows nothing of slots, stores or budgets.
+#pragma once
+
+#include <linux/userfaultfd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "io/loop.h"
+#include "target/agent_protocol.h"
+#include "target/inject.h"
+#include "target/intervals.h"
+#include "target/pagemap.h"
+#include "target/threads.h"
+#include "target/uffd.h"
+
+namespace farswap::target {
+
+class Target;
+
+/// What happens to a managed process. Called from the loop. Within one batch read from the userfaultfd, the
+/// events of the address space come first and faults last: reading an event lets its thread go on, so that
+/// nothing may be filled before the event has been applied (kernel facts 2.3).
+class TargetEvents {
+  public:
+    virtual ~TargetEvents() = default;
+    /// A thread waits for the page at `address` (page-aligned).
+    virtual void on_fault(Target& target, std::uint64_t address) = 0;
+    /// The process forked; `child` is the userfaultfd of the new address space.
+    virtual void on_fork(Target& target, Fd child) = 0;
+    /// The pages of [from, from + bytes) now lie at `to`.
+    virtual void on_remap(Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) = 0;
+    /// The pages are about to be dropped by madvise(2): they may still be there now.
+    virtual void on_remove(Target& target, std::uint64_t start, std::uint64_t end) = 0;
+    /// The pages are gone with their mapping.
+    virtual void on_unmap(Target& target, std::uint64_t start, std::uint64_t end) = 0;
+    /// The agent has done what it was asked.
+    virtual void on_agent_reply(Target& target, const agent_reply& reply) = 0;
+    /// All of a batch has been delivered.
+    virtual void on_batch_end(Target& target) = 0;
+    /// The address space is gone: the process ended, or executed another program (`process_alive`).
+    virtual void on_gone(Target& target, bool process_alive) = 0;
+};
+
+/// One thread: the loop's.
+class Target {
+  public:
+    /// A process with an agent.
+    static Result<std::unique_ptr<Target>> create(Agent agent, io::Loop& loop, TargetEvents& events);
+    /// The address space of a forked child, known by its userfaultfd only until identify() and give_agent().
+    static std::unique_ptr<Target> create_child(Fd uffd, io::Loop& loop, TargetEvents& events);
+    ~Target();
+    Target(const Target&) = delete;
+    Target& operator=(const Target&) = delete;
+
+    pid_t process() const noexcept { return process_; }  ///< 0: a child whose number is not known yet
+    const Uffd& uffd() const noexcept { return uffd_; }
+    bool has_agent() const noexcept { return static_cast<bool>(socket_); }
+    const Agent& agent() const noexcept { return agent_; }
+
+    /// The child turned out to be `process`. Opens what is needed of it.
+    Status identify(pid_t process);
+    /// The child's agent is in place.
+    Status give_agent(Agent agent);
+
+    /// Sends a request; the answer comes by on_agent_reply. Only when agent_idle(). While a MOVE is
+    /// outstanding the userfaultfd is not read, so that no event is acknowledged between the agent's probe
+    /// and its move.
+    bool ask_agent(agent_request& request) noexcept;
+    bool agent_idle() const noexcept { return has_agent() && !waiting_; }
+    /// Since when the agent owes an answer; a stopped process owes it until it is continued.
+    io::Clock::time_point asked_at() const noexcept { return asked_at_; }
+
+    /// Reads and delivers events now (after an EAGAIN), unless a MOVE is outstanding.
+    void drain() noexcept;
+
+    /// Looks for new private anonymous mappings and registers them. `evictable()` is up to date afterwards.
+    Status refresh_mappings();
+    void range_unmapped(std::uint64_t start, std::uint64_t end);
+    void range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
+    /// MOVE refused the mapping at `address` (locked, protection key): leave it alone until the next
+    /// forgive().
+    void range_unmovable(std::uint64_t address);
+    void forgive_unmovable() { unmovable_.clear(); }
+    /// A child's mappings are registered like its parent's.
+    void inherit_ranges(const Target& parent);
+    const IntervalSet& registered() const noexcept { return registered_; }
+    const IntervalSet& evictable() const noexcept { return evictable_; }
+
+    /// As target::scan_present().
+    Result<PagemapScan> scan_present(std::uint64_t start, std::uint64_t end, std::uint64_t pages_max,
+                                     std::span<AddressRange> ranges) const {
+        return target::scan_present(pagemap_.get(), start, end, pages_max, ranges);
+    }
+    ThreadWatch& threads() noexcept { return threads_; }
+    /// Copies memory of the process (present pages: else it would wait for ourselves). Bytes read.
+    std::size_t read_memory(std::uint64_t address, void* into, std::size_t bytes) const noexcept;
+    /// The same for several ranges in one system call (at most 64); false when any could not be read in full.
+    struct Piece {
+        std::uint64_t address;
+        void* into;
+        std::size_t bytes;
+    };
+    bool read_pieces(std::span<const Piece> pieces) const noexcept;
+    Result<MemoryUse> memory_use() const { return read_memory_use(status_.get()); }
+
+    void* owner = nullptr;  ///< the pager's own
+
+  private:
+    Target(io::Loop& loop, TargetEvents& events) : loop_(loop), events_(events) {}
+    Status open_proc();
+    void watch_agent();
+    void watch_uffd();
+    void agent_ready();
+    bool deliver(std::span<const uffd_msg> messages);
+
+    io::Loop& loop_;
+    TargetEvents& events_;
+    pid_t process_ = 0;
+    Fd pidfd_, socket_, pagemap_, status_;
+    Uffd uffd_;
+    Agent agent_;
+    ThreadWatch threads_;
+    IntervalSet registered_, evictable_, refused_, unmovable_;
+    io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
+    bool waiting_ = false;  ///< the agent owes a reply
+    bool moving_ = false;   ///< ... to a MOVE
+    bool gone_ = false;
+    std::uint64_t sequence_ = 0;
+    io::Clock::time_point asked_at_{};
+};
+
+}  // namespace farswap::target

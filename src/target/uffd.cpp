@@ -1,0 +1,44 @@
+#include "target/uffd.h"
+
+#include <sys/ioctl.h>
+
+#include <cerrno>
+
+#include "target/uapi.h"
+
+namespace farswap::target {
+
+int Uffd::register_range(std::uint64_t start, std::uint64_t bytes) const noexcept {
+    uffdio_register request{};
+    request.range = {start, bytes};
+    request.mode = UFFDIO_REGISTER_MODE_MISSING;
+    return ioctl(fd_.get(), UFFDIO_REGISTER, &request) == 0 ? 0 : errno;
+}
+
+FillResult Uffd::copy(std::uint64_t address, const void* content, std::uint64_t bytes) const noexcept {
+    FillResult result;
+    while (result.bytes < bytes) {
+        uffdio_copy request{};
+        request.dst = address + result.bytes;
+        request.src = reinterpret_cast<std::uintptr_t>(content) + result.bytes;
+        request.len = bytes - result.bytes;
+        if (ioctl(fd_.get(), UFFDIO_COPY, &request) == 0) {
+            result.bytes = bytes;
+            break;
+        }
+        const int code = errno;
+        if (request.copy > 0) result.bytes += static_cast<std::uint64_t>(request.copy);
+        // After a partial copy the kernel says EAGAIN; the next try tells why.
+        if (code == EAGAIN && request.copy > 0) continue;
+        result.error = code;
+        break;
+    }
+    return result;
+}
+
+void Uffd::wake(std::uint64_t start, std::uint64_t bytes) const noexcept {
+    uffdio_range range{start, bytes};
+    ioctl(fd_.get(), UFFDIO_WAKE, &range);
+}
+
+}  // namespace farswap::target

@@ -1,0 +1,39 @@
+// The userfaultfd of one address space: registration, filling pages, waking. Thin over ioctl_userfaultfd(2).
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "base/fd.h"
+
+namespace farswap::target {
+
+/// What became of a fill. `error` is 0 when all `bytes` asked for are there, else the errno that ended it:
+/// EAGAIN an event must be read first, EEXIST the next page is present, ENOENT not registered there any more,
+/// ESRCH the address space is gone.
+struct FillResult {
+    std::uint64_t bytes = 0;
+    int error = 0;
+};
+
+/// One thread. Owns the descriptor.
+class Uffd {
+  public:
+    Uffd() = default;
+    explicit Uffd(Fd fd) : fd_(std::move(fd)) {}
+
+    int fd() const noexcept { return fd_.get(); }
+    explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
+
+    /// UFFDIO_REGISTER for missing pages. 0 or an errno: EBUSY another userfaultfd owns it, EINVAL not
+    /// suitable.
+    int register_range(std::uint64_t start, std::uint64_t bytes) const noexcept;
+    /// UFFDIO_COPY: fills absent pages and wakes who waits for them.
+    FillResult copy(std::uint64_t address, const void* content, std::uint64_t bytes) const noexcept;
+    void wake(std::uint64_t start, std::uint64_t bytes) const noexcept;
+
+  private:
+    Fd fd_;
+};
+
+}  // namespace farswap::target
