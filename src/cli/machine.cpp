@@ -39,6 +39,8 @@ Finding kernel(const MachineFacts& facts) {
             "boot a newer kernel (Debian 12: apt install -t bookworm-backports linux-image-amd64)"};
 }
 
+constexpr const char* kGrantPtrace = "setcap cap_sys_ptrace+ep \"$(command -v farswap)\"";
+
 Finding userfaultfd(const MachineFacts& facts) {
     const std::string subject = "userfaultfd";
     switch (facts.uffd_error) {
@@ -46,10 +48,10 @@ Finding userfaultfd(const MachineFacts& facts) {
             break;
         case EPERM:
         case EACCES:
-            return {
-                Verdict::kNo, subject, "not permitted to this user's programs",
-                "sysctl vm.unprivileged_userfaultfd=1, or run as root (in a container: --cap-add SYS_PTRACE "
-                "--device /dev/userfaultfd)"};
+            return {Verdict::kNo, subject, "not permitted to this user's programs",
+                    "sysctl vm.unprivileged_userfaultfd=1" +
+                        (facts.can_ptrace_all ? std::string() : std::string(" and ") + kGrantPtrace) +
+                        ", or run as root (in a container: --cap-add SYS_PTRACE --device /dev/userfaultfd)"};
         case ENOSYS:
             return {Verdict::kNo, subject, "this kernel is built without it",
                     "boot a kernel with CONFIG_USERFAULTFD=y"};
@@ -57,10 +59,8 @@ Finding userfaultfd(const MachineFacts& facts) {
             return {Verdict::kNo, subject, fmt::format("fails: {}", ::strerrordesc_np(facts.uffd_error)), ""};
     }
     if (!facts.can_ptrace_all)
-        return {
-            Verdict::kNo, subject, "its fork event needs the capability CAP_SYS_PTRACE",
-            "setcap cap_sys_ptrace+ep \"$(command -v farswap)\", or run as root (in a container: --cap-add "
-            "SYS_PTRACE)"};
+        return {Verdict::kNo, subject, "its fork event needs the capability CAP_SYS_PTRACE",
+                std::string(kGrantPtrace) + ", or run as root (in a container: --cap-add SYS_PTRACE)"};
     if (facts.uffd_missing != 0)
         return {Verdict::kNo, subject, "this kernel lacks " + feature_names(facts.uffd_missing),
                 "boot Linux 6.8 or later"};

@@ -65,6 +65,8 @@ TEST(Assess, NamesWhatUserfaultfdLacks) {
     expect(Verdict::kNo, "userfaultfd", facts, "lacks MOVE, UNMAP");
     facts.uffd_error = EPERM;
     expect(Verdict::kNo, "userfaultfd", facts, "vm.unprivileged_userfaultfd=1");
+    facts.can_ptrace_all = false;
+    expect(Verdict::kNo, "userfaultfd", facts, "vm.unprivileged_userfaultfd=1 and setcap cap_sys_ptrace");
     facts.uffd_error = ENOSYS;
     expect(Verdict::kNo, "userfaultfd", facts, "CONFIG_USERFAULTFD");
     facts = good_machine();
