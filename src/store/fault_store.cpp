@@ -16,20 +16,19 @@ constexpr std::chrono::milliseconds kQuiet{5};
 
 using Effect = Fault::Effect;
 
-/// Memory of our own that direct I/O accepts.
-struct AlignedCopy {
-    AlignedCopy(const std::byte* from, std::size_t length)
-        : data(static_cast<std::byte*>(
-              std::aligned_alloc(kPageSize, (length + kPageSize - 1) / kPageSize * kPageSize))) {
-        FARSWAP_ASSERT(data != nullptr);
-        std::memcpy(data, from, length);
-    }
-    ~AlignedCopy() { std::free(data); }
-    AlignedCopy(const AlignedCopy&) = delete;
-    AlignedCopy& operator=(const AlignedCopy&) = delete;
-
-    std::byte* data;
+struct Free {
+    void operator()(std::byte* memory) const noexcept { std::free(memory); }
 };
+/// Memory of our own that direct I/O accepts.
+using AlignedCopy = std::unique_ptr<std::byte, Free>;
+
+AlignedCopy copy_of(const std::byte* from, std::size_t length) {
+    const std::size_t whole_pages = (length + kPageSize - 1) / kPageSize * kPageSize;
+    AlignedCopy copy(static_cast<std::byte*>(std::aligned_alloc(kPageSize, whole_pages)));
+    FARSWAP_ASSERT(copy != nullptr);
+    std::memcpy(copy.get(), from, length);
+    return copy;
+}
 
 }  // namespace
 
@@ -40,19 +39,20 @@ struct FaultStore::Operation {
     Request* request = nullptr;
     FlushRequest* flush = nullptr;
     ReserveRequest* reserve = nullptr;
-    std::optional<Fault> fault;
+    bool faulty = false;
+    Fault fault;  ///< when it is faulty
 
     Request shadow;
     FlushRequest inner_flush;
     ReserveRequest inner_reserve;
-    std::optional<AlignedCopy> copy;          ///< what is sent instead of the caller's memory
+    AlignedCopy copy;                         ///< what is sent instead of the caller's memory
     std::vector<std::uint64_t> writing_back;  ///< flush: offsets of the pages that are still to be written
     bool started = false;
     bool settled = false;  ///< `result` is known
     int result = 0;
     std::uint64_t due = 0;  ///< delivered once so many operations have completed
 
-    bool struck(Effect effect) const { return fault && fault->effect == effect; }
+    bool struck(Effect effect) const { return faulty && fault.effect == effect; }
     bool writes() const { return (request->op & WRITE) != 0; }
     void complete() const {
         if (request != nullptr) request->complete(*request, result);
@@ -87,7 +87,8 @@ std::optional<Fault> FaultStore::strike(Fault::On on) {
 FaultStore::Operation& FaultStore::add(std::optional<Fault> fault) {
     operations_.push_back(std::make_unique<Operation>());
     operations_.back()->store = this;
-    operations_.back()->fault = fault;
+    operations_.back()->faulty = fault.has_value();
+    if (fault) operations_.back()->fault = *fault;
     return *operations_.back();
 }
 
@@ -114,7 +115,7 @@ void FaultStore::start(Operation& operation) {
     operation.started = true;
     if (operation.request != nullptr) return start_transfer(operation);
     if (operation.flush != nullptr) return start_flush(operation);
-    if (operation.struck(Effect::kError)) return settle(operation, operation.fault->error);
+    if (operation.struck(Effect::kError)) return settle(operation, operation.fault.error);
     operation.inner_reserve.bytes = operation.reserve->bytes;
     operation.inner_reserve.owner = &operation;
     operation.inner_reserve.complete = [](ReserveRequest& at, int result) {
@@ -146,7 +147,7 @@ void FaultStore::start_transfer(Operation& operation) {
     const bool writes = operation.writes();
     const int error = validate(request);
     if (error != 0) return settle(operation, error);
-    if (operation.struck(Effect::kError)) return settle(operation, operation.fault->error);
+    if (operation.struck(Effect::kError)) return settle(operation, operation.fault.error);
     if (operation.struck(Effect::kLost) && writes) return settle(operation, static_cast<int>(request.length));
 
     Request& shadow = operation.shadow;
@@ -162,9 +163,9 @@ void FaultStore::start_transfer(Operation& operation) {
         if (shadow.length == 0) return transferred(operation, 0);
     }
     if (operation.struck(Effect::kCorrupt) && writes) {
-        operation.copy.emplace(request.data, request.length);
-        operation.copy->data[random_() % request.length] ^= std::byte{0x10};
-        shadow.data = operation.copy->data;
+        operation.copy = copy_of(request.data, request.length);
+        operation.copy.get()[random_() % request.length] ^= std::byte{0x10};
+        shadow.data = operation.copy.get();
         shadow.op = WRITE;  // the copy is not the pinned memory
     }
     if (!writes || !volatile_) return inner_->submit(shadow);
@@ -178,7 +179,7 @@ void FaultStore::transferred(Operation& operation, int result) {
     const Request& request = *operation.request;
     const bool reads = !operation.writes();
     if (reads) patch_from_unflushed(operation.shadow);
-    if (operation.struck(Effect::kShort)) return settle(operation, operation.fault->error);
+    if (operation.struck(Effect::kShort)) return settle(operation, operation.fault.error);
     if (operation.struck(Effect::kTorn) && reads)
         std::memset(request.data + result, 0, request.length - static_cast<std::size_t>(result));
     if (operation.struck(Effect::kCorrupt) && reads)
@@ -208,7 +209,7 @@ void FaultStore::lose_unflushed() {
 
 void FaultStore::start_flush(Operation& operation) {
     if (operation.struck(Effect::kError)) {
-        if (operation.fault->error != -ESTALE) return settle(operation, operation.fault->error);
+        if (operation.fault.error != -ESTALE) return settle(operation, operation.fault.error);
         lose_unflushed();
     }
     if (std::exchange(lost_, false)) {
@@ -239,9 +240,9 @@ void FaultStore::write_back_next(Operation& operation) {
         return inner_->flush(inner);
     }
     const std::uint64_t offset = operation.writing_back.back();
-    operation.copy.emplace(unflushed_[offset].data(), kPageSize);
+    operation.copy = copy_of(unflushed_[offset].data(), kPageSize);
     operation.shadow =
-        Request{.op = WRITE, .offset = offset, .data = operation.copy->data, .length = kPageSize};
+        Request{.op = WRITE, .offset = offset, .data = operation.copy.get(), .length = kPageSize};
     operation.shadow.owner = &operation;
     operation.shadow.complete = [](Request& at, int result) {
         auto& mine = *static_cast<Operation*>(at.owner);
@@ -262,7 +263,7 @@ void FaultStore::write_back_next(Operation& operation) {
 void FaultStore::settle(Operation& operation, int result) {
     operation.settled = true;
     operation.result = result;
-    operation.due = completions_ + (operation.struck(Effect::kDelay) ? operation.fault->delay : 0);
+    operation.due = completions_ + (operation.struck(Effect::kDelay) ? operation.fault.delay : 0);
     schedule();
 }
 

@@ -3,13 +3,11 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +16,7 @@
 
 #include "base/log.h"
 #include "store/file_lease.h"
+#include "store/file_memory.h"
 
 namespace farswap {
 
@@ -50,30 +49,6 @@ std::unexpected<Error> explain(int error, const std::string& path) {
         default:
             return fail_errno(error, "cannot open {}", path);
     }
-}
-
-/// Swapping to memory would use up what it is to save.
-Status refuse_memory(const std::string& path) {
-    struct statfs info {};
-    if (::statfs(path.c_str(), &info) != 0) return explain(errno, path);
-    const auto type = static_cast<std::uint64_t>(info.f_type) & 0xffffffffu;
-    if (type == TMPFS_MAGIC || type == RAMFS_MAGIC || type == HUGETLBFS_MAGIC)
-        return fail(EINVAL,
-                    "{} is on a file system in memory (tmpfs), which saves none: name a place on a disk, "
-                    "such as /var/tmp",
-                    path);
-    return {};
-}
-
-/// A RAM disk or zram device, by its name in /sys.
-Status refuse_memory_device(dev_t device, const std::string& path) {
-    std::error_code error;
-    const auto link = std::filesystem::read_symlink(
-        fmt::format("/sys/dev/block/{}:{}", major(device), minor(device)), error);
-    const std::string name = link.filename();
-    if (!error && (name.starts_with("ram") || name.starts_with("zram")))
-        return fail(EINVAL, "{} is a device in memory, which saves none: name one on a disk", path);
-    return {};
 }
 
 /// Switches to direct I/O; false, with a note, where the file system refuses it (EINVAL).
@@ -264,15 +239,16 @@ Result<FileTarget> open_anonymous_target(const std::string& directory, const Sto
     target.path = directory;
     target.named = false;
     target.fd = Fd(::open(directory.c_str(), O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, kMode));
-    if (target.fd) {
+    const int error = target.fd ? 0 : errno;
+    if (error == 0) {
         avoid_copy_on_write(target.fd.get());
-    } else if (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL) {
+    } else if (error == EOPNOTSUPP || error == EISDIR || error == EINVAL) {
         // The file system has no O_TMPFILE.
         if (Status made = open_in_directory(options, target); !made) return std::unexpected(made.error());
         remove_made_file(target);
         target.made = false;
     } else {
-        return explain(errno, directory);
+        return explain(error, directory);
     }
     if (Status size = find_capacity(0, options, target); !size) return std::unexpected(size.error());
     target.direct = make_direct(target.fd.get(), directory);
@@ -281,8 +257,8 @@ Result<FileTarget> open_anonymous_target(const std::string& directory, const Sto
 
 void remove_made_file(const FileTarget& target) noexcept {
     if (!target.made) return;
-    struct stat ours {
-    }, there{};
+    struct stat ours {};
+    struct stat there {};
     if (::fstat(target.fd.get(), &ours) != 0 || ::stat(target.path.c_str(), &there) != 0) return;
     if (ours.st_dev == there.st_dev && ours.st_ino == there.st_ino) ::unlink(target.path.c_str());
 }

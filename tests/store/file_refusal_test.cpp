@@ -157,6 +157,23 @@ TEST_F(FileRefusal, FileSizeLimit) {
     EXPECT_EQ(files_left(), 0u);
 }
 
+TEST_F(FileRefusal, OverlayOverMemoryIsNoStore) {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount";
+    const std::string memory = directory_ + "/memory", merged = directory_ + "/merged";
+    std::filesystem::create_directories(memory);
+    std::filesystem::create_directories(merged);
+    const std::string options =
+        fmt::format("lowerdir={0}/merged,upperdir={0}/memory/upper,workdir={0}/memory/work", directory_);
+    if (::mount("none", memory.c_str(), "tmpfs", 0, "size=4m") != 0) GTEST_SKIP() << "cannot mount";
+    std::filesystem::create_directories(memory + "/upper");
+    std::filesystem::create_directories(memory + "/work");
+    const bool mounted = ::mount("none", merged.c_str(), "overlay", 0, options.c_str()) == 0;
+    if (mounted) expect_refused("file:" + merged + "?size=1M", EINVAL, "in memory");
+    ::umount2(merged.c_str(), MNT_DETACH);
+    ::umount2(memory.c_str(), MNT_DETACH);
+    if (!mounted) GTEST_SKIP() << "no overlay here";
+}
+
 /// A small file system of its own, and a block device.
 class FileSystemImage : public FileRefusal {
   protected:
@@ -175,8 +192,8 @@ class FileSystemImage : public FileRefusal {
             const int detached = std::system(("losetup -d " + device_).c_str());
         FileRefusal::TearDown();
     }
-    void mount(const std::string& options) {
-        run_command("mkfs.ext4 -q -m 0 " + image_);
+    void mount(const std::string& options, const std::string& kind = "ext4") {
+        run_command("mkfs." + kind + " -q -m 0 " + image_);
         run_command("mount -o " + options + " " + image_ + " " + mount_);
     }
     void attach() {
@@ -187,6 +204,12 @@ class FileSystemImage : public FileRefusal {
         ::pclose(pipe);
         device_ = std::string(line, std::strcspn(line, "\n"));
         if (device_.empty()) GTEST_SKIP() << "no loop device here";
+    }
+    /// The one file in the mounted file system.
+    std::string store_file() const {
+        for (const auto& entry : std::filesystem::directory_iterator(mount_))
+            if (entry.is_regular_file()) return entry.path();
+        return {};
     }
     std::string image_, mount_, device_;
 };
@@ -207,7 +230,7 @@ TEST_F(FileSystemImage, FullFileSystem) {
     expect_refused("file:" + mount_ + "?size=60M", ENOSPC, "no space is left");
     EXPECT_EQ(std::distance(std::filesystem::directory_iterator(mount_), {}), 2)
         << "lost+found and the first";
-    run_command("dd if=/dev/zero bs=1M of=" + mount_ + "/fill; true");
+    run_command("(dd if=/dev/zero bs=1M of=" + mount_ + "/fill; true)");
     expect_refused("file:" + mount_, ENOSPC, "free some");
     Memory memory(64 * kPageSize);
     for (std::uint64_t at = 0; at < (*store)->capacity(); at += memory.size()) {
@@ -215,6 +238,36 @@ TEST_F(FileSystemImage, FullFileSystem) {
         ASSERT_EQ(run(**store, write), static_cast<int>(memory.size()));
     }
     EXPECT_EQ(flush(**store), 0);
+}
+
+// ext2 has no fallocate(2): space is reserved by writing zeros, and what is behind them is kept.
+TEST_F(FileSystemImage, FileSystemWithoutAllocation) {
+    mount("loop", "ext2");
+    if (IsSkipped()) return;
+    auto store = open("file:" + mount_ + "?size=6M");
+    ASSERT_TRUE(store) << store.error().message;
+    EXPECT_EQ((*store)->reserved(), 6u << 20);
+    struct stat info {};
+    ASSERT_EQ(::stat(store_file().c_str(), &info), 0);
+    EXPECT_GE(info.st_blocks * 512, 6 << 20);
+    Memory out(4 * kPageSize), in(4 * kPageSize);
+    out.fill(5);
+    Transfer write(WRITE, 0, out), read(READ, 0, in);
+    EXPECT_EQ(run(**store, write), static_cast<int>(out.size()));
+    EXPECT_EQ(reserve(**store, (*store)->capacity()), 0);
+    EXPECT_EQ(run(**store, read), static_cast<int>(in.size()));
+    EXPECT_TRUE(in.same_as(out));
+}
+
+TEST_F(FileSystemImage, LoopDeviceOverMemory) {
+    const std::string memory = "/dev/shm/farswap-store-test-image";
+    std::ofstream(memory).close();
+    std::error_code error;
+    std::filesystem::resize_file(memory, 4 << 20, error);
+    image_ = memory;
+    attach();
+    if (!IsSkipped()) expect_refused("file:" + device_, EINVAL, "in memory");
+    std::filesystem::remove(memory, error);
 }
 
 TEST_F(FileSystemImage, BlockDevice) {
