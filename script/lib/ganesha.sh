@@ -97,10 +97,13 @@ END
 
 # Starts the daemon on DIR's configuration and waits until both services answer. Under the lock.
 ganesha_launch() { # DIR NFS_PORT MOUNT_PORT
-    local dir=$1 pid waited=0
+    local dir=$1 pid epoch waited=0
     ganesha_rpcbind_up || return 1
     rm -f "$dir/ganesha.pid"
-    setsid ganesha.nfsd -F -L "$dir/ganesha.log" -p "$dir/ganesha.pid" -f "$dir/ganesha.conf" \
+    # The write verifier is made from the epoch, which is whole seconds unless it is given: a server that restarted
+    # within one would pass for the same.
+    epoch=$(($(date +%s%N) / 10000000 % 2147483648))
+    setsid ganesha.nfsd -F -E "$epoch" -L "$dir/ganesha.log" -p "$dir/ganesha.pid" -f "$dir/ganesha.conf" \
         </dev/null >>"$dir/ganesha.out" 2>&1 9>&- &
     pid=$!
     until ganesha_answers 100003 "$2" && ganesha_answers 100005 "$3"; do

@@ -78,15 +78,17 @@ void set_options(int fd) {
 }  // namespace
 
 Connection::Connection(io::Loop& loop, const Address& address, const CallEncoder& encoder, std::string server,
-                       void (*slot_freed)(void* owner), void* owner)
+                       std::uint32_t write_max, void (*slot_freed)(void* owner), void* owner)
     : loop_(loop),
       address_(address),
       encoder_(encoder),
       server_(std::move(server)),
+      write_max_(write_max),
       slot_freed_(slot_freed),
       owner_(owner),
       next_number_(random_number()),
-      reader_(*this) {
+      reader_(*this),
+      spare_(std::make_unique_for_overwrite<std::byte[]>(write_max)) {
     watch_.owner = timer_.owner = resume_timer_.owner = this;
     watch_.ready = [](io::Watch& watch, std::uint32_t events) {
         static_cast<Connection*>(watch.owner)->on_ready(events);
@@ -139,14 +141,14 @@ void Connection::abandon(Call& call) noexcept {
                 return;
             }
             call.abandoned = true;
-            if (call.procedure != Procedure::kWrite) return;  // its head is ours: the rest of it can still go
+            if (call.procedure != Procedure::kWrite) return;
+            // The server waits for the rest of the record, and the memory is not ours any more. Breaking the
+            // connection instead would leave the writes before this one in doubt. Only the head of the queue
+            // is ever partly sent, so one spare buffer is enough.
             ++abandoned_writes_;
-            // The rest of the record would have to come from memory that is no longer ours.
-            if (receiving_) {
-                drop_wanted_ = true;
-            } else {
-                lost("a write was given up half-way");
-            }
+            FARSWAP_ASSERT(&call == send_head_ && call.length <= write_max_);
+            std::memcpy(spare_.get(), call.data, call.length);
+            call.data = spare_.get();
             return;
         case Call::State::kSent:
             call.abandoned = true;
@@ -258,7 +260,6 @@ void Connection::answered() noexcept {
 
 /// The connection has broken: everything that was under way goes out again over the next one.
 void Connection::lost(const char* reason) noexcept {
-    drop_wanted_ = false;
     // An idle server closes connections; only a loss under way is worth a word.
     const bool idle = free_ == kCallsMax;
     if (!idle && !reported_) log::warning("{}: lost the connection ({}); connecting again", server_, reason);
@@ -328,7 +329,7 @@ void Connection::on_ready(std::uint32_t events) noexcept {
 void Connection::receive() noexcept {
     const char* failure = nullptr;
     receiving_ = true;
-    for (int i = 0; i < kReceivesMax && failure == nullptr && !drop_wanted_; ++i) {
+    for (int i = 0; i < kReceivesMax && failure == nullptr; ++i) {
         std::span<std::byte> direct = reader_.direct();
         if (direct.size() < kDirectMin) direct = {};
         std::array<iovec, 2> segments{{{direct.data(), direct.size()}, {received_.data(), received_.size()}}};
@@ -347,7 +348,6 @@ void Connection::receive() noexcept {
         if (count < direct.size() + received_.size()) break;  // the socket is empty
     }
     receiving_ = false;
-    if (drop_wanted_) failure = "a write was given up half-way";
     if (failure != nullptr) lost(failure);
 }
 

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "base/fd.h"
@@ -37,11 +38,11 @@ class Connection final : private ReplyReader::Calls {
         std::uint64_t reconnects = 0;  ///< connections made after the first
     };
 
-    /// Starts to connect; calls may be submitted at once. `server` names it in messages. `slot_freed(owner)`
-    /// is called when an abandoned call's entry has become free. A reserved local port is used where we may
-    /// (`secure` exports).
+    /// Starts to connect; calls may be submitted at once. `server` names it in messages; no WRITE is longer
+    /// than `write_max` bytes. `slot_freed(owner)` is called when an abandoned call's entry has become free.
+    /// A reserved local port is used where we may (`secure` exports).
     Connection(io::Loop& loop, const Address& address, const CallEncoder& encoder, std::string server,
-               void (*slot_freed)(void* owner), void* owner);
+               std::uint32_t write_max, void (*slot_freed)(void* owner), void* owner);
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
@@ -58,10 +59,6 @@ class Connection final : private ReplyReader::Calls {
 
     /// Whether an abandoned WRITE that the server may still execute overlaps the range.
     bool abandoned_write_overlaps(std::uint64_t offset, std::uint64_t length) const noexcept;
-    /// Whether the call's data has been sent in part (giving it up costs the connection).
-    bool partly_sent(const Call& call) const noexcept {
-        return call.state == Call::State::kQueued && call.sent > 0;
-    }
 
     const Counters& counters() const noexcept { return counters_; }
 
@@ -93,6 +90,7 @@ class Connection final : private ReplyReader::Calls {
     const Address address_;
     const CallEncoder encoder_;
     const std::string server_;
+    const std::uint32_t write_max_;
     void (*const slot_freed_)(void* owner);
     void* const owner_;
 
@@ -103,9 +101,8 @@ class Connection final : private ReplyReader::Calls {
     io::Timer resume_timer_;  ///< sends delayed calls again
     std::chrono::milliseconds backoff_{0};
     bool was_up_ = false;
-    bool reported_ = false;     ///< the loss has been reported, and so the return will be
-    bool receiving_ = false;    ///< inside receive(): sends wait for its end
-    bool drop_wanted_ = false;  ///< a partly sent WRITE was abandoned while receiving
+    bool reported_ = false;   ///< the loss has been reported, and so the return will be
+    bool receiving_ = false;  ///< inside receive(): sends wait for its end
 
     std::array<Call, kCallsMax> calls_;
     std::uint32_t free_ = kCallsMax;
@@ -114,6 +111,7 @@ class Connection final : private ReplyReader::Calls {
     Call* send_head_ = nullptr;
     Call* send_tail_ = nullptr;
     ReplyReader reader_;
+    const std::unique_ptr<std::byte[]> spare_;  ///< data of an abandoned, partly sent WRITE
     Counters counters_;
     std::array<std::byte, 64 * 1024> received_;
 };

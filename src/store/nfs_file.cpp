@@ -29,11 +29,11 @@ int result_of(int error) {
 
 }  // namespace
 
-NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max)
+NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::uint32_t write_max)
     : file(owner),
       connection(
           owner.loop_, owner.file_.address, owner.encoder_, fmt::format("{} ({})", owner.file_.name, what),
-          [](void* lane) { static_cast<Lane*>(lane)->file.kick(); }, this),
+          write_max, [](void* lane) { static_cast<Lane*>(lane)->file.kick(); }, this),
       transfer_max(max) {
     for (Transfer& transfer : transfers) transfer.lane = this;
 }
@@ -42,8 +42,8 @@ NfsFile::NfsFile(io::Loop& loop, ClaimedFile file)
     : loop_(loop),
       file_(std::move(file)),
       encoder_(file_.server.credential, file_.file),
-      reads_(*this, "reads", file_.read_max),
-      writes_(*this, "writes", file_.write_max) {
+      reads_(*this, "reads", file_.read_max, 0),
+      writes_(*this, "writes", file_.write_max, file_.write_max) {
     kick_timer_.owner = deadline_timer_.owner = beat_timer_.owner = this;
     kick_timer_.fire = [](io::Timer& timer) { static_cast<NfsFile*>(timer.owner)->on_kick(); };
     deadline_timer_.fire = [](io::Timer& timer) { static_cast<NfsFile*>(timer.owner)->on_deadline(); };

@@ -103,7 +103,7 @@ class NfsFile final : public Store {
         Unstable unstable;  ///< of the calls so far
     };
     struct Lane {
-        Lane(NfsFile& owner, const char* what, std::uint32_t max);
+        Lane(NfsFile& owner, const char* what, std::uint32_t max, std::uint32_t write_max);
         NfsFile& file;
         Connection connection;
         const std::uint32_t transfer_max;

@@ -107,8 +107,8 @@ void Proxy::poke() const {
     (void)::eventfd_write(wake_.get(), 1);
 }
 
-void Proxy::hold_replies(bool hold) {
-    hold_ = hold;
+void Proxy::set(std::atomic<bool>& flag, bool value) {
+    flag = value;
     poke();
 }
 
@@ -143,8 +143,8 @@ void Proxy::run() {
     while (!stop_) {
         std::vector<pollfd> polls{{listener_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
         for (const Pair& pair : pairs_) {
-            polls.push_back({pair.client.get(), POLLIN, 0});
-            polls.push_back({hold_ ? -1 : pair.server.get(), POLLIN, 0});
+            polls.push_back({hold_requests_ ? -1 : pair.client.get(), POLLIN, 0});
+            polls.push_back({hold_replies_ ? -1 : pair.server.get(), POLLIN, 0});
         }
         ::poll(polls.data(), polls.size(), -1);
         eventfd_t ignored;

@@ -54,8 +54,9 @@ class Proxy {
     Proxy& operator=(const Proxy&) = delete;
 
     std::uint16_t port() const { return port_; }
-    /// While set, nothing is forwarded from the server to the client.
-    void hold_replies(bool hold);
+    /// While set, nothing is forwarded from the server to the client, or from the client to the server.
+    void hold_replies(bool hold) { set(hold_replies_, hold); }
+    void hold_requests(bool hold) { set(hold_requests_, hold); }
     /// Breaks the connections once so many more bytes have gone from the server to the client.
     void cut_after(std::int64_t reply_bytes);
     /// Connections accepted so far.
@@ -67,11 +68,12 @@ class Proxy {
     };
     void run();
     bool forward(Pair& pair, bool from_server);
+    void set(std::atomic<bool>& flag, bool value);
     void poke() const;
 
     std::uint16_t to_port_, port_ = 0;
     Fd listener_, wake_;
-    std::atomic<bool> stop_ = false, hold_ = false;
+    std::atomic<bool> stop_ = false, hold_replies_ = false, hold_requests_ = false;
     std::atomic<std::int64_t> cut_after_ = -1;
     std::atomic<int> accepted_ = 0;
     std::vector<Pair> pairs_;
