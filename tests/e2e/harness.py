@@ -123,14 +123,14 @@ def run(argv, output, *, environment=None, stdin=None, limit_s=300, sampler=None
     sample_path = pathlib.Path(f"{output}.ram")
     sample_path.unlink(missing_ok=True)
     started = time.monotonic()
-    with open(output, "wb") as out, open(error_path, "wb") as err:
-        process = subprocess.Popen(argv, stdin=stdin or subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
-                                   env=environment, start_new_session=True, preexec_fn=preexec)
-        watcher = None
+    timed_out, diagnosis, watcher = False, "", None
+    try:
+        with open(output, "wb") as out, open(error_path, "wb") as err:
+            process = subprocess.Popen(argv, stdin=stdin or subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
+                                       env=environment, start_new_session=True, preexec_fn=preexec)
         if sampler:
             watcher = subprocess.Popen([*sampler, str(process.pid), "--json", str(sample_path)],
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        timed_out, diagnosis = False, ""
         try:
             process.wait(limit_s)
         except subprocess.TimeoutExpired:
@@ -138,10 +138,10 @@ def run(argv, output, *, environment=None, stdin=None, limit_s=300, sampler=None
             diagnosis = "\n".join(describe_process(pid) for pid in marked_processes(mark))
             kill_marked(mark)
             process.wait()
-        except BaseException:
-            kill_marked(mark)
-            process.wait()
-            raise
+    except BaseException:  # the suite is being ended: take the program along, also one that is just starting
+        time.sleep(0.2)
+        kill_marked(mark)
+        raise
     seconds = time.monotonic() - started
     if watcher:
         watcher.wait(10)

@@ -107,7 +107,7 @@ def real_programs(directory):
         Program("numpy-product", [*numeric, "product", "2800"], environment=blas),
         Program("sqlite", ["sqlite3", ":memory:", sqlite_script(900_000)], limit_s=600),
         Program("xz", ["xz", "-9", "-T2", "--block-size=6MiB", "-c", Input("log", 12 * MIB)], limit_s=1200),
-        Program("g++", ["g++", "-std=c++20", "-O1", "-frandom-seed=1", "-S", "-o", str(assembler), Input("cpp", 40)],
+        Program("g++", ["g++", "-std=c++20", "-O1", "-frandom-seed=1", "-S", "-o", str(assembler), Input("cpp", 10)],
                 output=assembler, limit_s=600),
         Program("java", ["java", "-Xmx420m", "-XX:TieredStopAtLevel=1", "-cp", Input("java"), "Churn",
                          "800000"], limit_s=600),

@@ -1,0 +1,217 @@
+"""Cases of bad_input.py in which something goes wrong, or is short, while the program runs."""
+import os
+import pathlib
+import signal
+import subprocess
+import threading
+import time
+
+import harness
+from fault_lab import REFUSED, Skip, case
+from harness import MIB
+
+CORRUPT_FROM = 1 * MIB  # past the owner's record
+
+
+def verify(lab, *arguments):
+    return [lab.tools.workloads / "verify", "--size", "256M", "--threads", "2", *arguments]
+
+
+def wait_until(condition, limit_s=60):
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+class Background:
+    """farswap in the background, for what happens to it while it runs."""
+
+    def __init__(self, lab, url, *program, **options):
+        self.thread = threading.Thread(target=self.work, args=(lab, url, program, options))
+        self.result = None
+        self.thread.start()
+
+    def work(self, lab, url, program, options):
+        self.result = lab.job(url, *program, **options)
+
+    def end(self):
+        self.thread.join()
+        return self.result
+
+
+def store_file(directory, at_least=32 * MIB):
+    """The job's file once that much was written to it, or None."""
+    found = []
+
+    def grown():
+        found[:] = [path for path in pathlib.Path(directory).iterdir()
+                    if path.is_file() and path.stat().st_blocks * 512 >= at_least]
+        return bool(found)
+    return found[0] if wait_until(grown) else None
+
+
+def pager_of(directory):
+    """The process that has the directory's store open."""
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if (entry / "comm").read_text().strip() != "farswap":
+                continue
+            for link in (entry / "fd").iterdir():
+                if os.readlink(link).startswith(str(directory)):
+                    return int(entry.name)
+        except OSError:
+            continue
+    return None
+
+
+@case
+def exit_status_is_the_programs(lab):
+    for status in (0, 1, 7, 125, 126, 127, 255):
+        run = lab.job(lab.file_url(), "sh", "-c", f"exit {status}", flags=["--quiet"])
+        lab.expect(run.status == status, f"exit status {run.status} instead of {status}")
+        lab.expect(run.error == "", f"said something: {run.error}")
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV):
+        run = lab.job(lab.file_url(), "sh", "-c", f"kill -{int(number)} $$", flags=["--quiet"])
+        lab.expect(run.status == 128 + number, f"exit status {run.status} instead of 128 + {int(number)}")
+    lab.expect_nothing_left(run)
+
+
+@case
+def streams_are_the_programs(lab):
+    text = b"".join(b"%d\n" % i for i in range(100_000))
+    source = lab.directory / "input"
+    source.write_bytes(text)
+    with open(source, "rb") as stdin:
+        run = lab.job(lab.file_url(), "sh", "-c", "cat; echo problem >&2", flags=["--quiet"], stdin=stdin)
+    lab.expect(run.output.read_bytes() == text, "standard input or output was changed")
+    lab.expect(run.error == "problem\n", f"standard error was changed: {run.error!r}")
+
+
+@case
+def wrong_bytes_in_the_store(lab):
+    """The store's content is changed behind the pager's back: the program is stopped, it never reads wrong bytes."""
+    background = Background(lab, lab.file_url(), *verify(lab, "--seconds", "60"), flags=["--quiet"], limit_s=120)
+    path = store_file(lab.store)
+    if lab.expect(path is not None, "nothing was written to the store"):
+        with open(path, "r+b") as file:
+            end = os.fstat(file.fileno()).st_size
+            file.seek(CORRUPT_FROM)
+            while file.tell() < end:
+                file.write(os.urandom(MIB))
+            os.fsync(file.fileno())
+    run = background.end()
+    lab.expect("WRONG BYTE" not in run.error, f"the program read wrong bytes: {run.last_error()}")
+    lab.expect_refusal(run, REFUSED, "page", "slot", str(lab.store))
+
+
+@case
+def store_gets_full(lab):
+    """The job needs more than the store holds: it is stopped with one line."""
+    run = lab.job(lab.file_url("?size=32M"), *verify(lab, "--seconds", "10"), flags=["--quiet"], limit_s=120)
+    lab.expect("WRONG BYTE" not in run.error, f"the program read wrong bytes: {run.last_error()}")
+    lab.expect_refusal(run, REFUSED, "full|space|room")
+
+
+@case
+def ended_by_a_signal(lab):
+    """SIGTERM to farswap ends the program and leaves nothing."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        background = Background(lab, lab.file_url(), *verify(lab, "--seconds", "60"), flags=["--quiet"])
+        if lab.expect(store_file(lab.store) is not None, "nothing was written to the store"):
+            pager = pager_of(lab.store)
+            if lab.expect(pager is not None, "no pager has the store open"):
+                os.kill(pager, number)
+        run = background.end()
+        lab.expect(run.status == 128 + number, f"exit status {run.status} instead of 128 + {int(number)}")
+        lab.expect_nothing_left(run)
+
+
+@case
+def pager_killed(lab):
+    """SIGKILL to farswap: the program must not go on with zeros, and must not stay for ever."""
+    background = Background(lab, lab.file_url(), *verify(lab, "--seconds", "20"), flags=["--quiet"])
+    if lab.expect(store_file(lab.store) is not None, "nothing was written to the store"):
+        pager = pager_of(lab.store)
+        if lab.expect(pager is not None, "no pager has the store open"):
+            os.kill(pager, signal.SIGKILL)
+    run = background.end()
+    lab.expect("WRONG BYTE" not in run.error, f"the program read wrong bytes: {run.last_error()}")
+    clean = lab.farswap("check", "--clean", "--yes", lab.file_url())
+    left = harness.listing(lab.store)
+    lab.expect(not left, f"check --clean (status {clean.status}) left {left}: {clean.last_error()}")
+
+
+@case
+def second_owner_of_a_file(lab):
+    path = lab.store / "swap"
+    background = Background(lab, f"file:{path}?size=1G", "sleep", "5", flags=["--quiet"])
+    if lab.expect(wait_until(lambda: pager_of(path) is not None), "the first job does not open its store"):
+        time.sleep(0.5)
+        run = lab.job(f"file:{path}?size=1G", "true", limit_s=90)
+        lab.expect_refusal(run, REFUSED, "in use|owner", "pid", left_in=[lab.directory / "nowhere"])
+    background.end()
+
+
+def little_locked_memory(lab, output):
+    return [*lab.unprivileged("ipc_lock"), "prlimit", "--memlock=8388608", lab.tools.farswap, "run", "--ram", "96M",
+            "--swap", lab.file_url(), "--", *verify(lab, "--operations", "5000")]
+
+
+@case
+def little_locked_memory_serves(lab):
+    """8 MiB of locked memory, as users have it, and four jobs at once: they work, and the summary says what was short."""
+    if subprocess.run([*lab.unprivileged("ipc_lock"), "true"], capture_output=True).returncode != 0:
+        raise Skip("setpriv cannot drop a capability here")
+    results = [None] * 4
+
+    def work(index):
+        output = lab.directory / f"four{index}"
+        results[index] = harness.run(little_locked_memory(lab, output), output, limit_s=180)
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run in results:
+        lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+        lab.expect("locked" in run.error, "the summary does not speak of locked memory")
+        lab.expect_nothing_left(run)
+
+
+@case
+def server_restarts(lab):
+    """The NFS server crashes and comes back: the job goes on as if it had been slow."""
+    server = lab.server()
+    background = Background(lab, server.url, *verify(lab, "--seconds", "15"), flags=["--quiet"], limit_s=150)
+    if lab.expect(store_file(server.store_directory()) is not None, "nothing was written to the store"):
+        subprocess.run([harness.GANESHA, "kill", server.directory], check=True)
+        time.sleep(1)
+        subprocess.run([harness.GANESHA, "restart", server.directory], check=True)
+    run = background.end()
+    lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+    lab.expect_nothing_left(run, server.store_directory())
+
+
+@case
+def hundred_jobs_share_a_directory(lab):
+    """Many short jobs over one line: each has its own file."""
+    problems = []
+
+    def work():
+        for _ in range(5):
+            run = lab.job(lab.file_url(), "sh", "-c", "exit 3", ram="32M", flags=["--quiet"])
+            if run.status != 3:
+                problems.append(f"exit status {run.status}: {run.last_error()}")
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lab.problems += problems
+    left = harness.listing(lab.store)
+    lab.expect(not left, f"left in the store: {left}")

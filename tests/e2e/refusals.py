@@ -1,0 +1,188 @@
+"""Cases of bad_input.py in which farswap must refuse before the program runs, or in which the program cannot run."""
+import pathlib
+import shutil
+import socket
+import subprocess
+import threading
+
+import harness
+from fault_lab import NOT_EXECUTABLE, NOT_FOUND, REFUSED, USAGE, Skip, case
+
+EITHER = (USAGE, REFUSED)
+
+
+@case
+def usage(lab):
+    lab.expect_refusal(lab.farswap(), USAGE)
+    lab.expect_refusal(lab.farswap("swim"), USAGE, "swim")
+    lab.expect_refusal(lab.farswap("run"), USAGE, "program")
+    lab.expect_refusal(lab.farswap("run", "--frobnicate", "--", "true"), USAGE, "frobnicate")
+    lab.expect_refusal(lab.farswap("run", "--ram"), USAGE, "ram")
+    lab.expect_refusal(lab.farswap("run", "--ram", "64M", "--"), USAGE, "program")
+
+
+@case
+def size_that_is_no_size(lab):
+    for size in ("banana", "", "0", "-5M", "12Q", "0%", "101%", "1e99G", "99999999999999T", "64 M", "%"):
+        lab.expect_refusal(lab.farswap("run", f"--ram={size}", "--swap", lab.file_url(), "--", "true"), USAGE, "ram")
+    for size in ("banana", "0", "-1", "9999999999T"):
+        lab.expect_refusal(lab.job(lab.file_url(f"?size={size}"), "true"), EITHER, "size")
+
+
+@case
+def url_that_is_no_url(lab):
+    for url in ("banana", "ftp://127.0.0.1/x", "nfs://", "nfs://127.0.0.1", "file:", "", f"{lab.file_url()}?colour=red"):
+        lab.expect_refusal(lab.job(url, "true"), EITHER)
+
+
+@case
+def cap_too_small(lab):
+    lab.expect_refusal(lab.job(lab.file_url(), "true", ram="4096"), EITHER, "ram", "least|at least|smallest")
+    lab.expect_refusal(lab.job(lab.file_url(), "true", ram="1M"), EITHER, "ram", "least|at least|smallest")
+
+
+@case
+def stats_file_not_writable(lab):
+    lab.expect_refusal(lab.job(lab.file_url(), "true", flags=["--stats", lab.directory / "no" / "s"]), REFUSED, "stats")
+
+
+@case
+def program_not_found(lab):
+    lab.expect_refusal(lab.job(lab.file_url(), "no-such-program-anywhere"), NOT_FOUND, "no-such-program-anywhere")
+    lab.expect_refusal(lab.job(lab.file_url(), "./no/such/path"), NOT_FOUND, "no/such/path")
+    script = lab.directory / "orphan-script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    lab.expect_refusal(lab.job(lab.file_url(), script), (NOT_FOUND, NOT_EXECUTABLE), "orphan-script")
+
+
+@case
+def program_not_executable(lab):
+    plain = lab.directory / "plain-file"
+    plain.write_text("not a program\n")
+    lab.expect_refusal(lab.job(lab.file_url(), plain), NOT_EXECUTABLE, "plain-file")
+    lab.expect_refusal(lab.job(lab.file_url(), lab.directory), NOT_EXECUTABLE, lab.directory.name)
+    broken = lab.directory / "broken-elf"
+    broken.write_bytes(b"\x7fELF" + b"\0" * 60)
+    broken.chmod(0o755)
+    lab.expect_refusal(lab.job(lab.file_url(), broken), NOT_EXECUTABLE, "broken-elf")
+
+
+@case
+def unreachable_server(lab):
+    lab.expect_refusal(lab.job("nfs://127.0.0.1/export?version=3&nfsport=1&mountport=1", "true"), REFUSED, "127.0.0.1")
+    lab.expect_refusal(lab.job("nfs://no-such-host.invalid/export", "true"), REFUSED, "no-such-host.invalid")
+
+
+@case
+def silent_server(lab):
+    """It takes connections and never answers: a deadline ends it, not the operator's patience."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        port = server.getsockname()[1]
+        url = f"nfs://127.0.0.1/export?version=3&nfsport={port}&mountport={port}"
+        lab.expect_refusal(lab.job(url, "true", limit_s=90), REFUSED, "127.0.0.1", "answer|time")
+
+
+@case
+def no_nfs_behind_the_port(lab):
+    """It answers, but not as an NFS server does."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        port = server.getsockname()[1]
+
+        def talk():
+            while True:
+                try:
+                    peer, _ = server.accept()
+                except OSError:
+                    return
+                with peer:
+                    peer.recv(64)
+                    peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        threading.Thread(target=talk, daemon=True).start()
+        url = f"nfs://127.0.0.1/export?version=3&nfsport={port}&mountport={port}"
+        lab.expect_refusal(lab.job(url, "true", limit_s=90), REFUSED, "127.0.0.1")
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@case
+def wrong_export(lab):
+    server = lab.server()
+    export = server.store_directory()
+    lab.expect_refusal(lab.job(server.url_of("/no/such/export"), "true"), REFUSED, "export", left_in=[export])
+    lab.expect_refusal(lab.job(server.url_of(f"{export}/no/such/dir/file"), "true"), REFUSED, left_in=[export])
+
+
+@case
+def no_permission_on_the_server(lab):
+    server = lab.server(f"{lab.directory}/nfs/squashed,squash")
+    export = server.store_directory()
+    export.chmod(0o700)
+    lab.expect_refusal(lab.job(server.url, "true"), REFUSED, "permission|denied|access", left_in=[export])
+
+
+@case
+def read_only_export(lab):
+    server = lab.server(f"{lab.directory}/nfs/fixed,ro")
+    lab.expect_refusal(lab.job(server.url, "true"), REFUSED, "read-only", left_in=[server.store_directory()])
+
+
+@case
+def read_only_directory(lab):
+    point = lab.small_filesystem(16)
+    subprocess.run(["mount", "-o", "remount,ro", point], check=True)
+    lab.expect_refusal(lab.job(f"file:{point}", "true"), REFUSED, "read-only", left_in=[point])
+
+
+@case
+def missing_directory(lab):
+    lab.expect_refusal(lab.job(f"file:{lab.directory}/no/such/place", "true"), REFUSED, "no/such")
+
+
+@case
+def store_in_memory(lab):
+    lab.expect_refusal(lab.job("file:/dev/shm", "true"), REFUSED, "tmpfs|memory|RAM")
+
+
+@case
+def store_without_room(lab):
+    point = lab.small_filesystem(16)
+    filler = point / "filler"
+    with open(filler, "wb") as file:
+        try:
+            while True:
+                file.write(b"x" * 65536)
+                file.flush()
+        except OSError:
+            pass
+    lab.expect_refusal(lab.job(f"file:{point}", "true"), REFUSED, "space|full|free", left_in=[])
+    names = [path.name for path in point.iterdir()]
+    lab.expect(names == ["filler"], f"left in the full store: {names}")
+
+
+@case
+def size_above_the_room(lab):
+    point = lab.small_filesystem(32)
+    lab.expect_refusal(lab.job(f"file:{point}?size=1G", "true"), REFUSED, "size|space|holds|free", left_in=[point])
+
+
+@case
+def store_of_another(lab):
+    """A named file serves one job; a file that is not ours is not touched."""
+    foreign = lab.store / "letters"
+    foreign.write_bytes(b"dear reader\n" * 1000)
+    before = foreign.read_bytes()
+    lab.expect_refusal(lab.job(f"file:{foreign}", "true"), REFUSED, "letters", left_in=[lab.directory / "nowhere"])
+    lab.expect(foreign.read_bytes() == before, "a foreign file was changed")
+
+
+@case
+def missing_privileges(lab):
+    if pathlib.Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip() != "0":
+        raise Skip("vm.unprivileged_userfaultfd is on")
+    # The build folder may be closed to others.
+    program = pathlib.Path("/var/tmp") / f"farswap-e2e-{lab.directory.name}"
+    shutil.copy(lab.tools.farswap, program)
+    lab.cleanup.callback(program.unlink)
+    run = harness.run([*lab.unprivileged(), program, "run", "--ram", "64M", "--swap", f"file:{program.parent}", "--",
+                       "true"], lab.output(), limit_s=60, cwd="/")
+    lab.expect_refusal(run, REFUSED, "userfaultfd|privilege|CAP_SYS_PTRACE")
