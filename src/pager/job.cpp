@@ -158,7 +158,6 @@ void Job::State::program_changed(const siginfo_t& info) {
 
 void Job::State::poll_and_rearm() {
     members.poll();
-    look_at_children();
     give_up_if_stuck();
     const auto now = io::Clock::now();
     if (pager.faults_waiting() > 0 && throttled_since == io::Clock::time_point::max()) throttled_since = now;
@@ -199,6 +198,7 @@ void Job::State::tick() {
     stats.elapsed_s = std::chrono::duration<double>(io::Clock::now() - began).count();
     stats.swap = area.counters();
     if (options.on_tick) options.on_tick(stats);
+    look_at_children();  // those whose SIGCHLD came while they were being injected
     if (!failure) members.kill_all(SIGKILL);  // whoever was being born when the others were killed
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
 }

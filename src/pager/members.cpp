@@ -14,7 +14,8 @@ namespace {
 
 // A process that lives shorter is not worth the millisecond that an agent costs, unless memory is short.
 constexpr std::chrono::milliseconds kAgeForAgent{50};
-constexpr std::chrono::milliseconds kScanPeriodMin{4};
+constexpr std::chrono::milliseconds kScanPeriodMin{10};
+constexpr int kScanDutyCycle = 50;  // the tree is walked for at most 1/50 of the time
 constexpr std::chrono::milliseconds kRefreshPeriod{100};
 constexpr std::chrono::milliseconds kRefusedFor{1000};
 constexpr std::uint64_t kUnexpectedGrowth = 256u << 10;
@@ -129,7 +130,7 @@ void Members::poll() {
     const auto now = io::Clock::now();
     if (now >= next_scan_) {
         tree_.scan();
-        next_scan_ = now + kScanPeriodMin;
+        next_scan_ = now + std::max<io::Clock::duration>(kScanPeriodMin, kScanDutyCycle * (io::Clock::now() - now));
         stats_.processes_seen = tree_.processes_seen();
         pager_.look_for_dead_children();
     }

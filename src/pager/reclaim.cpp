@@ -49,7 +49,7 @@ void Pager::pump() {
 
 /// Does the next thing for a process whose agent is idle. Whether there was any.
 bool Pager::step(Process& process) {
-    const bool staging_is_full = process.staging.free_in_one_piece() < kRunPages;
+    const bool staging_is_full = process.staging.free() < kRunPages;
     if (staging_is_full) {
         copy_out(process);
         return zap_tail(process);
