@@ -10,8 +10,10 @@
 
 namespace farswap {
 
-ReadIn::ReadIn(Slots& slots, io::Loop& loop, const SwapAreaOptions& options, SwapEvents& events)
+ReadIn::ReadIn(Slots& slots, FrameSupply& frames, io::Loop& loop, const SwapAreaOptions& options,
+               SwapEvents& events)
     : slots_(slots),
+      frames_(frames),
       loop_(loop),
       options_(options),
       events_(events),
@@ -65,11 +67,10 @@ bool ReadIn::serve(SlotFetch& fetch) noexcept {
 /// Reads the largest part of the window for which there are neighbouring frames. A prefetch takes no more
 /// than a quarter of the frames that are left for reading, so that it cannot starve the faults to come.
 bool ReadIn::launch(SlotFetch& fetch) noexcept {
-    const std::uint32_t frames_left = slots_.frames_for_reading();
+    const std::uint32_t frames_left = frames_.for_reading();
     if (frames_left == 0 || !runs_.has_idle()) return false;
     SlotRun wanted = readable_around(fetch.slot, fetch.window);
-    const FrameRun frames =
-        slots_.take_frames_for_reading(std::min(wanted.count, std::max(frames_left / 4, 1u)));
+    const FrameRun frames = frames_.take_for_reading(std::min(wanted.count, std::max(frames_left / 4, 1u)));
     if (frames.count == 0) return false;
 
     // Too few frames for all: what lies behind the wanted page is more likely to be used than what lies
@@ -167,8 +168,9 @@ void ReadIn::settle_page(PageRun& run, std::uint32_t index, int error) noexcept 
         page_checksum(slots_.cache().address(frame)) != slots_.map().checksum(slot)) {
         error = -EILSEQ;
         const StorePart& part = slots_.part_of(slot);
-        log::warning("the checksum of the page at byte {} of {} does not match: the store lost or changed it",
-                     RecordLayout::offset(slot - part.base), part.store->name());
+        log::warning(
+            "the page in slot {} ({} at byte {}) does not match its checksum: the store lost or changed it",
+            slot, part.store->name(), RecordLayout::offset(slot - part.base));
     }
     while (SlotFetch* fetch = waiters.pop_front()) {
         if (again) {

@@ -7,6 +7,7 @@
 #include "farswap/store.h"
 #include "io/loop.h"
 #include "swap/events.h"
+#include "swap/frame_supply.h"
 #include "swap/page_run.h"
 #include "swap/slots.h"
 
@@ -18,7 +19,8 @@ namespace farswap {
 /// known).
 class ReadIn {
   public:
-    ReadIn(Slots& slots, io::Loop& loop, const SwapAreaOptions& options, SwapEvents& events);
+    ReadIn(Slots& slots, FrameSupply& frames, io::Loop& loop, const SwapAreaOptions& options,
+           SwapEvents& events);
     ReadIn(const ReadIn&) = delete;
     ReadIn& operator=(const ReadIn&) = delete;
 
@@ -54,6 +56,7 @@ class ReadIn {
     void cancel_all(FetchList& list) noexcept;
 
     Slots& slots_;
+    FrameSupply& frames_;
     io::Loop& loop_;
     const SwapAreaOptions& options_;
     SwapEvents& events_;

@@ -8,12 +8,8 @@
 
 namespace farswap {
 
-Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::unique_ptr<Store>>& stores,
-                                             std::uint32_t read_frames_min) {
+Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::unique_ptr<Store>>& stores) {
     if (stores.empty()) return fail(EINVAL, "a swap area needs at least one store");
-    if (pool.frames() <= read_frames_min)
-        return fail(EINVAL, "a pool of {} frames is too small for a read reserve of {}", pool.frames(),
-                    read_frames_min);
 
     std::vector<StorePart> parts;
     std::uint64_t slots = 0;
@@ -38,8 +34,7 @@ Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::
     if (!map) return std::unexpected(std::move(map.error()));
     Result<SwapCache> cache = SwapCache::create(pool);
     if (!cache) return std::unexpected(std::move(cache.error()));
-    return std::unique_ptr<Slots>(
-        new Slots(std::move(*map), std::move(*cache), std::move(parts), read_frames_min));
+    return std::unique_ptr<Slots>(new Slots(std::move(*map), std::move(*cache), std::move(parts)));
 }
 
 Slots::~Slots() {
@@ -85,6 +80,7 @@ void Slots::apply(SlotId slot, SlotEvent event) noexcept {
 
 void Slots::add(SlotId slot, FrameIndex frame) noexcept {
     FARSWAP_ASSERT(map_.state(slot) == SlotState::kFree && map_.count(slot) == 0);
+    FARSWAP_ASSERT(cache_.lent(frame));
     map_.set_checksum(slot, page_checksum(cache_.address(frame)));
     map_.increment(slot);
     map_.set_frame(slot, frame);
@@ -128,55 +124,6 @@ void Slots::note_use(SlotId slot) noexcept {
     if (state != SlotState::kClean) return;
     cache_.remove(*from, frame);
     cache_.push_back(*queue_of(slot, state, frame), frame);
-}
-
-std::uint32_t Slots::frames_for_reading() const noexcept {
-    return cache_.pool().free_frames() + frames_clean();
-}
-
-std::uint32_t Slots::frames_for_writing() const noexcept {
-    const std::uint32_t all = frames_for_reading();
-    return all > read_frames_min_ ? all - read_frames_min_ : 0;
-}
-
-FrameRun Slots::take_frames_for_writing(std::uint32_t count_max) noexcept {
-    const std::uint32_t count = std::min(count_max, frames_for_writing());
-    if (count == 0) return {};
-    make_free(count);
-    return cache_.pool().allocate_run(count);
-}
-
-FrameRun Slots::take_frames_for_reading(std::uint32_t count_max) noexcept {
-    if (count_max == 0) return {};
-    make_free(count_max);
-    return cache_.pool().allocate_run(count_max);
-}
-
-/// Drops clean pages until `frames` frames are free or no clean page is left.
-void Slots::make_free(std::uint32_t frames) noexcept {
-    while (cache_.pool().free_frames() < frames) {
-        const FrameIndex victim = spent_.size ? spent_.head : clean_.head;
-        if (victim == kNoFrame) return;
-        drop_around(victim, frames - cache_.pool().free_frames());
-    }
-}
-
-/// Drops the victim and then its neighbours, up to `frames` in all, so that the room is one run.
-void Slots::drop_around(FrameIndex victim, std::uint32_t frames) noexcept {
-    const bool spent = cache_.spent(victim);
-    FrameIndex end = victim;
-    std::uint32_t dropped = 0;
-    for (; dropped < frames && end < cache_.pool().frames() && may_drop(end, spent); ++end, ++dropped)
-        apply(cache_.slot_of(end), SlotEvent::kDropped);
-    for (FrameIndex first = victim; dropped < frames && first > 0 && may_drop(first - 1, spent);
-         --first, ++dropped)
-        apply(cache_.slot_of(first - 1), SlotEvent::kDropped);
-}
-
-/// A page that its user has not seen yet is not dropped for lying next to one that is spent.
-bool Slots::may_drop(FrameIndex frame, bool spent) const noexcept {
-    const SlotId slot = cache_.slot_of(frame);
-    return slot != kNoSlot && map_.state(slot) == SlotState::kClean && (!spent || cache_.spent(frame));
 }
 
 }  // namespace farswap

@@ -28,11 +28,9 @@ struct StorePart {
 
 class Slots {
   public:
-    /// `read_frames_min` of the pool's frames are kept from write-out. EINVAL when the pool is too small for
-    /// that, or a store holds no record.
+    /// EINVAL when a store holds no record.
     static Result<std::unique_ptr<Slots>> create(Pool& pool,
-                                                 const std::vector<std::unique_ptr<Store>>& stores,
-                                                 std::uint32_t read_frames_min);
+                                                 const std::vector<std::unique_ptr<Store>>& stores);
     /// Gives all frames back.
     ~Slots();
     Slots(const Slots&) = delete;
@@ -62,36 +60,25 @@ class Slots {
     /// The page's user has copied it out of the cache.
     void note_use(SlotId slot) noexcept;
 
-    /// Frames that write-out may still take, clean ones that would be dropped included.
-    std::uint32_t frames_for_writing() const noexcept;
-    /// The same for reading: all that are free or clean.
-    std::uint32_t frames_for_reading() const noexcept;
-    /// Up to `count_max` neighbouring frames, dropping clean pages as needed.
-    FrameRun take_frames_for_writing(std::uint32_t count_max) noexcept;
-    FrameRun take_frames_for_reading(std::uint32_t count_max) noexcept;
-
+    /// Clean pages, least recently used first.
+    const FrameList& clean() const noexcept { return clean_; }
+    /// Clean pages that their only user has copied out; the first to be dropped.
+    const FrameList& spent() const noexcept { return spent_; }
     std::uint32_t frames_clean() const noexcept { return clean_.size + spent_.size; }
     std::uint32_t frames_cached() const noexcept { return frames_cached_; }
 
   private:
-    Slots(SlotMap map, SwapCache cache, std::vector<StorePart> parts, std::uint32_t read_frames_min)
-        : map_(std::move(map)),
-          cache_(std::move(cache)),
-          parts_(std::move(parts)),
-          read_frames_min_(read_frames_min) {}
+    Slots(SlotMap map, SwapCache cache, std::vector<StorePart> parts)
+        : map_(std::move(map)), cache_(std::move(cache)), parts_(std::move(parts)) {}
 
     FrameList* queue_of(SlotId slot, SlotState state, FrameIndex frame) noexcept;
     void free_slot(SlotId slot) noexcept;
-    void make_free(std::uint32_t frames) noexcept;
-    void drop_around(FrameIndex frame, std::uint32_t frames) noexcept;
-    bool may_drop(FrameIndex frame, bool spent) const noexcept;
 
     SlotMap map_;
     SwapCache cache_;
     std::vector<StorePart> parts_;
-    FrameList clean_;  ///< kClean, least recently used first
-    FrameList spent_;  ///< kClean, copied out by the only user: dropped before clean_
-    std::uint32_t read_frames_min_;
+    FrameList clean_;
+    FrameList spent_;
     std::uint32_t frames_cached_ = 0;
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "swap/frame_supply.h"
 #include "swap/read_in.h"
 #include "swap/reservation.h"
 #include "swap/slots.h"
@@ -33,6 +34,7 @@ struct SwapArea::State final : SwapEvents {
     io::Loop& loop;
     std::vector<std::unique_ptr<Store>> stores;
     std::unique_ptr<Slots> slots;
+    FrameSupply frames;
     ReadIn reads;
     std::vector<std::unique_ptr<WriteOut>> writes;           ///< one a store
     std::vector<std::unique_ptr<Reservation>> reservations;  ///< one a store
@@ -54,7 +56,8 @@ SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::uniqu
       loop(loop_in),
       stores(std::move(stores_in)),
       slots(std::move(slots_in)),
-      reads(*slots, loop, options, *this),
+      frames(*slots, options.read_frames_min),
+      reads(*slots, frames, loop, options, *this),
       stripe_slots(stores.size() > 1 ? options.write_run_max : ~0u),
       stripe_left(stripe_slots) {
     for (StorePart& part : slots->parts()) {
@@ -108,9 +111,8 @@ void SwapArea::State::pump() noexcept {
 
 void SwapArea::State::wake_user() noexcept {
     // A frame or two would make short runs; they are worth waking for only when no more are about to come.
-    const std::uint32_t frames = slots->frames_for_writing();
-    const bool frames_here =
-        frames_asked_for && frames > 0 && (frames >= options.write_run_max / 4 || quiet());
+    const std::uint32_t left = frames.for_writing();
+    const bool frames_here = frames_asked_for && left > 0 && (left >= options.write_run_max / 4 || quiet());
     const bool slots_here = slots_asked_for && std::ranges::any_of(slots->parts(), [](const StorePart& part) {
                                 return part.slots.free() > 0;
                             });
@@ -148,7 +150,10 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
                                                    const SwapAreaOptions& options) {
     FARSWAP_ASSERT(options.write_run_max > 0 && options.read_run_max > 0 && options.writes_max > 0);
     FARSWAP_ASSERT(options.reads_max > 0 && options.attempts_max > 0 && options.read_frames_min > 0);
-    Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores, options.read_frames_min);
+    if (pool.frames() <= options.read_frames_min)
+        return fail(EINVAL, "a pool of {} frames is too small: {} are kept for reads", pool.frames(),
+                    options.read_frames_min);
+    Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores);
     if (!slots) return std::unexpected(std::move(slots.error()));
     auto state = std::make_unique<State>(std::move(stores), std::move(*slots), loop, options);
     return std::unique_ptr<SwapArea>(new SwapArea(std::move(state)));
@@ -156,7 +161,7 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
 
 FrameRun SwapArea::take_frames(std::uint32_t count_max) noexcept {
     FrameRun run;
-    if (!state_->reads.wants_frames()) run = state_->slots->take_frames_for_writing(count_max);
+    if (!state_->reads.wants_frames()) run = state_->frames.take_for_writing(count_max);
     if (run.count == 0 && count_max > 0) {
         state_->frames_asked_for = true;
         state_->urge_writes();
@@ -165,7 +170,7 @@ FrameRun SwapArea::take_frames(std::uint32_t count_max) noexcept {
 }
 
 void SwapArea::return_frames(FrameRun run) noexcept {
-    for (std::uint32_t i = 0; i < run.count; ++i) state_->slots->cache().pool().release(run.first + i);
+    state_->frames.give_back(run);
     if (state_->frames_wanted()) state_->schedule_pump();
 }
 
@@ -243,7 +248,7 @@ std::uint64_t SwapArea::slots_capacity() const noexcept {
 }
 
 SwapArea::Counters SwapArea::counters() const noexcept {
-    const Slots& slots = *state_->slots;
+    Slots& slots = *state_->slots;
     Counters counters;
     counters.pages_out = state_->pages_out;
     for (const std::unique_ptr<WriteOut>& out : state_->writes)
@@ -252,7 +257,7 @@ SwapArea::Counters SwapArea::counters() const noexcept {
     counters.cache_hits = state_->cache_hits;
     counters.frames_clean = slots.frames_clean();
     counters.frames_dirty = slots.frames_cached() - slots.frames_clean();
-    counters.frames_free = slots.frames_for_reading() - slots.frames_clean();
+    counters.frames_free = slots.cache().pool().free_frames();
     return counters;
 }
 

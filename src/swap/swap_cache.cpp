@@ -19,6 +19,7 @@ void SwapCache::attach(FrameIndex frame, SlotId slot) noexcept {
     entry.prev = entry.next = kNoFrame;
     entry.epoch = 0;
     entry.spent = 0;
+    entry.lent = 0;
 }
 
 void SwapCache::release(FrameIndex frame) noexcept {

@@ -24,6 +24,10 @@ class SwapCache {
 
     Pool& pool() const noexcept { return *pool_; }
 
+    /// A frame that is the user's, to be filled and added. Not on any list.
+    bool lent(FrameIndex frame) const noexcept { return frames_[frame].lent; }
+    void set_lent(FrameIndex frame, bool lent) noexcept { frames_[frame].lent = lent; }
+
     /// The frame holds, or is about to receive, the slot's page. The owner's reference of the frame is the
     /// cache's from now on.
     void attach(FrameIndex frame, SlotId slot) noexcept;
@@ -36,7 +40,7 @@ class SwapCache {
     void remove(FrameList& list, FrameIndex frame) noexcept;
     FrameIndex next(FrameIndex frame) const noexcept { return frames_[frame].next; }
 
-    static constexpr std::uint32_t kEpochMask = 0x7fffffff;
+    static constexpr std::uint32_t kEpochMask = 0x3fffffff;
     /// Which flush will cover the write of the frame's page (see WriteOut).
     std::uint32_t epoch(FrameIndex frame) const noexcept { return frames_[frame].epoch; }
     void set_epoch(FrameIndex frame, std::uint32_t epoch) noexcept {
@@ -64,8 +68,9 @@ class SwapCache {
     struct Frame {
         SlotId slot_plus_1;
         FrameIndex prev, next;  ///< in the list of the slot's state
-        std::uint32_t epoch : 31;
+        std::uint32_t epoch : 30;
         std::uint32_t spent : 1;
+        std::uint32_t lent : 1;
         FetchList waiters;
     };
     static_assert(sizeof(Frame) == 32);

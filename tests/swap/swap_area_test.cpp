@@ -296,7 +296,7 @@ TEST_F(SwapAreaTest, AReadWithoutAFrameWaitsAndIsServedFirst) {
     for (const FrameRun& run : taken) area_->return_frames(run);
 }
 
-TEST_F(SwapAreaTest, APageThatItsOnlyUserHasCopiedGoesFirst) {
+TEST_F(SwapAreaTest, PagesThatTheirOnlyUserHasCopiedGoFirstAndAlone) {
     open({.frames = 9});
     const std::vector<SlotId> slots = add_pages(8, 0);
     area_->kick_writes();
@@ -305,11 +305,17 @@ TEST_F(SwapAreaTest, APageThatItsOnlyUserHasCopiedGoesFirst) {
     area_->get(slots[4]);
     ASSERT_NE(area_->lookup(slots[4]), nullptr);  // shared: the other user may want it
     ASSERT_NE(area_->lookup(slots[6]), nullptr);
-    const FrameRun one = area_->take_frames(2);  // one was free
-    EXPECT_EQ(area_->lookup(slots[6]), nullptr);
-    EXPECT_NE(area_->lookup(slots[4]), nullptr);
-    EXPECT_NE(area_->lookup(slots[0]), nullptr);
-    area_->return_frames(one);
+    ASSERT_NE(area_->lookup(slots[2]), nullptr);
+    const FrameRun first = area_->take_frames(1);  // the one that was free
+    const FrameRun second = area_->take_frames(1);
+    const FrameRun third = area_->take_frames(1);
+    for (const FrameRun& run : {first, second, third}) {
+        EXPECT_EQ(run.count, 1u);
+        area_->return_frames(run);
+    }
+    for (const std::uint32_t here : {0, 1, 3, 4, 5, 7})
+        EXPECT_NE(area_->lookup(slots[here]), nullptr) << here;
+    for (const std::uint32_t gone : {2, 6}) EXPECT_EQ(area_->lookup(slots[gone]), nullptr) << gone;
 }
 
 TEST_F(SwapAreaTest, StoresGetEqualSharesInWholeRuns) {
