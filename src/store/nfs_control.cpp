@@ -314,10 +314,13 @@ Result<std::vector<std::string>> Control::list(const FileHandle& directory, cons
                 if (refusal != 0) return;
                 const auto& ok = reply.READDIR3res_u.resok;
                 std::memcpy(arguments.cookieverf, ok.cookieverf, sizeof arguments.cookieverf);
-                for (const entry3* entry = ok.reply.entries; entry != nullptr; entry = entry->nextentry) {
-                    arguments.cookie = entry->cookie;
+                for (const entry3* next = ok.reply.entries; next != nullptr;) {
+                    entry3 entry;  // libnfs hands out entries that are not aligned
+                    std::memcpy(&entry, next, sizeof entry);
+                    next = entry.nextentry;
+                    arguments.cookie = entry.cookie;
                     end = false;
-                    if (std::string_view(entry->name).starts_with(prefix)) names.emplace_back(entry->name);
+                    if (std::string_view(entry.name).starts_with(prefix)) names.emplace_back(entry.name);
                 }
                 end = end || ok.reply.eof != 0;
             });

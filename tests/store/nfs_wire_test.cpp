@@ -155,7 +155,7 @@ class ReplyReaderTest : public testing::Test, protected ReplyReader::Calls {
         for (std::size_t at = 0; at < stream.size();) {
             const std::size_t size = std::min(piece, stream.size() - at);
             const auto direct = reader.direct().first(std::min(size, reader.direct().size()));
-            std::memcpy(direct.data(), stream.data() + at, direct.size());
+            std::copy_n(stream.data() + at, direct.size(), direct.data());
             if (!reader.received_direct(direct.size())) return false;
             if (!reader.feed({stream.data() + at + direct.size(), size - direct.size()})) return false;
             at += size;
