@@ -83,6 +83,7 @@ void Pager::let_go(Process& process, std::uint64_t address, PageWord word) {
         process->uffd().wake(address, kPageSize);
     }
     if (word.state() == PageState::kStaged) process.staging.vacate(word.value());
+    if (word.state() == PageState::kInherited) process.inherited[word.value()] = {};
     if (word.state() == PageState::kFar) {
         area_.put(word.value());
         process.far_pages--;
@@ -101,6 +102,7 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
         }
         const std::uint64_t now_at = to + (at - from);
         if (word.state() == PageState::kStaged) process.staging.relocate(word.value(), now_at);
+        if (word.state() == PageState::kInherited) process.inherited[word.value()].address = now_at;
         process.pages->set(now_at, word.relocated());
         process.pages->set(at, word.unmapped());
     });
@@ -156,7 +158,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     parent.forked = child.forked = true;
     child.target->inherit_ranges(target);
 
-    target::IntervalSet not_inherited;
+    target::IntervalSet& not_inherited = child.not_inherited;
     if (auto ranges = target::ranges_not_inherited(target.process())) {
         for (const auto& range : *ranges) not_inherited.add(range.start, range.end);
     }
@@ -167,7 +169,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
         area_.get(word.value());
         child.far_pages++;
     });
-    hand_staged_pages_to(child, parent);
+    copy_staged_pages_for(child, parent);
 
     // A mark by which the child is found in /proc: it has no number yet.
     child.cookie_base = parent.cookie_base;
@@ -180,25 +182,42 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     }
 }
 
-void Pager::hand_staged_pages_to(Process& child, Process& parent) {
-    // The staging mapping is not inherited: what lies there now goes into the child as it is.
-    alignas(kPageSize) std::byte content[kPageSize];
+/// Copies for the child what lies in its parent's staging, or what the parent has itself inherited and not touched.
+void Pager::copy_staged_pages_for(Process& child, Process& parent) {
+    using Content = std::array<std::byte, kPageSize>;
     for (std::uint32_t i = 0; i < parent.staging.used(); i++) {
         const std::uint32_t index = (parent.staging.tail() + i) % parent.staging.size();
         const std::uint64_t address = parent.staging.address(index);
         if (address == 0) continue;
+        auto content = std::make_unique<Content>();
         const std::uint64_t staged_at = parent->agent().staging + std::uint64_t{index} * kPageSize;
-        if (parent->read_memory(staged_at, content, kPageSize) != kPageSize) return;
-        const auto filled = child->uffd().copy(address, content, kPageSize);
-        if (filled.bytes == kPageSize) {
-            arrived(child, 1);
-        } else if (filled.error != ENOENT && filled.error != ESRCH) {
-            fatal(Error{
-                filled.error,
-                fmt::format("a forked child of process {} cannot get page {:#x}: {}; the program was stopped",
-                            parent->process(), address, strerror(filled.error))});
-            return;
-        }
+        if (parent->read_memory(staged_at, content->data(), kPageSize) != kPageSize) return;  // it is dying
+        inherit_page(child, address, std::move(content));
+    }
+    for (const InheritedPage& page : parent.inherited) {
+        if (page.content) inherit_page(child, page.address, std::make_unique<Content>(*page.content));
+    }
+    hand_over_inherited(child);
+}
+
+void Pager::inherit_page(Process& child, std::uint64_t address,
+                         std::unique_ptr<std::array<std::byte, kPageSize>> content) {
+    if (child.not_inherited.find(address) != nullptr) return;
+    child.pages->set(address, child.pages->get(address).from_parent(static_cast<std::uint32_t>(child.inherited.size())));
+    child.inherited.push_back({address, std::move(content)});
+}
+
+/// Gives the child its pages; those that an unread event of its own holds up are tried again by pump().
+void Pager::hand_over_inherited(Process& child) {
+    bool left = false;
+    for (std::size_t i = 0; i < child.inherited.size() && !child.gone; i++) {
+        const InheritedPage& page = child.inherited[i];
+        if (page.content && serve(child, page.address) != Served::kDone) left = true;
+    }
+    if (left) {
+        arm_retry();
+    } else {
+        child.inherited.clear();
     }
 }
 

@@ -33,7 +33,11 @@ Pager::Served Pager::serve(Process& process, std::uint64_t address) {
     if (word.fetching()) return Served::kDone;
     switch (word.fault_action()) {
         case FaultAction::kFillZeros:
+            // What a MOVE has taken out is still "inside" until its reply: zeros must not take its place.
+            if (process.target->is_moving()) return Served::kAgain;
             return fill_zeros(process, address);
+        case FaultAction::kFromParent:
+            return fill_from_parent(process, address, word);
         case FaultAction::kFromStaging:
             return bring_from_staging(process, address, word);
         case FaultAction::kFromSlot:
@@ -90,6 +94,21 @@ Pager::Served Pager::bring_from_staging(Process& process, std::uint64_t address,
     stats_.faults_staged++;
     process.staging.vacate(word.value());
     process.pages->set(address, word.brought_back(true));
+    return Served::kDone;
+}
+
+Pager::Served Pager::fill_from_parent(Process& process, std::uint64_t address, PageWord word) {
+    InheritedPage& page = process.inherited[word.value()];
+    FARSWAP_ASSERT(page.address == address);
+    const auto filled = process->uffd().copy(address, page.content->data(), kPageSize);
+    if (filled.bytes == 0) {
+        if (!settles_the_fault(filled.error)) return Served::kAgain;
+        process->uffd().wake(address, kPageSize);
+        if (filled.error == ESRCH) return Served::kDone;
+    }
+    arrived(process, 1);
+    page = {};
+    process.pages->set(address, word.brought_back(false));
     return Served::kDone;
 }
 

@@ -14,11 +14,12 @@ enum class PageState : std::uint8_t {
         1,  ///< present when a REMOVE was announced: it may be dropped any moment, so it must not be evicted
     kKept = 2,    ///< inside, and never to be evicted (a thread's control block)
     kStaged = 3,  ///< moved to the process's staging mapping; `value` is the staging index
-    kFar = 4,     ///< in the swap area; `value` is the slot
+    kFar = 4,       ///< in the swap area; `value` is the slot
+    kInherited = 5,  ///< was staged when its process was forked off; `value` is the index of the copy made of it
 };
 
 /// What to do for a thread that waits for a page.
-enum class FaultAction { kFillZeros, kFromStaging, kFromSlot };
+enum class FaultAction { kFillZeros, kFromStaging, kFromSlot, kFromParent };
 
 /// state (bits 0-2), hot (3), fetching (4), value (8-39), generation (40-63).
 class PageWord {
@@ -37,8 +38,16 @@ class PageWord {
     constexpr bool is_default() const { return (raw_ & 0xffu) == 0; }
 
     constexpr FaultAction fault_action() const {
-        if (state() == PageState::kStaged) return FaultAction::kFromStaging;
-        return state() == PageState::kFar ? FaultAction::kFromSlot : FaultAction::kFillZeros;
+        switch (state()) {
+            case PageState::kStaged:
+                return FaultAction::kFromStaging;
+            case PageState::kFar:
+                return FaultAction::kFromSlot;
+            case PageState::kInherited:
+                return FaultAction::kFromParent;
+            default:
+                return FaultAction::kFillZeros;
+        }
     }
 
     /// Whether the sweep may move it out: inside, not kept, and not awaiting a removal.
@@ -88,7 +97,7 @@ class PageWord {
     }
     /// A thread's control block lies in it. Only for a page that is inside.
     constexpr PageWord kept() const {
-        FARSWAP_ASSERT(state() != PageState::kStaged && state() != PageState::kFar);
+        FARSWAP_ASSERT(fault_action() == FaultAction::kFillZeros);
         return next(PageState::kKept, 0);
     }
     constexpr PageWord unmapped() const { return next(PageState::kInside, 0); }
@@ -98,12 +107,15 @@ class PageWord {
         word.raw_ |= raw_ & kHotBit;
         return word;
     }
-    /// A forked child's view of the page: it shares the slot; a staged page stays the parent's.
+    /// A forked child's view of the page: it shares the slot; for what is staged see from_parent().
     constexpr PageWord inherited() const {
         if (state() == PageState::kFar) return next(PageState::kFar, value());
         return state() == PageState::kKept || state() == PageState::kDoubtful ? next(state(), value())
                                                                               : next(PageState::kInside, 0);
     }
+
+    /// A forked child's view of a page that its parent has staged, or has itself inherited and not touched yet.
+    constexpr PageWord from_parent(std::uint32_t index) const { return next(PageState::kInherited, index); }
 
     friend constexpr bool operator==(PageWord, PageWord) = default;
 

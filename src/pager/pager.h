@@ -89,6 +89,7 @@ class Pager : public target::TargetEvents {
     Served fill_zeros(Process& process, std::uint64_t address);
     Served bring_from_staging(Process& process, std::uint64_t address, PageWord word);
     Served bring_from_slot(Process& process, std::uint64_t address, PageWord word);
+    Served fill_from_parent(Process& process, std::uint64_t address, PageWord word);
     Served fill_from_slot(Process& process, std::uint64_t address, PageWord word, const std::byte* content);
     void map_neighbours(Process& process, std::uint64_t address, SlotId slot);
     void start_fetch(Process& process, std::uint64_t address, PageWord word);
@@ -99,7 +100,9 @@ class Pager : public target::TargetEvents {
 
     // events.cpp
     void let_go(Process& process, std::uint64_t address, PageWord word);
-    void hand_staged_pages_to(Process& child, Process& parent);
+    void copy_staged_pages_for(Process& child, Process& parent);
+    void inherit_page(Process& child, std::uint64_t address, std::unique_ptr<std::array<std::byte, kPageSize>> content);
+    void hand_over_inherited(Process& child);
     void drop_all(Process& process);
 
     // reclaim.cpp

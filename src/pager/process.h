@@ -17,6 +17,12 @@ inline std::uint32_t tenths_now() {
     return static_cast<std::uint32_t>(io::Clock::now().time_since_epoch() / std::chrono::milliseconds(100));
 }
 
+/// The copy of a page that lay in the parent's staging at a fork: the staging mapping is not inherited.
+struct InheritedPage {
+    std::uint64_t address = 0;
+    std::unique_ptr<std::array<std::byte, kPageSize>> content;  ///< null: handed over or dropped
+};
+
 struct Process {
     std::unique_ptr<target::Target> target;
     std::unique_ptr<PageTable> pages;
@@ -34,6 +40,8 @@ struct Process {
     bool forked = false;  ///< pages may be shared with a child or parent: MOVE may need an unshare
     std::vector<std::uint64_t> shared;      ///< addresses of pages to unshare before they can be moved
     std::vector<std::uint64_t> kept_found;  ///< scratch of the thread scan
+    target::IntervalSet not_inherited;     ///< what this child's fork left out (MADV_DONTFORK, MADV_WIPEONFORK)
+    std::vector<InheritedPage> inherited;   ///< those that could not be handed over at once
     bool gone = false;                      ///< to be deleted when the loop's callbacks have returned
     bool injecting = false;                 ///< a forked child that is getting its agent
 

@@ -23,6 +23,9 @@ constexpr std::uint32_t kDoubtTenths =
 
 void Pager::pump() {
     if (failed_) return;
+    for (std::size_t i = 0; i < processes_.size(); i++) {
+        if (!processes_[i]->inherited.empty()) hand_over_inherited(*processes_[i]);
+    }
     if (!waiting_.empty() && budget_.has_room(kPageSize)) retry_waiting();
     if (!budget_.wants_reclaim() && waiting_.empty()) {
         stuck_since_ = io::Clock::time_point::max();
@@ -64,6 +67,17 @@ bool Pager::step(Process& process) {
 bool Pager::keep_thread_pages(Process& process) {
     const bool all_told =
         process.target->threads().scan(process->process(), process->agent().thread, process.kept_found);
+    process.target->threads().held_mutexes(
+        process->process(),
+        [&](std::uint64_t page) {
+            const PageState state = process.pages->get(page).state();
+            std::array<target::AddressRange, 1> present;
+            if (state == PageState::kKept) return true;
+            if (state != PageState::kInside) return false;
+            auto scan = process->scan_present(page, page + kPageSize, 1, present);
+            return scan && scan->count == 1;
+        },
+        process.kept_found);
     std::erase_if(process.kept_found, [&](std::uint64_t page) {
         const PageWord word = process.pages->get(page);
         if (word.fault_action() == FaultAction::kFillZeros) {

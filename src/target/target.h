@@ -75,6 +75,8 @@ class Target {
     /// and its move.
     bool ask_agent(agent_request& request) noexcept;
     bool agent_idle() const noexcept { return has_agent() && !waiting_; }
+    /// A MOVE is outstanding: pages that look present may have left already.
+    bool is_moving() const noexcept { return moving_; }
     /// Since when the agent owes an answer; a stopped process owes it until it is continued.
     io::Clock::time_point asked_at() const noexcept { return asked_at_; }
 

@@ -2,9 +2,11 @@
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "farswap/request.h"
 #include "target/proc.h"
@@ -16,6 +18,11 @@ namespace {
 // head, and the thread's control block begins 0x2d0 bytes before `tid` (nptl/descr.h, x86-64).
 constexpr std::uint64_t kTidBeforeHead = 16;
 constexpr std::uint64_t kControlBlockBeforeHead = 0x2e0;
+
+// futex_offset of glibc's robust list: __data.__list is at 32, __data.__lock at 0 of a pthread_mutex_t.
+constexpr std::uint64_t kFutexBeforeEntry = 32;
+// Longest list that is followed; the kernel's own limit is ROBUST_LIST_LIMIT, 2048.
+constexpr int kRobustListLimit = 2048;
 
 // A thread sets its robust list within its first instructions; runtimes without one (Go, musl) never do.
 constexpr std::chrono::milliseconds kYoung{20};
@@ -42,6 +49,8 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
         return !std::binary_search(now_.begin(), now_.end(), young.thread);
     });
 
+    std::erase_if(heads_, [&](const Head& head) { return !std::binary_search(now_.begin(), now_.end(), head.thread); });
+
     const auto now = std::chrono::steady_clock::now();
     bool all_told = true;
     for (pid_t thread : now_) {
@@ -50,6 +59,7 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
         const bool known = std::binary_search(known_.begin(), known_.end(), thread);
         if (known && young == young_.end()) continue;
         if (const std::uint64_t head = find_robust_list(thread); head > kControlBlockBeforeHead) {
+            heads_.push_back({thread, head});
             pages.push_back(page_of(head));
             pages.push_back(page_of(head - kTidBeforeHead));
             pages.push_back(page_of(head - kControlBlockBeforeHead));
@@ -67,6 +77,40 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
     }
     known_.swap(now_);
     return all_told;
+}
+
+void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint64_t)>& is_inside,
+                               std::vector<std::uint64_t>& pages) const {
+    constexpr std::size_t kPerCall = 64;
+    for (std::size_t first = 0; first < heads_.size(); first += kPerCall) {
+        // The lists' first entries, 64 threads a call: nearly all lists are empty and lead back to their head.
+        std::array<std::uint64_t, kPerCall> next{};
+        std::array<iovec, kPerCall> local, remote;
+        std::array<std::uint64_t, kPerCall> heads;
+        std::size_t count = 0;
+        for (std::size_t i = first; i < std::min(first + kPerCall, heads_.size()); i++) {
+            const std::uint64_t head = heads_[i].address;
+            if (!is_inside(page_of(head))) continue;  // it is on its way back: the next scan reads it
+            heads[count] = head;
+            local[count] = {&next[count], sizeof next[count]};
+            remote[count] = {reinterpret_cast<void*>(head), sizeof next[count]};
+            count++;
+        }
+        process_vm_readv(process, local.data(), count, remote.data(), count, 0);
+        for (std::size_t i = 0; i < count; i++) {
+            std::uint64_t entry = next[i] & ~std::uint64_t{1};  // the lowest bit marks priority inheritance
+            for (int length = 0; entry != 0 && entry != heads[i] && length < kRobustListLimit; length++) {
+                // The futex word lies within 32 bytes before the entry (glibc: pthread_mutex_t).
+                pages.push_back(page_of(entry));
+                pages.push_back(page_of(entry - kFutexBeforeEntry));
+                if (!is_inside(page_of(entry))) break;
+                iovec into{&entry, sizeof entry};
+                iovec from{reinterpret_cast<void*>(entry), sizeof entry};
+                if (process_vm_readv(process, &into, 1, &from, 1, 0) != sizeof entry) break;
+                entry &= ~std::uint64_t{1};
+            }
+        }
+    }
 }
 
 }  // namespace farswap::target

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace farswap::target {
@@ -18,6 +19,11 @@ class ThreadWatch {
     /// (page-aligned, may repeat) to `pages`. False while a thread is too young to have told where its robust
     /// list is: evict nothing yet.
     bool scan(pid_t process, pid_t agent_thread, std::vector<std::uint64_t>& pages);
+    /// Walks the robust lists: the kernel marks the mutexes on them when their thread dies. Appends the pages of all
+    /// mutexes that are held now. `is_inside` says whether a page may be read without waiting for ourselves; a list
+    /// that leads to a page outside is followed up to there, that page included.
+    void held_mutexes(pid_t process, const std::function<bool(std::uint64_t page)>& is_inside,
+                      std::vector<std::uint64_t>& pages) const;
     /// Threads seen by the last scan, the agent's excluded.
     std::size_t count() const noexcept { return known_.size(); }
 
@@ -26,7 +32,12 @@ class ThreadWatch {
         pid_t thread;
         std::chrono::steady_clock::time_point since;
     };
+    struct Head {
+        pid_t thread;
+        std::uint64_t address;
+    };
     std::vector<pid_t> known_;  ///< sorted
+    std::vector<Head> heads_;   ///< of the threads that have a robust list
     std::vector<Young> young_;
     std::vector<pid_t> now_;
 };
