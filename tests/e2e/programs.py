@@ -7,7 +7,7 @@ import inputs
 from harness import MIB, PYTHON
 
 REAL = pathlib.Path(__file__).resolve().parent / "real"
-FILLER = "192M"  # what a scenario dirties to push pages out: several times the cap that follows from it
+FILLER = "96M"  # what a scenario dirties to push pages out: several times the cap that follows from it
 
 
 @dataclasses.dataclass
@@ -43,7 +43,7 @@ def scenario(tools, name, *arguments, **options):
 
 
 def scenarios(tools, directory):
-    common = ["--filler", FILLER, "--dir", str(directory)]
+    common = ["--filler", FILLER, "--rounds", "2", "--dir", str(directory)]
     quick = {"odirect", "uring_fixed", "futex", "threads", "mmap_race", "fork_tree", "exec_chain"}
     names = ["odirect", "uring_plain", "uring_fixed", "readwrite", "futex", "robust", "altstack", "threads", "mmap_race",
              "fork_tree", "exec_chain", "mapfixed", "wipeonfork", "guard", "mprotect", "mlock", "overcommit_big",
