@@ -23,7 +23,7 @@ SLACK_MAX_BYTES, SLACK_MAX_SHARE = 64 * MIB, 0.10
 # Same addresses and the same number of threads in both runs, so that only the paging differs.
 ENVIRONMENT = dict(os.environ, LC_ALL="C", OPENBLAS_NUM_THREADS="2", PYTHONDONTWRITEBYTECODE="1")
 
-LINES, LINE_BYTES = 400_000, 1000
+LINES, LINE_BYTES = 180_000, 2000
 NUMBERS, MATRIX_SIDE = 48_000_000, 1200
 ROWS = 400_000
 
