@@ -85,9 +85,11 @@ TEST_F(LoopRequests, ShortTransfersAreContinued) {
     while (read.done == 0 && read.completions == 0) loop_->run_once(milliseconds(1));
     ASSERT_EQ(read.completions, 0);
     EXPECT_EQ(read.done, half.size());
-    half.fill(2);
+    // More than is asked for: the rest of the request ends where its memory does.
+    Buffer more(4 * kPageSize);
+    more.fill(2);
     const auto rest = start + static_cast<off_t>(half.size());
-    ASSERT_EQ(::pwrite(fd_.get(), half.data(), half.size(), rest), static_cast<ssize_t>(half.size()));
+    ASSERT_EQ(::pwrite(fd_.get(), more.data(), more.size(), rest), static_cast<ssize_t>(more.size()));
     run_until_complete(read);
     EXPECT_EQ(read.result, static_cast<int>(memory.size()));
     for (std::size_t at = 0; at < memory.size(); ++at)
@@ -138,6 +140,45 @@ TEST_F(LoopRequests, CancelEndsAHeldRequestAndIsHarmlessAfterwards) {
     loop_->cancel(queued);
     run_until_complete(queued);
     EXPECT_EQ(queued.result, -ECANCELED);
+}
+
+// The cancellation of a request that completes in the same round must not reach the one that takes its place.
+TEST_F(LoopRequests, CancelThatComesTooLateSparesTheNextRequest) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    Fd near(ends[0]), far(ends[1]);
+    File socket{.fd = near.get()};
+    Buffer memory(kPageSize);
+    ASSERT_EQ(::pwrite(fd_.get(), memory.data(), memory.size(), kPageSize),
+              static_cast<ssize_t>(memory.size()));
+
+    struct Context {
+        Loop* loop;
+        Recorded first, next;
+        File* socket;
+    } context{loop_.get(), {}, {READ, 0, memory.data(), memory.size()}, &socket};
+    context.first = Recorded(READ, 0, memory.data(), memory.size());
+    context.first.owner = &context;
+    context.first.complete = [](Request& request, int result) {
+        auto& at = *static_cast<Context*>(request.owner);
+        at.first.result = result;
+        ++at.first.completions;
+        at.loop->submit(at.next, *at.socket);
+    };
+    Timer timer;
+    timer.owner = &context;
+    timer.fire = [](Timer& fired) {
+        auto& at = *static_cast<Context*>(fired.owner);
+        at.loop->cancel(at.first);
+    };
+    loop_->submit(context.first, file_);
+    loop_->arm(timer, Clock::now());  // fires before the completions of its round are looked at
+    run_until_complete(context.first);
+    EXPECT_EQ(context.first.result, static_cast<int>(memory.size()));
+    for (int i = 0; i < 3; ++i) loop_->run_once(milliseconds(1));
+    EXPECT_EQ(context.next.completions, 0);
+    loop_->cancel(context.next);
+    run_until_complete(context.next);
 }
 
 TEST_F(LoopRequests, SyncAndAllocate) {

@@ -1,4 +1,5 @@
 // What the file: store refuses, each by one line that says what to do, and leaves nothing behind.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/file.h>
 #include <sys/mount.h>
@@ -96,6 +97,13 @@ TEST_F(FileRefusal, LiveOwnerIsNamed) {
     (*first)->close();
     first->reset();
     EXPECT_TRUE(open(url));
+}
+
+TEST_F(FileRefusal, FileLockedByAnotherProgram) {
+    const std::string path = directory_ + "/swap";
+    const Fd other(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    ASSERT_EQ(::flock(other.get(), LOCK_EX), 0);
+    expect_refused("file:" + path + "?size=2M", EBUSY, "locked");
 }
 
 TEST_F(FileRefusal, OwnerWithoutALockIsFoundByItsLease) {

@@ -182,14 +182,14 @@ TEST_F(FileStore, StoreThatWasTakenOverIsNotUsedAnyMore) {
     ASSERT_TRUE(thief);
     Memory memory(kPageSize);
     const Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-    int result = 0;
-    do {
+    int result = 1;
+    for (int round = 0; round < 200 && result > 0; ++round) {
         // The heartbeat may be between reading and writing: then its own record is the later one.
         ASSERT_TRUE(write_lease(fd.get(), *thief));
         loop_->run_once(milliseconds(20));
         Transfer write(WRITE, 0, memory);
         result = run(**store, write);
-    } while (result > 0);
+    }
     EXPECT_EQ(result, -EIO);
     EXPECT_EQ(flush(**store), -EIO);
     EXPECT_EQ(reserve(**store, (*store)->capacity() + 1), -ENOSPC);
