@@ -248,6 +248,23 @@ TEST_F(FileSystemImage, FullFileSystem) {
     EXPECT_EQ(flush(**store), 0);
 }
 
+// A whole chunk does not fit any more, what is asked for does.
+TEST_F(FileSystemImage, LastSpaceIsReservedToo) {
+    std::filesystem::resize_file(image_, 192 << 20);
+    mount("loop");
+    if (IsSkipped()) return;
+    auto store = open("file:" + mount_ + "?size=150M");
+    ASSERT_TRUE(store) << store.error().message;
+    const std::uint64_t free = std::filesystem::space(mount_).available;
+    run_command(fmt::format("fallocate -l {} {}/fill", free - (24 << 20), mount_));
+    if (IsSkipped()) return;
+    const std::uint64_t wanted = (*store)->reserved() + (8 << 20);
+    EXPECT_EQ(reserve(**store, wanted), 0);
+    EXPECT_EQ((*store)->reserved(), wanted);
+    EXPECT_EQ(reserve(**store, wanted + (64 << 20)), -ENOSPC);
+    EXPECT_EQ((*store)->reserved(), wanted);
+}
+
 // ext2 has no fallocate(2): space is reserved by writing zeros, and what is behind them is kept.
 TEST_F(FileSystemImage, FileSystemWithoutAllocation) {
     mount("loop", "ext2");
