@@ -132,7 +132,10 @@ std::uint32_t Pager::choose_victims(Process& process, agent_request& request) {
             continue;
         }
         const std::uint64_t from = std::max(process.hand, range->start);
-        auto scan = process->scan_present(from, range->end, wanted - chosen, present);
+        // No page may be chosen twice: the second probe would find it moved out and put a zero page in its place.
+        const std::uint64_t to = wrapped ? std::min(range->end, began) : range->end;
+        if (from >= to) break;
+        auto scan = process->scan_present(from, to, wanted - chosen, present);
         if (!scan) break;
         looked_at += (scan->walk_end - from) / kPageSize + 1;
         process.hand = std::max(scan->walk_end, from + kPageSize);
