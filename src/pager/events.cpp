@@ -90,22 +90,50 @@ void Pager::let_go(Process& process, std::uint64_t address, PageWord word) {
     }
 }
 
+/// Gives up a read for a waiting thread whose page changes its address; the slot stays the page's.
+void Pager::give_up_fetch(Process& process, std::uint64_t address, PageWord word) {
+    if (!word.fetching()) return;
+    area_.get(word.value());
+    process.far_pages++;
+    let_go(process, address, word);
+}
+
+/// A mapping moves to where, as far as we know, another one lies: that one's end is still to be announced,
+/// since each thread queues its event only after it has left the kernel's lock. Its pages step aside until
+/// then.
+void Pager::displace(Process& process, std::uint64_t start, std::uint64_t end) {
+    for (const target::AddressRange& range : process->registered().overlap(start, end)) {
+        for (const target::AddressRange& fresh : process.owed.missing(range.start, range.end)) {
+            process.pages->for_each(fresh.start, fresh.end, [&](std::uint64_t at, PageWord word) {
+                give_up_fetch(process, at, word);
+                process.displaced.emplace(at, word.relocated());
+                process.pages->set(at, word.unmapped());
+            });
+            process.owed.add(fresh.start, fresh.end);
+        }
+    }
+}
+
 void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     Process& process = process_of(target);
-    process.pages->for_each(from, from + bytes, [&](std::uint64_t at, PageWord word) {
-        if (word.fetching()) {
-            // The read is given up; whoever waits at the old address finds it gone, at the new one faults
-            // again.
-            area_.get(word.value());
-            process.far_pages++;
-            let_go(process, at, word);
-        }
+    displace(process, to, to + bytes);
+    const auto move = [&](std::uint64_t at, PageWord word) {
         const std::uint64_t now_at = to + (at - from);
         if (word.state() == PageState::kStaged) process.staging.relocate(word.value(), now_at);
         if (word.state() == PageState::kInherited) process.inherited[word.value()].address = now_at;
         process.pages->set(now_at, word.relocated());
+    };
+    process.pages->for_each(from, from + bytes, [&](std::uint64_t at, PageWord word) {
+        if (process.owed.find(at) != nullptr) return;  // belongs to what has come here since
+        give_up_fetch(process, at, word);
+        move(at, word);
         process.pages->set(at, word.unmapped());
     });
+    for (auto page = process.displaced.lower_bound(from);
+         page != process.displaced.end() && page->first < from + bytes;) {
+        move(page->first, page->second);
+        page = process.displaced.erase(page);
+    }
     target.range_moved(from, to, bytes);
 }
 
@@ -139,11 +167,19 @@ void Pager::on_remove(target::Target& target, std::uint64_t start, std::uint64_t
 
 void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t end) {
     Process& process = process_of(target);
-    process.pages->for_each(start, end, [&](std::uint64_t at, PageWord word) {
-        let_go(process, at, word);
-        process.pages->set(at, word.unmapped());
-    });
-    target.range_unmapped(start, end);
+    for (const target::AddressRange& range : process.owed.missing(start, end)) {
+        process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
+            let_go(process, at, word);
+            process.pages->set(at, word.unmapped());
+        });
+        target.range_unmapped(range.start, range.end);
+    }
+    for (auto page = process.displaced.lower_bound(start);
+         page != process.displaced.end() && page->first < end;) {
+        let_go(process, page->first, page->second);
+        page = process.displaced.erase(page);
+    }
+    process.owed.remove(start, end);
 }
 
 void Pager::on_fork(target::Target& target, Fd child_uffd) {
@@ -156,20 +192,23 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     Process& child = *made;
     processes_.push_back(std::move(made));
     parent.forked = child.forked = true;
-    child.target->inherit_ranges(target);
 
-    target::IntervalSet& not_inherited = child.not_inherited;
-    if (auto ranges = target::ranges_not_inherited(target.process())) {
-        for (const auto& range : *ranges) not_inherited.add(range.start, range.end);
+    // What was unmapped just before the fork may not have been announced yet, and never will be to the child.
+    if (auto ranges = target::inherited_ranges(target.process())) {
+        for (const auto& range : *ranges) child.mapped.add(range.start, range.end);
+    } else {
+        child.mapped.add(0, PageTable::kAddressEnd);  // the parent is dying
     }
+    child.target->inherit_ranges(target, child.mapped);
     parent.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
-        if (not_inherited.find(at) != nullptr) return;
+        if (child.mapped.find(at) == nullptr) return;
         child.pages->set(at, word.inherited());
         if (!word.has_slot()) return;
         area_.get(word.value());
         child.far_pages++;
     });
     copy_staged_pages_for(child, parent);
+    child.mapped.clear();
 
     // A mark by which the child is found in /proc: it has no number yet.
     child.cookie_base = parent.cookie_base;
@@ -182,7 +221,8 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     }
 }
 
-/// Copies for the child what lies in its parent's staging, or what the parent has itself inherited and not touched.
+/// Copies for the child what lies in its parent's staging, or what the parent has itself inherited and not
+/// touched.
 void Pager::copy_staged_pages_for(Process& child, Process& parent) {
     using Content = std::array<std::byte, kPageSize>;
     for (std::uint32_t i = 0; i < parent.staging.used(); i++) {
@@ -202,8 +242,9 @@ void Pager::copy_staged_pages_for(Process& child, Process& parent) {
 
 void Pager::inherit_page(Process& child, std::uint64_t address,
                          std::unique_ptr<std::array<std::byte, kPageSize>> content) {
-    if (child.not_inherited.find(address) != nullptr) return;
-    child.pages->set(address, child.pages->get(address).from_parent(static_cast<std::uint32_t>(child.inherited.size())));
+    if (child.mapped.find(address) == nullptr) return;
+    child.pages->set(
+        address, child.pages->get(address).from_parent(static_cast<std::uint32_t>(child.inherited.size())));
     child.inherited.push_back({address, std::move(content)});
 }
 
@@ -256,6 +297,8 @@ void Pager::drop_all(Process& process) {
         let_go(process, at, word);
         process.pages->set(at, word.unmapped());
     });
+    for (const auto& [at, word] : process.displaced) let_go(process, at, word);
+    process.displaced.clear();
     std::erase_if(waiting_, [&](const WaitingFault& fault) { return fault.process == &process; });
 }
 

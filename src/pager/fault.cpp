@@ -209,6 +209,10 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
     FARSWAP_ASSERT(word.fetching() && word.generation() == fetch.generation);
     word = word.fetch_ended();
     process.pages->set(address, word);
+    if (error == -ECANCELED) {
+        waiting_.push_back({&process, address});
+        return;
+    }
     if (content == nullptr) {
         if (failed_) return;
         failed_ = true;

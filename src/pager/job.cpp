@@ -198,7 +198,7 @@ void Job::State::tick() {
     stats.elapsed_s = std::chrono::duration<double>(io::Clock::now() - began).count();
     stats.swap = area.counters();
     if (options.on_tick) options.on_tick(stats);
-    look_at_children();  // those whose SIGCHLD came while they were being injected
+    look_at_children();                       // those whose SIGCHLD came while they were being injected
     if (!failure) members.kill_all(SIGKILL);  // whoever was being born when the others were killed
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
 }

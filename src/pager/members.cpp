@@ -130,7 +130,8 @@ void Members::poll() {
     const auto now = io::Clock::now();
     if (now >= next_scan_) {
         tree_.scan();
-        next_scan_ = now + std::max<io::Clock::duration>(kScanPeriodMin, kScanDutyCycle * (io::Clock::now() - now));
+        next_scan_ =
+            now + std::max<io::Clock::duration>(kScanPeriodMin, kScanDutyCycle * (io::Clock::now() - now));
         stats_.processes_seen = tree_.processes_seen();
         pager_.look_for_dead_children();
     }

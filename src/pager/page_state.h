@@ -14,8 +14,9 @@ enum class PageState : std::uint8_t {
         1,  ///< present when a REMOVE was announced: it may be dropped any moment, so it must not be evicted
     kKept = 2,    ///< inside, and never to be evicted (a thread's control block)
     kStaged = 3,  ///< moved to the process's staging mapping; `value` is the staging index
-    kFar = 4,       ///< in the swap area; `value` is the slot
-    kInherited = 5,  ///< was staged when its process was forked off; `value` is the index of the copy made of it
+    kFar = 4,     ///< in the swap area; `value` is the slot
+    kInherited =
+        5,  ///< was staged when its process was forked off; `value` is the index of the copy made of it
 };
 
 /// What to do for a thread that waits for a page.
@@ -114,7 +115,8 @@ class PageWord {
                                                                               : next(PageState::kInside, 0);
     }
 
-    /// A forked child's view of a page that its parent has staged, or has itself inherited and not touched yet.
+    /// A forked child's view of a page that its parent has staged, or has itself inherited and not touched
+    /// yet.
     constexpr PageWord from_parent(std::uint32_t index) const { return next(PageState::kInherited, index); }
 
     friend constexpr bool operator==(PageWord, PageWord) = default;

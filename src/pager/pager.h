@@ -99,9 +99,12 @@ class Pager : public target::TargetEvents {
     void arrived(Process& process, std::uint64_t pages);
 
     // events.cpp
+    void give_up_fetch(Process& process, std::uint64_t address, PageWord word);
+    void displace(Process& process, std::uint64_t start, std::uint64_t end);
     void let_go(Process& process, std::uint64_t address, PageWord word);
     void copy_staged_pages_for(Process& child, Process& parent);
-    void inherit_page(Process& child, std::uint64_t address, std::unique_ptr<std::array<std::byte, kPageSize>> content);
+    void inherit_page(Process& child, std::uint64_t address,
+                      std::unique_ptr<std::array<std::byte, kPageSize>> content);
     void hand_over_inherited(Process& child);
     void drop_all(Process& process);
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -40,10 +41,14 @@ struct Process {
     bool forked = false;  ///< pages may be shared with a child or parent: MOVE may need an unshare
     std::vector<std::uint64_t> shared;      ///< addresses of pages to unshare before they can be moved
     std::vector<std::uint64_t> kept_found;  ///< scratch of the thread scan
-    target::IntervalSet not_inherited;     ///< what this child's fork left out (MADV_DONTFORK, MADV_WIPEONFORK)
-    std::vector<InheritedPage> inherited;   ///< those that could not be handed over at once
-    bool gone = false;                      ///< to be deleted when the loop's callbacks have returned
-    bool injecting = false;                 ///< a forked child that is getting its agent
+    target::IntervalSet mapped;             ///< at the fork, what this child has got of its parent's mappings
+    /// Ranges whose old mapping's end is still to be announced, and the words of that mapping (see
+    /// displace()).
+    target::IntervalSet owed;
+    std::map<std::uint64_t, PageWord> displaced;
+    std::vector<InheritedPage> inherited;  ///< those that could not be handed over at once
+    bool gone = false;                     ///< to be deleted when the loop's callbacks have returned
+    bool injecting = false;                ///< a forked child that is getting its agent
 
     /// A forked child is recognised by 16 bytes in its cookie page number `depth`.
     std::uint64_t cookie_base = 0;

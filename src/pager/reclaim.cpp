@@ -132,7 +132,8 @@ std::uint32_t Pager::choose_victims(Process& process, agent_request& request) {
             continue;
         }
         const std::uint64_t from = std::max(process.hand, range->start);
-        // No page may be chosen twice: the second probe would find it moved out and put a zero page in its place.
+        // No page may be chosen twice: the second probe would find it moved out and put a zero page in its
+        // place.
         const std::uint64_t to = wrapped ? std::min(range->end, began) : range->end;
         if (from >= to) break;
         auto scan = process->scan_present(from, to, wanted - chosen, present);
@@ -241,7 +242,12 @@ bool Pager::copy_out_piece(Process& process, std::uint32_t first, std::uint32_t 
     std::array<std::uint32_t, kRunPages> live;
     std::uint32_t lives = 0;
     for (std::uint32_t i = 0; i < count; i++) {
-        if (process.staging.address(first + i) != 0) live[lives++] = first + i;
+        const std::uint64_t at = process.staging.address(first + i);
+        if (at == 0) continue;
+        // Displaced by an event that overtook another: where it belongs is not known yet.
+        if (process.pages->get(at).state() != PageState::kStaged || process.displaced.contains(at))
+            return false;
+        live[lives++] = first + i;
     }
     std::uint32_t done = 0;
     while (done < lives) {

@@ -63,6 +63,17 @@ class IntervalSet {
         return parts;
     }
 
+    /// The parts of [start, end) that are in the set.
+    std::vector<AddressRange> overlap(std::uint64_t start, std::uint64_t end) const {
+        std::vector<AddressRange> parts;
+        for (const AddressRange& range : ranges_) {
+            if (range.end <= start) continue;
+            if (range.start >= end) break;
+            parts.push_back({std::max(range.start, start), std::min(range.end, end)});
+        }
+        return parts;
+    }
+
     void clear() { ranges_.clear(); }
     bool empty() const { return ranges_.empty(); }
     const std::vector<AddressRange>& ranges() const { return ranges_; }

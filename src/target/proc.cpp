@@ -108,7 +108,7 @@ Result<Mapping> find_mapping(pid_t process, std::string_view name) {
     return found;
 }
 
-Result<std::vector<AddressRange>> ranges_not_inherited(pid_t process) {
+Result<std::vector<AddressRange>> inherited_ranges(pid_t process) {
     auto text = read_proc_file(process, "smaps");
     if (!text) return std::unexpected(text.error());
     std::vector<AddressRange> ranges;
@@ -116,7 +116,7 @@ Result<std::vector<AddressRange>> ranges_not_inherited(pid_t process) {
     for_each_line(*text, [&](std::string_view line) {
         constexpr std::string_view flags = "VmFlags:";
         if (line.starts_with(flags)) {
-            if (line.find(" dc") != line.npos || line.find(" wf") != line.npos) {
+            if (line.find(" dc") == line.npos && line.find(" wf") == line.npos) {
                 ranges.push_back({mapping.start, mapping.end});
             }
         } else if (!line.empty() && (line[0] < 'A' || line[0] > 'Z')) {

@@ -29,12 +29,14 @@ Status for_each_mapping(pid_t process, const std::function<void(const Mapping&)>
 /// The first mapping of that name. ENOENT when there is none.
 Result<Mapping> find_mapping(pid_t process, std::string_view name);
 
-/// Ranges whose pages a forked child does not inherit (VmFlags dc, wf of smaps: MADV_DONTFORK,
+/// A range of addresses, page-aligned.
 /// MADV_WIPEONFORK).
 struct AddressRange {
     std::uint64_t start = 0, end = 0;
 };
-Result<std::vector<AddressRange>> ranges_not_inherited(pid_t process);
+/// The mappings whose pages a forked child inherits: all but those with VmFlags dc or wf in smaps
+/// (MADV_DONTFORK, MADV_WIPEONFORK). Walks the page tables.
+Result<std::vector<AddressRange>> inherited_ranges(pid_t process);
 
 /// A process's memory, bytes, from /proc/PID/status.
 struct MemoryUse {

@@ -236,8 +236,12 @@ void Target::range_unmovable(std::uint64_t address) {
     }
 }
 
-void Target::inherit_ranges(const Target& parent) {
-    registered_ = parent.registered_;
+void Target::inherit_ranges(const Target& parent, const IntervalSet& mapped) {
+    for (const AddressRange& range : mapped.ranges()) {
+        for (const AddressRange& part : parent.registered_.overlap(range.start, range.end)) {
+            registered_.add(part.start, part.end);
+        }
+    }
     refused_ = parent.refused_;
 }
 

@@ -91,8 +91,8 @@ class Target {
     /// forgive().
     void range_unmovable(std::uint64_t address);
     void forgive_unmovable() { unmovable_.clear(); }
-    /// A child's mappings are registered like its parent's.
-    void inherit_ranges(const Target& parent);
+    /// A child's mappings are registered like its parent's, as far as it has them.
+    void inherit_ranges(const Target& parent, const IntervalSet& mapped);
     const IntervalSet& registered() const noexcept { return registered_; }
     const IntervalSet& evictable() const noexcept { return evictable_; }
 

@@ -49,7 +49,8 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
         return !std::binary_search(now_.begin(), now_.end(), young.thread);
     });
 
-    std::erase_if(heads_, [&](const Head& head) { return !std::binary_search(now_.begin(), now_.end(), head.thread); });
+    std::erase_if(
+        heads_, [&](const Head& head) { return !std::binary_search(now_.begin(), now_.end(), head.thread); });
 
     const auto now = std::chrono::steady_clock::now();
     bool all_told = true;
@@ -83,7 +84,8 @@ void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint
                                std::vector<std::uint64_t>& pages) const {
     constexpr std::size_t kPerCall = 64;
     for (std::size_t first = 0; first < heads_.size(); first += kPerCall) {
-        // The lists' first entries, 64 threads a call: nearly all lists are empty and lead back to their head.
+        // The lists' first entries, 64 threads a call: nearly all lists are empty and lead back to their
+        // head.
         std::array<std::uint64_t, kPerCall> next{};
         std::array<iovec, kPerCall> local, remote;
         std::array<std::uint64_t, kPerCall> heads;

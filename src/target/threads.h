@@ -19,9 +19,9 @@ class ThreadWatch {
     /// (page-aligned, may repeat) to `pages`. False while a thread is too young to have told where its robust
     /// list is: evict nothing yet.
     bool scan(pid_t process, pid_t agent_thread, std::vector<std::uint64_t>& pages);
-    /// Walks the robust lists: the kernel marks the mutexes on them when their thread dies. Appends the pages of all
-    /// mutexes that are held now. `is_inside` says whether a page may be read without waiting for ourselves; a list
-    /// that leads to a page outside is followed up to there, that page included.
+    /// Walks the robust lists: the kernel marks the mutexes on them when their thread dies. Appends the pages
+    /// of all mutexes that are held now. `is_inside` says whether a page may be read without waiting for
+    /// ourselves; a list that leads to a page outside is followed up to there, that page included.
     void held_mutexes(pid_t process, const std::function<bool(std::uint64_t page)>& is_inside,
                       std::vector<std::uint64_t>& pages) const;
     /// Threads seen by the last scan, the agent's excluded.
