@@ -192,12 +192,16 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     Process& child = *made;
     processes_.push_back(std::move(made));
     parent.forked = child.forked = true;
+    child.cookie_base = parent.cookie_base;
+    child.cookie_depth = target.has_agent() ? 0 : parent.cookie_depth + 1;
+    child.cookie = {0x66617273776170ull, ++cookies_};
+    mark(child);
 
     // What was unmapped just before the fork may not have been announced yet, and never will be to the child.
-    if (auto ranges = target::inherited_ranges(target.process())) {
+    if (auto ranges = target::inherited_ranges(target.process(), parent.cookie_base)) {
         for (const auto& range : *ranges) child.mapped.add(range.start, range.end);
     } else {
-        child.mapped.add(0, PageTable::kAddressEnd);  // the parent is dying
+        child.mapped.add(0, PageTable::kAddressEnd);  // it has ended or executed another program since
     }
     child.target->inherit_ranges(target, child.mapped);
     parent.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
@@ -209,16 +213,15 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     });
     copy_staged_pages_for(child, parent);
     child.mapped.clear();
+}
 
-    // A mark by which the child is found in /proc: it has no number yet.
-    child.cookie_base = parent.cookie_base;
-    child.cookie_depth = target.has_agent() ? 0 : parent.cookie_depth + 1;
-    child.cookie = {0x66617273776170ull, ++cookies_};
-    if (child.cookie_depth < target::kCookiePages) {
-        alignas(kPageSize) std::array<std::uint64_t, kPageSize / 8> page{};
-        std::copy(child.cookie.begin(), child.cookie.end(), page.begin());
-        child->uffd().copy(child.cookie_base + child.cookie_depth * kPageSize, page.data(), kPageSize);
-    }
+/// Puts a mark into the child by which it is found in /proc: it has no number yet.
+void Pager::mark(Process& child) {
+    if (child.cookie_depth >= target::kCookiePages) return;  // served, but never found: nothing is evicted from it
+    alignas(kPageSize) std::array<std::uint64_t, kPageSize / 8> page{};
+    std::copy(child.cookie.begin(), child.cookie.end(), page.begin());
+    const std::uint64_t at = child.cookie_base + child.cookie_depth * kPageSize;
+    child.marked = child->uffd().copy(at, page.data(), kPageSize).error != EAGAIN;
 }
 
 /// Copies for the child what lies in its parent's staging, or what the parent has itself inherited and not
@@ -263,20 +266,26 @@ void Pager::hand_over_inherited(Process& child) {
 }
 
 Process* Pager::recognise(pid_t process) {
+    // Each fork inherits the marks of those above it, so only the deepest one is a process's own; and while one is still
+    // to be placed, its bearer could be taken for its parent.
     for (auto& child : processes_) {
-        if (child->target->process() != 0 || child->gone || child->cookie_depth >= target::kCookiePages)
-            continue;
+        if (!child->marked && !child->gone) mark(*child);
+        if (!child->marked && !child->gone) return nullptr;
+    }
+    for (auto& child : processes_) {
+        if (child->target->process() != 0 || child->gone || child->cookie_depth >= target::kCookiePages) continue;
         // Only a page that is present may be read: another one could wait for ourselves.
         Fd pagemap(::open(fmt::format("/proc/{}/pagemap", process).c_str(), O_RDONLY | O_CLOEXEC));
-        const std::uint64_t at = child->cookie_base + child->cookie_depth * kPageSize;
-        std::array<target::AddressRange, 1> range;
-        auto scan = target::scan_present(pagemap.get(), at, at + kPageSize, 1, range);
+        const std::uint64_t end = child->cookie_base + target::kCookiePages * kPageSize;
+        std::array<target::AddressRange, target::kCookiePages> range;
+        auto scan = target::scan_present(pagemap.get(), child->cookie_base, end, target::kCookiePages, range);
         if (!scan || scan->count == 0) continue;
+        const std::uint64_t deepest = range[scan->count - 1].end - kPageSize;
+        if (deepest != child->cookie_base + child->cookie_depth * kPageSize) continue;
         std::array<std::uint64_t, 2> cookie{};
         iovec local{cookie.data(), sizeof cookie};
-        iovec remote{reinterpret_cast<void*>(at), sizeof cookie};
-        if (process_vm_readv(process, &local, 1, &remote, 1, 0) != sizeof cookie || cookie != child->cookie)
-            continue;
+        iovec remote{reinterpret_cast<void*>(deepest), sizeof cookie};
+        if (process_vm_readv(process, &local, 1, &remote, 1, 0) != sizeof cookie || cookie != child->cookie) continue;
         if (!child->target->identify(process)) continue;
         return child.get();
     }
@@ -311,8 +320,9 @@ void Pager::look_for_dead_children() {
         // A child that nobody has identified tells of its end only when asked.
         if (process->gone || process->target->process() != 0) continue;
         static constexpr std::byte kNothing[kPageSize] = {};
-        const std::uint64_t at = process->cookie_base + process->cookie_depth * kPageSize;
-        if (process->target->uffd().copy(at, kNothing, kPageSize).error == ESRCH)
+        const std::uint32_t depth = std::min(process->cookie_depth, target::kCookiePages - 1);
+        const std::uint64_t at = process->cookie_base + depth * kPageSize;
+        if (process->marked && process->target->uffd().copy(at, kNothing, kPageSize).error == ESRCH)
             on_gone(*process->target, false);
     }
 }

@@ -46,13 +46,25 @@ Pager::Served Pager::serve(Process& process, std::uint64_t address) {
     return Served::kDone;
 }
 
+/// Whether a page may come in now. The cap holds everybody up but the agent: it may itself wait for a page that it was
+/// asked to unshare, and nothing leaves the process before it has got it.
+bool Pager::may_fill(const Process& process, std::uint64_t address) const {
+    if (budget_.has_room(kPageSize)) return true;
+    if (process.target->agent_idle() || process.asked.op != AGENT_UNSHARE) return false;
+    for (std::uint32_t i = 0; i < process.asked.count; i++) {
+        const agent_range& range = process.asked.range[i];
+        if (address >= range.src && address < range.src + range.len) return true;
+    }
+    return false;
+}
+
 void Pager::arrived(Process& process, std::uint64_t pages) {
     budget_.filled(pages * kPageSize);
     process.rss += pages * kPageSize;
 }
 
 Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
-    if (!budget_.has_room(kPageSize)) return Served::kNoRoom;
+    if (!may_fill(process, address)) return Served::kNoRoom;
     // A program that walks through fresh memory gets it in runs; the width grows while it goes on.
     process.fresh_window = address == process.next_fresh ? std::min(process.fresh_window * 2, kWindowMax) : 1;
     const target::AddressRange* range = process->registered().find(address);
@@ -113,7 +125,7 @@ Pager::Served Pager::fill_from_parent(Process& process, std::uint64_t address, P
 }
 
 Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, PageWord word) {
-    if (!budget_.has_room(kPageSize)) return Served::kNoRoom;
+    if (!may_fill(process, address)) return Served::kNoRoom;
     const bool sequential =
         address >= process.next_address && address - process.next_address < 16 * kPageSize;
     process.window = sequential ? std::min(process.window * 2, kWindowMax) : std::max(process.window / 2, 1u);
@@ -230,16 +242,21 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
 }
 
 void Pager::retry_waiting() {
+    bool again = false;
     for (std::size_t left = waiting_.size(); left > 0 && !waiting_.empty(); left--) {
         const WaitingFault fault = waiting_.front();
         waiting_.pop_front();
         if (fault.process->gone) continue;
-        // An EAGAIN means that an event waits to be read.
-        fault.process->target->drain();
-        if (fault.process->gone) continue;
-        if (serve(*fault.process, fault.address) != Served::kDone) waiting_.push_back(fault);
+        Served served = serve(*fault.process, fault.address);
+        if (served == Served::kAgain) {
+            // An event must be read first, or a MOVE be answered.
+            fault.process->target->drain();
+            again = true;
+        }
+        if (served != Served::kDone && !fault.process->gone) waiting_.push_back(fault);
     }
-    if (!waiting_.empty()) arm_retry();
+    // Who waits for room is tried again when room is made.
+    if (again) arm_retry();
 }
 
 void Pager::admit_one_waiting_fault() {

@@ -109,7 +109,7 @@ void Job::State::signal_came() {
             case SIGINT:
             case SIGQUIT:
                 // From the terminal the program has got it too, as a member of the same process group.
-                if (info.ssi_code <= 0 && !program_ended) kill(program, static_cast<int>(info.ssi_signo));
+                if (info.ssi_code <= 0 && program > 0 && !program_ended) kill(program, static_cast<int>(info.ssi_signo));
                 break;
             default:
                 break;  // stopping is decided by what the program does

@@ -91,7 +91,9 @@ void Members::injected(target::InjectDone done) {
     target::Member* member = tree_.find(done.process);
     if (!done.agent) {
         refused_until_[done.process] = io::Clock::now() + kRefusedFor;
-        if (done.agent.error().code == ESRCH || !member) return;
+        // Whoever is ending cannot be traced: no loss.
+        const char state = target::read_state(done.process);
+        if (!member || state == 0 || state == 'Z' || state == 'X') return;
         log::debug("process {} is not managed: {}", done.process, done.agent.error().message);
         if (done.agent.error().code != ETIMEDOUT) unmanaged_[done.agent.error().message]++;
         return;
@@ -137,7 +139,7 @@ void Members::poll() {
     }
     measure();
     for (const auto& member : tree_.members()) {
-        if (member->alive && member->owner == nullptr && !member->borrows_memory) consider(*member);
+        if (member->alive && member->use.has_memory && member->owner == nullptr && !member->borrows_memory) consider(*member);
     }
     engage();
 }

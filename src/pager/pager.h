@@ -86,6 +86,7 @@ class Pager : public target::TargetEvents {
 
     // fault.cpp
     Served serve(Process& process, std::uint64_t address);
+    bool may_fill(const Process& process, std::uint64_t address) const;
     Served fill_zeros(Process& process, std::uint64_t address);
     Served bring_from_staging(Process& process, std::uint64_t address, PageWord word);
     Served bring_from_slot(Process& process, std::uint64_t address, PageWord word);
@@ -102,6 +103,7 @@ class Pager : public target::TargetEvents {
     void give_up_fetch(Process& process, std::uint64_t address, PageWord word);
     void displace(Process& process, std::uint64_t start, std::uint64_t end);
     void let_go(Process& process, std::uint64_t address, PageWord word);
+    void mark(Process& child);
     void copy_staged_pages_for(Process& child, Process& parent);
     void inherit_page(Process& child, std::uint64_t address,
                       std::unique_ptr<std::array<std::byte, kPageSize>> content);

@@ -53,6 +53,7 @@ struct Process {
     /// A forked child is recognised by 16 bytes in its cookie page number `depth`.
     std::uint64_t cookie_base = 0;
     std::uint32_t cookie_depth = 0;
+    bool marked = true;  ///< false: the cookie could not be placed yet
     std::array<std::uint64_t, 2> cookie{};
 
     // Sequential streams: how far ahead to read and to fill.

@@ -15,6 +15,7 @@ constexpr std::uint32_t kBatchPages = 256;  // in one request to the agent
 constexpr std::uint32_t kRunPages = 64;     // in one range of it
 constexpr std::uint32_t kZapPages = 512;
 constexpr std::uint64_t kScanPagesMax = 65536;  // looked at for one batch
+constexpr std::uint64_t kUnsharePages = 16;
 constexpr std::size_t kSharedMax = 512;
 constexpr std::uint32_t kDoubtTenths =
     100;  // 10 s: no madvise(2) takes that long unless its process is stopped
@@ -26,7 +27,7 @@ void Pager::pump() {
     for (std::size_t i = 0; i < processes_.size(); i++) {
         if (!processes_[i]->inherited.empty()) hand_over_inherited(*processes_[i]);
     }
-    if (!waiting_.empty() && budget_.has_room(kPageSize)) retry_waiting();
+    if (!waiting_.empty()) retry_waiting();
     if (!budget_.wants_reclaim() && waiting_.empty()) {
         stuck_since_ = io::Clock::time_point::max();
         return;
@@ -322,13 +323,16 @@ bool Pager::unshare(Process& process) {
     while (!process.shared.empty() && request.count < AGENT_RANGES_MAX) {
         const std::uint64_t at = process.shared.back();
         process.shared.pop_back();
-        // Its neighbours were shared by the same fork; those that are far stay there.
-        std::uint64_t end = at + kPageSize;
-        while (end < at + 16 * kPageSize && process.pages->get(end).evictable()) end += kPageSize;
+        // Its neighbours were shared by the same fork; what is not there is not asked for.
+        std::array<target::AddressRange, 1> present;
+        auto scan = process->scan_present(at, at + kUnsharePages * kPageSize, kUnsharePages, present);
+        if (!scan || scan->count == 0 || present[0].start != at) continue;
+        const std::uint64_t end = present[0].end;
         request.range[request.count++] = {at, 0, end - at};
         pages += (end - at) / kPageSize;
         process.hand = std::min(process.hand, at);
     }
+    if (request.count == 0) return false;
     budget_.filled(pages * kPageSize);  // each becomes a copy of its own
     return process.target->ask_agent(request);
 }

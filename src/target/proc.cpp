@@ -13,18 +13,22 @@
 namespace farswap::target {
 namespace {
 
+Result<std::string> read_to_end(int fd) {
+    std::string text;
+    char piece[65536];
+    for (;;) {
+        const ssize_t got = read(fd, piece, sizeof piece);
+        if (got < 0) return fail_errno(errno, "cannot read a file of /proc");
+        if (got == 0) return text;
+        text.append(piece, static_cast<std::size_t>(got));
+    }
+}
+
 /// Reads a /proc file to its end in large pieces: one piece is one consistent look at most files.
 Result<std::string> read_proc_file(pid_t process, const char* file) {
     Fd fd(open(fmt::format("/proc/{}/{}", process, file).c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) return fail_errno(errno == ENOENT ? ESRCH : errno, "cannot read /proc/{}/{}", process, file);
-    std::string text;
-    char piece[65536];
-    for (;;) {
-        const ssize_t got = read(fd.get(), piece, sizeof piece);
-        if (got < 0) return fail_errno(errno, "cannot read /proc/{}/{}", process, file);
-        if (got == 0) return text;
-        text.append(piece, static_cast<std::size_t>(got));
-    }
+    return read_to_end(fd.get());
 }
 
 template <typename T>
@@ -108,21 +112,28 @@ Result<Mapping> find_mapping(pid_t process, std::string_view name) {
     return found;
 }
 
-Result<std::vector<AddressRange>> inherited_ranges(pid_t process) {
-    auto text = read_proc_file(process, "smaps");
+Result<std::vector<AddressRange>> inherited_ranges(pid_t process, std::uint64_t witness) {
+    Fd fd(open(fmt::format("/proc/{}/smaps", process).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) return fail_errno(ESRCH, "cannot read the mappings of process {}", process);
+    auto text = read_to_end(fd.get());
     if (!text) return std::unexpected(text.error());
     std::vector<AddressRange> ranges;
     Mapping mapping;
+    bool witnessed = false;
     for_each_line(*text, [&](std::string_view line) {
         constexpr std::string_view flags = "VmFlags:";
         if (line.starts_with(flags)) {
-            if (line.find(" dc") == line.npos && line.find(" wf") == line.npos) {
+            if (line.find(" dc") == std::string::npos && line.find(" wf") == std::string::npos) {
                 ranges.push_back({mapping.start, mapping.end});
             }
         } else if (!line.empty() && (line[0] < 'A' || line[0] > 'Z')) {
             parse_mapping(line, mapping);
+            witnessed |= mapping.start == witness;
         }
     });
+    // The file ends early, without an error, when the address space is given up between two reads.
+    char byte;
+    if (!witnessed || pread(fd.get(), &byte, 1, 0) != 1) return fail(ESRCH, "process {} has gone on", process);
     return ranges;
 }
 
@@ -136,6 +147,7 @@ Result<MemoryUse> read_memory_use(int status_fd) {
     use.rss_shmem = labelled_number(view, "RssShmem:") * 1024;
     use.hugetlb = labelled_number(view, "HugetlbPages:") * 1024;
     use.swap = labelled_number(view, "VmSwap:") * 1024;
+    use.has_memory = view.find("VmRSS:") != view.npos;
     use.threads = static_cast<std::uint32_t>(labelled_number(view, "Threads:"));
     return use;
 }

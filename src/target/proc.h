@@ -35,8 +35,9 @@ struct AddressRange {
     std::uint64_t start = 0, end = 0;
 };
 /// The mappings whose pages a forked child inherits: all but those with VmFlags dc or wf in smaps
-/// (MADV_DONTFORK, MADV_WIPEONFORK). Walks the page tables.
-Result<std::vector<AddressRange>> inherited_ranges(pid_t process);
+/// (MADV_DONTFORK, MADV_WIPEONFORK). Walks the page tables. ESRCH when the process ends meanwhile, or is no longer the program that has
+/// a mapping starting at `witness`: it may have executed another one.
+Result<std::vector<AddressRange>> inherited_ranges(pid_t process, std::uint64_t witness);
 
 /// A process's memory, bytes, from /proc/PID/status.
 struct MemoryUse {
@@ -45,6 +46,7 @@ struct MemoryUse {
     std::uint64_t hugetlb = 0;
     std::uint64_t swap = 0;
     std::uint32_t threads = 0;
+    bool has_memory = false;  ///< false: a zombie, or a kernel thread
 };
 /// Reads by the descriptor of /proc/PID/status (kept open by the caller). ESRCH when the process is gone.
 Result<MemoryUse> read_memory_use(int status_fd);
