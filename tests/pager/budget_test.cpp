@@ -1,0 +1,67 @@
+// The budget's thresholds, that they are in order for every cap, and how long memory may be left unwatched.
+#include "pager/budget.h"
+
+#include <gtest/gtest.h>
+
+namespace farswap {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr std::uint64_t kMiB = 1u << 20;
+constexpr std::uint64_t kGiB = kMiB << 10;
+
+TEST(Budget, ReclaimStartsBelowTheCapAndFaultsWaitAtIt) {
+    Budget budget(1000 * kMiB);
+    EXPECT_EQ(budget.target(), 980 * kMiB);
+    budget.measured(budget.target());
+    EXPECT_FALSE(budget.wants_reclaim());
+    EXPECT_EQ(budget.excess(), 0u);
+    budget.filled(4096);
+    EXPECT_TRUE(budget.wants_reclaim());
+    EXPECT_EQ(budget.excess(), 4096u);
+    EXPECT_TRUE(budget.has_room(4096)) << "between the target and the cap nobody waits";
+
+    budget.measured(budget.cap() - 4096);
+    EXPECT_TRUE(budget.has_room(4096)) << "the last page";
+    EXPECT_FALSE(budget.has_room(8192));
+    EXPECT_EQ(budget.room(), 4096u);
+    budget.filled(8192);
+    EXPECT_FALSE(budget.has_room(0)) << "above the cap";
+    EXPECT_EQ(budget.room(), 0u);
+}
+
+TEST(Budget, ThresholdsAreInOrderForEveryCap) {
+    for (std::uint64_t cap : {16 * kMiB, 64 * kMiB, 256 * kMiB, kGiB, 64 * kGiB, 1024 * kGiB}) {
+        const Budget budget(cap);
+        EXPECT_LT(budget.engage_at(), budget.target()) << cap;
+        EXPECT_LT(budget.target(), cap) << cap;
+        EXPECT_GE(cap - budget.target(), 2 * kMiB) << cap;
+        EXPECT_LE(cap - budget.target(), 64 * kMiB) << cap;
+    }
+}
+
+TEST(Budget, AMeasurementReplacesWhatWasCountedSince) {
+    Budget budget(100 * kMiB);
+    budget.filled(10);
+    budget.zapped(4);
+    EXPECT_EQ(budget.used(), 6u);
+    budget.zapped(7);
+    EXPECT_EQ(budget.used(), 0u) << "a zap of what was never measured";
+    budget.filled(50);
+    budget.measured(20);
+    EXPECT_EQ(budget.used(), 20u);
+}
+
+TEST(Budget, LooksTheMoreOftenTheLessIsLeft) {
+    Budget budget(64 * kGiB);
+    EXPECT_EQ(budget.poll_period(), milliseconds(250));
+    budget.measured(budget.target() - 100 * kMiB);
+    EXPECT_NEAR(static_cast<double>(budget.poll_period().count()), 1.05e7, 1e5) << "100 MiB at 10 bytes/ns";
+    for (std::uint64_t used : {budget.target() - kMiB, budget.target(), budget.cap(), budget.cap() + kGiB}) {
+        budget.measured(used);
+        EXPECT_EQ(budget.poll_period(), milliseconds(1)) << used;
+    }
+}
+
+}  // namespace
+}  // namespace farswap

@@ -1,0 +1,167 @@
+// Every step of a page word from every state: what it makes, or that it is refused.
+#include "pager/page_state.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace farswap {
+namespace {
+
+// The words that a page can have, made by the steps themselves.
+const PageWord kInside{};
+const PageWord kStaged = kInside.staged(5);
+const PageWord kHot = kStaged.brought_back(true);
+const PageWord kDoubtful = kInside.removal_announced(true, 77);
+const PageWord kKept = kInside.kept();
+const PageWord kFar = kStaged.written_out(9);
+const PageWord kFetching = kFar.fetch_started();
+const PageWord kInherited = kInside.from_parent(3);
+
+struct Named {
+    const char* name;
+    PageWord word;
+};
+const std::vector<Named> kAll = {
+    {"inside", kInside}, {"hot", kHot}, {"doubtful", kDoubtful}, {"kept", kKept},
+    {"staged", kStaged}, {"far", kFar}, {"fetching", kFetching}, {"inherited", kInherited}};
+
+/// What can be seen of a word, but for its generation.
+std::string seen(PageWord word) {
+    static const char* const names[] = {"inside", "doubtful", "kept", "staged", "far", "inherited"};
+    return std::string(names[static_cast<int>(word.state())]) + (word.hot() ? "+hot" : "") +
+           (word.fetching() ? "+fetching" : "") + " " + std::to_string(word.value());
+}
+
+/// One step and what it makes of each word of kAll, in that order; "-": it is an invariant that this never
+/// happens.
+/// "=": the word stays as it is, generation included.
+struct Step {
+    const char* name;
+    std::function<PageWord(PageWord)> take;
+    std::vector<std::string> makes;
+};
+
+const std::vector<Step> kSteps = {
+    {"staged",
+     [](PageWord w) { return w.staged(12); },
+     {"staged 12", "staged 12", "-", "-", "-", "-", "-", "-"}},
+    {"written_out",
+     [](PageWord w) { return w.written_out(13); },
+     {"-", "-", "-", "-", "far 13", "-", "-", "-"}},
+    {"fetch_started",
+     [](PageWord w) { return w.fetch_started(); },
+     {"-", "-", "-", "-", "-", "far+fetching 9", "-", "-"}},
+    {"fetch_ended", [](PageWord w) { return w.fetch_ended(); }, {"-", "-", "-", "-", "-", "-", "far 9", "-"}},
+    {"brought_back(hot)",
+     [](PageWord w) { return w.brought_back(true); },
+     {"inside+hot 0", "inside+hot 0", "inside+hot 0", "=", "inside+hot 0", "inside+hot 0", "inside+hot 0",
+      "inside+hot 0"}},
+    {"brought_back(cold)",
+     [](PageWord w) { return w.brought_back(false); },
+     {"inside 0", "inside 0", "inside 0", "=", "inside 0", "inside 0", "inside 0", "inside 0"}},
+    {"cooled", [](PageWord w) { return w.cooled(); }, {"inside 0", "inside 0", "-", "-", "-", "-", "-", "-"}},
+    // Kernel fact 2.2: a page that is present when its REMOVE is announced may be zapped at any moment.
+    {"removal_announced(present)",
+     [](PageWord w) { return w.removal_announced(true, 88); },
+     {"doubtful 88", "doubtful 88", "doubtful 88", "=", "doubtful 88", "doubtful 88", "doubtful 88",
+      "doubtful 88"}},
+    {"removal_announced(absent)",
+     [](PageWord w) { return w.removal_announced(false, 88); },
+     {"inside 0", "inside 0", "inside 0", "=", "inside 0", "inside 0", "inside 0", "inside 0"}},
+    {"doubt_expired",
+     [](PageWord w) { return w.doubt_expired(); },
+     {"-", "-", "inside 0", "-", "-", "-", "-", "-"}},
+    {"kept",
+     [](PageWord w) { return w.kept(); },
+     {"kept 0", "kept 0", "kept 0", "kept 0", "-", "-", "-", "-"}},
+    {"unmapped",
+     [](PageWord w) { return w.unmapped(); },
+     {"inside 0", "inside 0", "inside 0", "inside 0", "inside 0", "inside 0", "inside 0", "inside 0"}},
+    // A read that was under way for the old address is not one for the new.
+    {"relocated",
+     [](PageWord w) { return w.relocated(); },
+     {"inside 0", "inside+hot 0", "doubtful 77", "kept 0", "staged 5", "far 9", "far 9", "inherited 3"}},
+    {"inherited",
+     [](PageWord w) { return w.inherited(); },
+     {"inside 0", "inside 0", "doubtful 77", "kept 0", "inside 0", "far 9", "far 9", "inside 0"}},
+    {"from_parent",
+     [](PageWord w) { return w.from_parent(14); },
+     {"inherited 14", "inherited 14", "inherited 14", "inherited 14", "inherited 14", "inherited 14",
+      "inherited 14", "inherited 14"}},
+};
+
+TEST(PageState, EveryLegalStepMakesWhatItSays) {
+    for (const Step& step : kSteps) {
+        for (std::size_t i = 0; i < kAll.size(); i++) {
+            if (step.makes[i] == "-") continue;
+            SCOPED_TRACE(std::string(step.name) + " from " + kAll[i].name);
+            const PageWord after = step.take(kAll[i].word);
+            if (step.makes[i] == "=") {
+                EXPECT_EQ(after, kAll[i].word);
+                continue;
+            }
+            EXPECT_EQ(seen(after), step.makes[i]);
+            EXPECT_NE(after.generation(), kAll[i].word.generation())
+                << "a late answer would be taken for this page";
+        }
+    }
+}
+
+TEST(PageStateDeathTest, EveryIllegalStepAborts) {
+    for (const Step& step : kSteps) {
+        for (std::size_t i = 0; i < kAll.size(); i++) {
+            if (step.makes[i] != "-") continue;
+            SCOPED_TRACE(std::string(step.name) + " from " + kAll[i].name);
+            EXPECT_DEATH(step.take(kAll[i].word), "page_state");
+        }
+    }
+}
+
+TEST(PageState, FaultActionFollowsWhereThePageIs) {
+    for (PageWord inside : {kInside, kHot, kDoubtful, kKept}) {
+        EXPECT_EQ(inside.fault_action(), FaultAction::kFillZeros) << seen(inside);
+        EXPECT_FALSE(inside.has_slot());
+    }
+    EXPECT_EQ(kStaged.fault_action(), FaultAction::kFromStaging);
+    EXPECT_EQ(kInherited.fault_action(), FaultAction::kFromParent);
+    for (PageWord far : {kFar, kFetching}) {
+        EXPECT_EQ(far.fault_action(), FaultAction::kFromSlot);
+        EXPECT_TRUE(far.has_slot());
+    }
+}
+
+TEST(PageState, OnlyAColdPageThatIsInsideMayLeave) {
+    for (const Named& named : kAll) {
+        EXPECT_EQ(named.word.evictable(), std::string(named.name) == "inside") << named.name;
+    }
+    EXPECT_TRUE(kHot.cooled().evictable()) << "the second sweep takes it";
+}
+
+TEST(PageState, DefaultWordsAreThoseThatNeedNoVisit) {
+    for (const Named& named : kAll) {
+        EXPECT_EQ(named.word.is_default(), std::string(named.name) == "inside") << named.name;
+    }
+    EXPECT_TRUE(kFar.unmapped().is_default()) << "whatever its generation";
+}
+
+TEST(PageState, ValuesOfAllWidthsSurvive) {
+    for (std::uint32_t value : {0u, 1u, 0x00ff'ffffu, 0x8000'0000u, 0xffff'ffffu}) {
+        EXPECT_EQ(kInside.staged(value).value(), value);
+        const PageWord far = kInside.staged(0).written_out(value).fetch_started().relocated().inherited();
+        EXPECT_EQ(far.value(), value);
+        EXPECT_EQ(far.state(), PageState::kFar);
+    }
+}
+
+TEST(PageState, GenerationWrapsWithoutTouchingTheRest) {
+    PageWord word = kFar;
+    constexpr std::uint32_t kGenerations = 1u << 24;
+    for (std::uint32_t i = 0; i < kGenerations; i++) word = word.relocated();
+    EXPECT_EQ(word, kFar);
+}
+
+}  // namespace
+}  // namespace farswap
