@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Bad input and faults: each case must end with one clear line, the right exit status and nothing left behind.
 
-  bad_input.py --build DIR [--only NAME,...] [--list] [--directory DIR]
+  bad_input.py --build DIR [--kind refusals|faults] [--only NAME,...] [--list] [--directory DIR]
 
 Prints a line for each case and exits 1 when one failed.
 """
@@ -37,9 +37,16 @@ def run_case(name, tools, directory):
     return verdict
 
 
+def chosen(options):
+    if options.only:
+        return options.only
+    return [name for name, function in fault_lab.CASES.items() if options.kind in (None, function.__module__)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
+    parser.add_argument("--kind", choices=["refusals", "faults"], help="before the program runs, or while it does")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")
@@ -56,7 +63,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     directory = pathlib.Path(tempfile.mkdtemp(prefix="farswap-bad-", dir=options.directory))
     try:
-        verdicts = [run_case(name, tools, directory) for name in options.only or fault_lab.CASES]
+        verdicts = [run_case(name, tools, directory) for name in chosen(options)]
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print(f"bad_input: {verdicts.count('pass')} passed, {verdicts.count('fail')} failed, "

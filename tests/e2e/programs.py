@@ -32,6 +32,7 @@ class Program:
     output: pathlib.Path = None   # a file that the program writes, compared besides its standard output
     limit_s: int = 300
     quick: bool = False           # in the excerpt that CTest runs
+    on_request: bool = False      # only when it is named: takes very long
     caps: tuple = (50, 25)        # percent of the need
 
     def command(self, directory):
@@ -59,6 +60,7 @@ def verifiers(tools):
         verify("mixed", "--operations", "40000", quick=True, caps=(50, 25, 10)),
         verify("random", "--operations", "100000", "--pattern", "random"),
         verify("sequential", "--operations", "10000", "--pattern", "sequential"),
+        verify("ten-minutes", "--seconds", "600", compare=False, caps=(10,), limit_s=1500, on_request=True),
     ]
 
 

@@ -224,7 +224,9 @@ def chosen(options, tools, directory):
     unknown = set(options.only) - {row.name for row in rows}
     if unknown:
         sys.exit(f"suite: no such program: {', '.join(sorted(unknown))}")
-    return [row for row in rows if (not options.only or row.name in options.only) and (row.quick or not options.quick)]
+    if options.only:
+        return [row for row in rows if row.name in options.only]
+    return [row for row in rows if not row.on_request and (row.quick or not options.quick)]
 
 
 def main():
