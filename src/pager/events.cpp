@@ -83,7 +83,10 @@ void Pager::let_go(Process& process, std::uint64_t address, PageWord word) {
         process->uffd().wake(address, kPageSize);
     }
     if (word.state() == PageState::kStaged) process.staging.vacate(word.value());
-    if (word.state() == PageState::kInherited) process.inherited[word.value()] = {};
+    if (word.state() == PageState::kInherited) {
+        FARSWAP_ASSERT(word.value() < process.inherited.size());
+        process.inherited[word.value()] = {};
+    }
     if (word.state() == PageState::kFar) {
         area_.put(word.value());
         process.far_pages--;
@@ -196,6 +199,8 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     child.cookie_depth = target.has_agent() ? 0 : parent.cookie_depth + 1;
     child.cookie = {0x66617273776170ull, ++cookies_};
     mark(child);
+    log::debug("process {} (mark {}) forked mark {}, depth {}", target.process(), parent.cookie[1], cookies_,
+               child.cookie_depth);
 
     // What was unmapped just before the fork may not have been announced yet, and never will be to the child.
     if (auto ranges = target::inherited_ranges(target.process(), parent.cookie_base)) {
@@ -256,7 +261,8 @@ void Pager::hand_over_inherited(Process& child) {
     bool left = false;
     for (std::size_t i = 0; i < child.inherited.size() && !child.gone; i++) {
         const InheritedPage& page = child.inherited[i];
-        if (page.content && serve(child, page.address) != Served::kDone) left = true;
+        if (page.content) serve(child, page.address);
+        if (page.content) left = true;  // words still point to it
     }
     if (left) {
         arm_retry();
@@ -287,6 +293,7 @@ Process* Pager::recognise(pid_t process) {
         iovec remote{reinterpret_cast<void*>(deepest), sizeof cookie};
         if (process_vm_readv(process, &local, 1, &remote, 1, 0) != sizeof cookie || cookie != child->cookie) continue;
         if (!child->target->identify(process)) continue;
+        log::debug("process {} bears mark {}", process, child->cookie[1]);
         return child.get();
     }
     return nullptr;
@@ -297,6 +304,8 @@ void Pager::on_batch_end(target::Target&) {}
 void Pager::on_gone(target::Target& target, bool process_alive) {
     Process& process = process_of(target);
     if (std::exchange(process.gone, true)) return;
+    log::debug("process {} (mark {}) is gone{}", target.process(), process.cookie[1],
+               process_alive ? ": it executed another program" : "");
     if (process_gone) process_gone(process, process_alive);
     drop_all(process);
 }

@@ -75,7 +75,11 @@ Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
            process.pages->get(address + pages * kPageSize).is_default()) {
         pages++;
     }
-    const auto filled = process->uffd().copy(address, kZeros, pages * kPageSize);
+    auto filled = process->uffd().copy(address, kZeros, pages * kPageSize);
+    if (filled.bytes == 0 && filled.error == ENOENT && pages > 1) {
+        // The run reaches into another mapping, which the kernel refuses as a whole.
+        filled = process->uffd().copy(address, kZeros, kPageSize);
+    }
     if (filled.bytes == 0) {
         if (!settles_the_fault(filled.error)) return Served::kAgain;
         process->uffd().wake(address, kPageSize);
@@ -110,6 +114,7 @@ Pager::Served Pager::bring_from_staging(Process& process, std::uint64_t address,
 }
 
 Pager::Served Pager::fill_from_parent(Process& process, std::uint64_t address, PageWord word) {
+    FARSWAP_ASSERT(word.value() < process.inherited.size());
     InheritedPage& page = process.inherited[word.value()];
     FARSWAP_ASSERT(page.address == address);
     const auto filled = process->uffd().copy(address, page.content->data(), kPageSize);

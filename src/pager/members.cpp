@@ -111,6 +111,7 @@ void Members::injected(target::InjectDone done) {
         }
         return;
     }
+    log::debug("process {} has an agent", done.process);
     auto process = pager_.adopt(std::move(*done.agent));
     if (!process) {
         log::debug("process {}: {}", done.process, process.error().message);
