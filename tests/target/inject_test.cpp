@@ -1,0 +1,234 @@
+// The agent in running programs and in new ones: it moves pages and brings them back whole, and the program's
+// own descriptors, signals and threads are as before.
+#include "target/inject.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "agent_fixture.h"
+#include "target/agent_protocol.h"
+#include "target/pagemap.h"
+#include "target/proc.h"
+#include "target/spawn.h"
+#include "target/uffd.h"
+
+namespace farswap::target {
+namespace {
+
+constexpr int kSeizeLimitMs = 30'000;
+constexpr InjectOptions kOptions{.staging_pages = 32};
+
+Result<Agent> inject_into(pid_t process) {
+    auto task = RemoteTask::seize(process, kSeizeLimitMs);
+    if (!task) return std::unexpected(task.error());
+    return inject(*task, kOptions);
+}
+
+agent_reply ask(const Agent& agent, agent_op op, std::initializer_list<agent_range> ranges) {
+    static std::uint64_t sequence = 0;
+    agent_request request{};
+    request.op = op;
+    request.sequence = ++sequence;
+    for (const agent_range& range : ranges) request.range[request.count++] = range;
+    EXPECT_EQ(send(agent.socket.get(), &request, sizeof request, MSG_NOSIGNAL), ssize_t{sizeof request});
+    agent_reply reply{};
+    pollfd waiting{agent.socket.get(), POLLIN, 0};
+    EXPECT_EQ(poll(&waiting, 1, 60'000), 1) << "the agent does not answer";
+    EXPECT_GT(recv(agent.socket.get(), &reply, sizeof reply, MSG_DONTWAIT), 0);
+    EXPECT_EQ(reply.sequence, sequence);
+    EXPECT_EQ(reply.op, static_cast<unsigned>(op));
+    return reply;
+}
+
+std::uint32_t threads_of(pid_t process) {
+    const Fd status(open(("/proc/" + std::to_string(process) + "/status").c_str(), O_RDONLY | O_CLOEXEC));
+    return read_memory_use(status.get()).value_or(MemoryUse{}).threads;
+}
+
+std::uint64_t pages_present(pid_t process, std::uint64_t start, std::uint64_t bytes) {
+    const Fd pagemap(open(("/proc/" + std::to_string(process) + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
+    AddressRange ranges[64];
+    auto scan = scan_present(pagemap.get(), start, start + bytes, 1024, ranges);
+    EXPECT_TRUE(scan) << scan.error().message;
+    std::uint64_t pages = 0;
+    for (std::size_t i = 0; scan && i < scan->count; i++)
+        pages += (ranges[i].end - ranges[i].start) / kPageSize;
+    return pages;
+}
+
+/// A puppet with an agent, its arena and staging registered.
+class InjectTest : public ::testing::Test {
+  protected:
+    void start(std::vector<Puppet::Step> script) {
+        puppet_ = std::make_unique<Puppet>(std::move(script));
+        auto made = inject_into(puppet_->process());
+        ASSERT_TRUE(made) << made.error().message;
+        agent_ = std::move(*made);
+        uffd_ = Uffd(std::move(agent_.uffd));
+        ASSERT_EQ(uffd_.register_range(page(0), kArenaBytes), 0);
+        ASSERT_EQ(uffd_.register_range(agent_.staging, kOptions.staging_pages * kPageSize), 0);
+    }
+    std::uint64_t page(std::uint64_t number) const { return puppet_->arena().page(number); }
+    agent_reply move(std::uint64_t first, std::uint64_t pages) {
+        return ask(agent_, AGENT_MOVE, {{page(first), agent_.staging, pages * kPageSize}});
+    }
+
+    std::unique_ptr<Puppet> puppet_;
+    Agent agent_;
+    Uffd uffd_;
+};
+
+TEST_F(InjectTest, LeavesTheProgramsDescriptorsAndAddsOneThread) {
+    Puppet puppet({check_pages(0, 4)});
+    const std::string before = descriptors(puppet.process());
+    ASSERT_EQ(threads_of(puppet.process()), 1u);
+    auto agent = inject_into(puppet.process());
+    ASSERT_TRUE(agent) << agent.error().message;
+    EXPECT_EQ(descriptors(puppet.process()), before);
+    EXPECT_EQ(threads_of(puppet.process()), 2u);
+    std::vector<pid_t> threads;
+    append_threads(puppet.process(), threads);
+    EXPECT_THAT(threads, ::testing::UnorderedElementsAre(puppet.process(), agent->thread));
+    // The agent holds nothing of the program's open, or a pipe would never reach its end of file.
+    EXPECT_EQ(descriptors(agent->thread).find("pipe:"), std::string::npos) << descriptors(agent->thread);
+    puppet.go();
+    EXPECT_TRUE(wait_until([&] { return puppet.done() == 1; }));
+    EXPECT_EQ(puppet.result(), 4);
+}
+
+// Kernel fact 1: what MOVE took out and COPY brought back is what the program wrote.
+TEST_F(InjectTest, PagesMoveToStagingAndComeBackWhole) {
+    start({check_pages(0, 8)});
+    const agent_reply reply = move(2, 4);
+    EXPECT_EQ(reply.count, 1u);
+    EXPECT_EQ(reply.result[0].error, 0);
+    EXPECT_EQ(reply.result[0].moved, 4 * kPageSize);
+    EXPECT_EQ(pages_present(puppet_->process(), page(0), 8 * kPageSize), 4u);
+    const auto staged = read_pages(puppet_->process(), agent_.staging, 4);
+    ASSERT_EQ(staged.size(), 4 * kPageSize);
+    for (std::uint64_t i = 0; i < 4; i++)
+        EXPECT_TRUE(is_arena_page(staged.data() + i * kPageSize, 2 + i)) << i;
+
+    const FillResult filled = uffd_.copy(page(2), staged.data(), staged.size());
+    EXPECT_EQ(filled.error, 0);
+    EXPECT_EQ(filled.bytes, staged.size());
+    EXPECT_EQ(uffd_.copy(page(2), staged.data(), kPageSize).error, EEXIST) << "never over what is there";
+    puppet_->go();
+    EXPECT_TRUE(wait_until([&] { return puppet_->done() == 1; }));
+    EXPECT_EQ(puppet_->result(), 8);
+}
+
+// Kernel fact 2.1: MOVE does not check that its source is registered, so the agent asks first.
+TEST_F(InjectTest, ProbesBeforeItMoves) {
+    start({});
+    const agent_reply hole = move(kArenaPages - 2, 1);
+    EXPECT_EQ(hole.result[0].moved, 0u);
+    EXPECT_EQ(hole.result[0].probed, 1u);
+    EXPECT_EQ(hole.result[0].error, -ENODATA);
+
+    const agent_reply unregistered =
+        ask(agent_, AGENT_MOVE, {{agent_.base + kPageSize, agent_.staging, kPageSize}});
+    EXPECT_EQ(unregistered.result[0].moved, 0u);
+    EXPECT_EQ(unregistered.result[0].probed, 1u);
+    EXPECT_EQ(unregistered.result[0].error, -ENOENT);
+}
+
+TEST_F(InjectTest, AMoveEndsAtAHoleAndSaysHowFarItCame) {
+    start({});
+    const std::uint64_t filled = kArenaPages / 2;
+    const agent_reply reply = move(filled - 3, 6);
+    EXPECT_EQ(reply.result[0].moved, 3 * kPageSize);
+    EXPECT_EQ(reply.result[0].probed, 0u);
+    EXPECT_EQ(reply.result[0].error, -ENOENT);
+    const auto staged = read_pages(puppet_->process(), agent_.staging, 3);
+    ASSERT_EQ(staged.size(), 3 * kPageSize);
+    EXPECT_TRUE(is_arena_page(staged.data() + 2 * kPageSize, filled - 1));
+}
+
+TEST_F(InjectTest, SeveralRangesHaveAResultEach) {
+    start({});
+    const agent_reply reply = ask(agent_, AGENT_MOVE,
+                                  {{page(0), agent_.staging, 2 * kPageSize},
+                                   {page(kArenaPages - 1), agent_.staging + 2 * kPageSize, kPageSize},
+                                   {page(5), agent_.staging + 3 * kPageSize, kPageSize}});
+    EXPECT_EQ(reply.count, 3u);
+    EXPECT_EQ(reply.result[0].moved, 2 * kPageSize);
+    EXPECT_EQ(reply.result[1].error, -ENODATA);
+    EXPECT_EQ(reply.result[2].moved, kPageSize);
+    EXPECT_TRUE(is_arena_page(read_pages(puppet_->process(), agent_.staging + 3 * kPageSize, 1).data(), 5));
+}
+
+// Kernel fact 2.8: without any reference to the userfaultfd an evicted page would read as zeros.
+TEST_F(InjectTest, WithoutItsPagerTheProgramFreezes) {
+    start({check_pages(2, 1)});
+    ASSERT_EQ(move(2, 1).result[0].moved, kPageSize);
+    uffd_ = Uffd();
+    agent_.socket.reset();
+    puppet_->go();
+    EXPECT_TRUE(wait_until([&] { return waits_for_userfaultfd(puppet_->process()) || puppet_->done() > 0; }));
+    EXPECT_EQ(puppet_->done(), 0) << "it went on with " << puppet_->result() << " right pages of 1";
+}
+
+TEST_F(InjectTest, EndsWhenItIsTold) {
+    start({});
+    agent_request request{};
+    request.op = AGENT_EXIT;
+    ASSERT_GT(send(agent_.socket.get(), &request, sizeof request, MSG_NOSIGNAL), 0);
+    EXPECT_TRUE(wait_until([&] { return threads_of(puppet_->process()) == 1; }));
+}
+
+class SpawnTest : public ::testing::Test {
+  protected:
+    Result<Spawned> spawn(const std::vector<std::string>& argv) {
+        sigset_t none;
+        sigemptyset(&none);
+        return spawn_stopped(argv, none, 0);
+    }
+};
+
+TEST_F(SpawnTest, AnAgentIsInANewProgramBeforeItsFirstInstruction) {
+    int output[2];
+    ASSERT_EQ(pipe(output), 0);
+    const std::string shell = "echo ran >&" + std::to_string(output[1]);
+    auto spawned = spawn({"/bin/sh", "-c", shell});
+    ASSERT_TRUE(spawned) << spawned.error().message;
+    Child child(spawned->process);
+    const Fd read_end(output[0]);
+    {
+        auto task = RemoteTask::seize_at_exec(spawned->process, spawned->go.get());
+        ASSERT_TRUE(task) << task.error().message;
+        EXPECT_EQ(exec_error(spawned->failed), 0);
+        const std::string before = descriptors(spawned->process);
+        auto agent = inject(*task, kOptions);
+        ASSERT_TRUE(agent) << agent.error().message;
+        EXPECT_EQ(descriptors(spawned->process), before);
+        EXPECT_EQ(threads_of(spawned->process), 2u);
+        EXPECT_EQ(ask(*agent, AGENT_UNSHARE, {}).status, 0);
+    }
+    close(output[1]);
+    EXPECT_EQ(child.join(), 0) << "the agent ends with its program";
+    char text[16] = {};
+    EXPECT_GT(read(read_end.get(), text, sizeof text - 1), 0);
+    EXPECT_EQ(read(read_end.get(), text, 1), 0) << "somebody holds the program's pipe open";
+}
+
+TEST_F(SpawnTest, SaysWhyNothingWasExecuted) {
+    for (const auto& [program, code, status] :
+         {std::tuple{"/nonexistent/program", ENOENT, 127}, std::tuple{"/etc/passwd", EACCES, 126}}) {
+        auto spawned = spawn({program});
+        ASSERT_TRUE(spawned) << spawned.error().message;
+        Child child(spawned->process);
+        auto task = RemoteTask::seize_at_exec(spawned->process, spawned->go.get());
+        ASSERT_FALSE(task);
+        EXPECT_EQ(task.error().code, ECHILD);
+        EXPECT_EQ(exec_error(spawned->failed), code);
+    }
+}
+
+}  // namespace
+}  // namespace farswap::target

@@ -1,0 +1,202 @@
+// What /proc says of this process and of children made for it.
+#include "target/proc.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <barrier>
+#include <cstring>
+#include <thread>
+
+#include "child.h"
+#include "farswap/request.h"
+
+namespace farswap::target {
+namespace {
+
+constexpr std::size_t kBytes = 64 * kPageSize;
+constexpr pid_t kNobody = 0x7fffffff;  // above every pid_max
+
+/// A private anonymous mapping between two guards, so that it is merged with nothing.
+class Guarded {
+  public:
+    explicit Guarded(std::size_t bytes = kBytes)
+        : bytes_(bytes),
+          base_(mmap(nullptr, bytes + 2 * kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+        mprotect(data(), bytes_, PROT_READ | PROT_WRITE);
+    }
+    ~Guarded() { munmap(base_, bytes_ + 2 * kPageSize); }
+    Guarded(const Guarded&) = delete;
+    Guarded& operator=(const Guarded&) = delete;
+    char* data() const { return static_cast<char*>(base_) + kPageSize; }
+    std::uint64_t address() const { return reinterpret_cast<std::uintptr_t>(data()); }
+
+  private:
+    std::size_t bytes_;
+    void* base_;
+};
+
+bool covers(const std::vector<AddressRange>& ranges, std::uint64_t address) {
+    return std::ranges::any_of(ranges,
+                               [&](const AddressRange& r) { return r.start <= address && address < r.end; });
+}
+
+TEST(Proc, MappingsOfThisProcess) {
+    const Guarded memory;
+    bool found = false, has_program = false;
+    std::uint64_t before = 0;
+    auto visited = for_each_mapping(getpid(), [&](const Mapping& mapping) {
+        EXPECT_LE(before, mapping.start);
+        EXPECT_LT(mapping.start, mapping.end);
+        before = mapping.end;
+        if (mapping.start == memory.address()) {
+            found = true;
+            EXPECT_EQ(mapping.end, memory.address() + kBytes);
+            EXPECT_EQ(std::string(mapping.permissions, 4), "rw-p");
+            EXPECT_EQ(mapping.inode, 0u);
+            EXPECT_FALSE(mapping.has_device);
+            EXPECT_EQ(mapping.name, "");
+        }
+        if (mapping.name.ends_with("target_test")) {
+            has_program = true;
+            EXPECT_NE(mapping.inode, 0u);
+        }
+    });
+    EXPECT_TRUE(visited);
+    EXPECT_TRUE(found);
+    EXPECT_TRUE(has_program);
+}
+
+TEST(Proc, FindsMappingsByName) {
+    auto vdso = find_mapping(getpid(), "[vdso]");
+    ASSERT_TRUE(vdso) << vdso.error().message;
+    EXPECT_EQ(std::memcmp(reinterpret_cast<const char*>(vdso->start), "\177ELF", 4), 0);
+    EXPECT_EQ(find_mapping(getpid(), "[no such]").error().code, ENOENT);
+}
+
+TEST(Proc, ProcessesThatAreGoneAreESRCH) {
+    EXPECT_EQ(for_each_mapping(kNobody, [](const Mapping&) {}).error().code, ESRCH);
+    EXPECT_EQ(inherited_ranges(kNobody, 0).error().code, ESRCH);
+    EXPECT_EQ(read_pss(kNobody).error().code, ESRCH);
+    EXPECT_EQ(read_state(kNobody), 0);
+
+    Child zombie([] { return 0; });
+    Fd status(open(("/proc/" + std::to_string(zombie.process()) + "/status").c_str(), O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(wait_until([&] { return read_state(zombie.process()) == 'Z'; }));
+    EXPECT_EQ(for_each_mapping(zombie.process(), [](const Mapping&) {}).error().code, ESRCH);
+    zombie.join();
+    EXPECT_EQ(read_memory_use(status.get()).error().code, ESRCH);
+}
+
+// Kernel fact 2.10: these are not in a forked child, or are zeros there.
+TEST(Proc, InheritedRangesLeaveOutWhatAForkDoes) {
+    const Guarded plain, unforked, wiped;
+    ASSERT_EQ(madvise(unforked.data(), kBytes, MADV_DONTFORK), 0);
+    ASSERT_EQ(madvise(wiped.data(), kBytes, MADV_WIPEONFORK), 0);
+    auto ranges = inherited_ranges(getpid(), plain.address());
+    ASSERT_TRUE(ranges) << ranges.error().message;
+    EXPECT_TRUE(covers(*ranges, plain.address()));
+    EXPECT_TRUE(covers(*ranges, plain.address() + kBytes - 1));
+    EXPECT_FALSE(covers(*ranges, unforked.address()));
+    EXPECT_FALSE(covers(*ranges, wiped.address()));
+    ASSERT_EQ(madvise(unforked.data(), kBytes, MADV_DOFORK), 0);
+    ASSERT_EQ(madvise(wiped.data(), kBytes, MADV_KEEPONFORK), 0);
+    ranges = inherited_ranges(getpid(), plain.address());
+    ASSERT_TRUE(ranges) << ranges.error().message;
+    EXPECT_TRUE(covers(*ranges, unforked.address()));
+    EXPECT_TRUE(covers(*ranges, wiped.address()));
+    EXPECT_EQ(inherited_ranges(getpid(), plain.address() + kPageSize).error().code, ESRCH)
+        << "a program without the witness is another one";
+}
+
+// Kernel fact 2.16: RssAnon counts a page that a fork shares in each process, Pss_Anon once.
+TEST(Proc, MemoryIsMeasuredOnceByPssAndTwiceByRss) {
+    constexpr std::uint64_t kMuch = 32u << 20;
+    Fd status(open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+    const auto use_before = read_memory_use(status.get());
+    const auto pss_before = read_pss(getpid());
+    ASSERT_TRUE(use_before && pss_before);
+    const Guarded memory(kMuch);
+    std::memset(memory.data(), 1, kMuch);
+    const auto use = read_memory_use(status.get());
+    EXPECT_NEAR(static_cast<double>(use->rss_anon - use_before->rss_anon), kMuch, 4e6);
+    EXPECT_NEAR(static_cast<double>(*read_pss(getpid()) - *pss_before), kMuch, 4e6);
+    EXPECT_EQ(use->threads, 1u);
+
+    Child child([] { return pause(); });
+    EXPECT_NEAR(static_cast<double>(*read_pss(getpid()) + *read_pss(child.process()) - *pss_before), kMuch,
+                8e6);
+    EXPECT_GE(read_memory_use(status.get())->rss_anon, kMuch);
+}
+
+TEST(Proc, ThreadsAndChildren) {
+    std::barrier meet(2);
+    Shared<pid_t> of_thread;
+    pid_t thread = 0;
+    std::thread other([&] {
+        thread = gettid();
+        const Child second([] { return pause(); });
+        *of_thread.get() = second.process();
+        meet.arrive_and_wait();
+        meet.arrive_and_wait();
+    });
+    const Child first([] { return pause(); });
+    meet.arrive_and_wait();
+    std::vector<pid_t> threads, children;
+    append_threads(getpid(), threads);
+    append_children(getpid(), children);
+    EXPECT_THAT(threads, ::testing::UnorderedElementsAre(getpid(), thread));
+    EXPECT_THAT(children, ::testing::UnorderedElementsAre(first.process(), *of_thread.get()));
+    meet.arrive_and_wait();
+    other.join();
+}
+
+TEST(Proc, StateIsReadBehindAnyName) {
+    Child child([] {
+        pthread_setname_np(pthread_self(), "a) R (b) Z");
+        return pause();
+    });
+    EXPECT_TRUE(wait_until([&] { return is_in_system_call(child.process(), SYS_pause); }));
+    EXPECT_EQ(read_state(child.process()), 'S');
+    kill(child.process(), SIGSTOP);
+    EXPECT_TRUE(wait_until([&] { return read_state(child.process()) == 'T'; }));
+}
+
+TEST(Proc, DeliverableSignalsArePendingAndNotBlocked) {
+    Child child([] {
+        sigset_t all;
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, nullptr);
+        return pause();
+    });
+    ASSERT_TRUE(wait_until([&] { return is_in_system_call(child.process(), SYS_pause); }));
+    EXPECT_FALSE(signal_is_deliverable(child.process(), 0));
+    kill(child.process(), SIGUSR1);
+    EXPECT_TRUE(signal_is_deliverable(child.process(), 0));
+    EXPECT_FALSE(signal_is_deliverable(child.process(), 1ull << (SIGUSR1 - 1)));
+    EXPECT_TRUE(signal_is_deliverable(child.process(), 1ull << (SIGUSR2 - 1)));
+}
+
+TEST(Proc, TellsWhoSharesAnAddressSpace) {
+    const Guarded stack;
+    const pid_t borrower = clone([](void*) { return static_cast<int>(syscall(SYS_pause)); },
+                                 stack.data() + kBytes, CLONE_VM | SIGCHLD, nullptr);
+    ASSERT_GT(borrower, 0);
+    const Child sharing(borrower);
+    const Child forked([] { return pause(); });
+    EXPECT_TRUE(share_address_space(getpid(), sharing.process()));
+    EXPECT_FALSE(share_address_space(getpid(), forked.process()));
+    EXPECT_FALSE(share_address_space(getpid(), kNobody));
+}
+
+}  // namespace
+}  // namespace farswap::target

@@ -1,0 +1,354 @@
+// A managed process seen through Target: what is registered, and that each event of its address space is told
+// once, in an order in which nothing stale can be filled.
+#include "target/target.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include "agent_fixture.h"
+#include "target/proc.h"
+
+namespace farswap::target {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+
+struct Seen {
+    enum Kind { kFault, kFork, kRemap, kRemove, kUnmap, kReply, kGone } kind;
+    std::uint64_t a = 0, b = 0, c = 0;
+    friend bool operator==(const Seen&, const Seen&) = default;
+    friend void PrintTo(const Seen& seen, std::ostream* out) {
+        static const char* const names[] = {"fault", "fork", "remap", "remove", "unmap", "reply", "gone"};
+        *out << names[seen.kind] << std::hex << " " << seen.a << " " << seen.b << " " << seen.c;
+    }
+};
+
+/// Records events. Faults are answered from `contents`, else by zeros; those outside the arena are not
+/// recorded.
+class Recorder : public TargetEvents {
+  public:
+    explicit Recorder(Arena& arena) : arena_(arena) {}
+    std::vector<Seen> seen;
+    std::map<std::uint64_t, std::vector<unsigned char>> contents;
+    std::unique_ptr<Target> child;
+    io::Loop* loop = nullptr;
+    agent_reply reply{};
+    int batches = 0;
+
+    bool has(Seen::Kind kind) const {
+        return std::ranges::any_of(seen, [&](const Seen& event) { return event.kind == kind; });
+    }
+    void on_fault(Target& target, std::uint64_t address) override {
+        record({Seen::kFault, address});
+        static const std::vector<unsigned char> zeros(kPageSize);
+        const auto found = contents.find(address);
+        const auto& page = found == contents.end() ? zeros : found->second;
+        // EAGAIN: an event waits to be read, and the fault is answered when it is told again.
+        if (target.uffd().copy(address, page.data(), kPageSize).error != 0)
+            target.uffd().wake(address, kPageSize);
+    }
+    void on_fork(Target&, Fd uffd) override {
+        seen.push_back({Seen::kFork});
+        child = Target::create_child(std::move(uffd), *loop, *this);
+    }
+    void on_remap(Target&, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) override {
+        seen.push_back({Seen::kRemap, from, to, bytes});
+    }
+    void on_remove(Target&, std::uint64_t start, std::uint64_t end) override {
+        record({Seen::kRemove, start, end});
+    }
+    void on_unmap(Target&, std::uint64_t start, std::uint64_t end) override {
+        record({Seen::kUnmap, start, end});
+    }
+    void on_agent_reply(Target&, const agent_reply& got) override {
+        reply = got;
+        seen.push_back({Seen::kReply, got.op});
+    }
+    void on_batch_end(Target&) override { batches++; }
+    void on_gone(Target&, bool alive) override { seen.push_back({Seen::kGone, alive}); }
+
+  private:
+    void record(Seen event) {
+        if (event.a >= arena_.page(0) && event.a < arena_.page(kArenaPages)) seen.push_back(event);
+    }
+    Arena& arena_;
+};
+
+class TargetTest : public ::testing::Test {
+  protected:
+    void start(std::vector<Puppet::Step> script) {
+        puppet_ = std::make_unique<Puppet>(std::move(script));
+        auto loop = io::Loop::create();
+        ASSERT_TRUE(loop) << loop.error().message;
+        loop_ = std::move(*loop);
+        events_ = std::make_unique<Recorder>(puppet_->arena());
+        events_->loop = loop_.get();
+        auto task = RemoteTask::seize(puppet_->process(), 30'000);
+        ASSERT_TRUE(task) << task.error().message;
+        auto agent = inject(*task, {.staging_pages = 32});
+        ASSERT_TRUE(agent) << agent.error().message;
+        auto target = Target::create(std::move(*agent), *loop_, *events_);
+        ASSERT_TRUE(target) << target.error().message;
+        target_ = std::move(*target);
+        auto refreshed = target_->refresh_mappings();
+        ASSERT_TRUE(refreshed) << refreshed.error().message;
+    }
+    void TearDown() override {
+        puppet_.reset();  // before its userfaultfd is closed
+        if (events_) events_->child.reset();
+        target_.reset();
+    }
+    /// Runs the loop until `holds()`; false when it does not within a minute.
+    bool run_until(const std::function<bool()>& holds) {
+        return wait_until([&] {
+            if (holds()) return true;
+            loop_->run_once(milliseconds(1));
+            return holds();
+        });
+    }
+    void step() {
+        const int before = puppet_->done();
+        puppet_->go();
+        ASSERT_TRUE(run_until([&] { return puppet_->done() > before; }));
+    }
+    std::uint64_t page(std::uint64_t number) const { return puppet_->arena().page(number); }
+    bool ask(agent_op op, std::uint64_t from, std::uint64_t pages) {
+        agent_request request{};
+        request.op = op;
+        request.count = 1;
+        request.range[0] = {from, target_->agent().staging, pages * kPageSize};
+        return target_->ask_agent(request);
+    }
+    /// Moves pages of the arena out and keeps their content for the faults to come.
+    void move_out(std::uint64_t first, std::uint64_t pages) {
+        ASSERT_TRUE(ask(AGENT_MOVE, page(first), pages));
+        EXPECT_TRUE(target_->is_moving());
+        ASSERT_TRUE(run_until([&] { return target_->agent_idle(); }));
+        ASSERT_EQ(events_->reply.result[0].moved, pages * kPageSize) << events_->reply.result[0].error;
+        for (std::uint64_t i = 0; i < pages; i++) {
+            std::vector<unsigned char> content(kPageSize);
+            ASSERT_EQ(
+                target_->read_memory(target_->agent().staging + i * kPageSize, content.data(), kPageSize),
+                kPageSize);
+            events_->contents[page(first + i)] = content;
+        }
+        events_->seen.clear();
+    }
+
+    std::unique_ptr<Puppet> puppet_;
+    std::unique_ptr<io::Loop> loop_;
+    std::unique_ptr<Recorder> events_;
+    std::unique_ptr<Target> target_;
+};
+
+TEST_F(TargetTest, RegistersPrivateMemoryAndNothingElse) {
+    start({});
+    EXPECT_NE(target_->registered().find(page(0)), nullptr);
+    EXPECT_NE(target_->evictable().find(page(kArenaPages - 1)), nullptr);
+    EXPECT_EQ(target_->registered().find(page(kArenaPages)), nullptr) << "the guard behind";
+    EXPECT_EQ(target_->registered().find(target_->agent().staging), nullptr);
+    EXPECT_EQ(target_->evictable().find(target_->agent().base + kPageSize), nullptr);
+    auto visited = for_each_mapping(puppet_->process(), [&](const Mapping& mapping) {
+        const bool plain = std::string_view(mapping.permissions, 4) == "rw-p" && mapping.inode == 0 &&
+                           mapping.name != "[stack]" && !mapping.name.starts_with("[v");
+        EXPECT_TRUE(plain || target_->registered().find(mapping.start) == nullptr) << mapping.name;
+    });
+    EXPECT_TRUE(visited);
+}
+
+TEST_F(TargetTest, FirstTouchesAndEvictedPagesAreFaults) {
+    start({check_pages(0, 8), [](Arena& arena) { return int{arena.data()[20 * kPageSize]}; }});
+    move_out(2, 3);
+    step();
+    EXPECT_EQ(puppet_->result(), 8);
+    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kFault, page(2)}, Seen{Seen::kFault, page(3)},
+                                           Seen{Seen::kFault, page(4)}));
+    events_->seen.clear();
+    step();
+    EXPECT_EQ(puppet_->result(), 0);
+    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kFault, page(20)}));
+    EXPECT_GT(events_->batches, 0);
+}
+
+TEST_F(TargetTest, SystemCallsOnEvictedPagesWaitForThem) {
+    // Kernel fact 2.9: a userfaultfd for user-mode faults only would give EFAULT.
+    start({[](Arena& arena) {
+        int ends[2];
+        if (pipe(ends) != 0 || write(ends[1], arena.data() + 2 * kPageSize, kPageSize) != ssize_t{kPageSize})
+            return -1;
+        std::array<unsigned char, kPageSize> got;
+        return read(ends[0], got.data(), got.size()) == ssize_t{kPageSize} && is_arena_page(got.data(), 2)
+                   ? 1
+                   : 0;
+    }});
+    move_out(2, 1);
+    step();
+    EXPECT_EQ(puppet_->result(), 1);
+}
+
+TEST_F(TargetTest, ChangesOfTheAddressSpaceAreTold) {
+    static char* moved_to;
+    start({[](Arena& a) { return madvise(a.data() + kPageSize, 2 * kPageSize, MADV_DONTNEED); },
+           [](Arena& a) { return munmap(a.data() + 4 * kPageSize, 3 * kPageSize); },
+           [](Arena& a) {
+               moved_to = static_cast<char*>(
+                   mmap(nullptr, 4 * kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+               void* to = mremap(a.data() + 8 * kPageSize, 2 * kPageSize, 2 * kPageSize,
+                                 MREMAP_MAYMOVE | MREMAP_FIXED, moved_to);
+               return to == moved_to && is_arena_page(reinterpret_cast<unsigned char*>(moved_to), 8) ? 0 : -1;
+           }});
+    step();
+    EXPECT_EQ(puppet_->result(), 0);
+    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kRemove, page(1), page(3)}));
+    events_->seen.clear();
+    step();
+    EXPECT_EQ(puppet_->result(), 0);
+    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kUnmap, page(4), page(7)}));
+    events_->seen.clear();
+    step();
+    EXPECT_EQ(puppet_->result(), 0);
+    // The end of the old mapping is told after the move: it must not be taken for the end of the pages.
+    ASSERT_EQ(events_->seen.size(), 2u) << ::testing::PrintToString(events_->seen);
+    EXPECT_EQ(events_->seen[0].kind, Seen::kRemap);
+    EXPECT_EQ(events_->seen[0].a, page(8));
+    EXPECT_EQ(events_->seen[0].c, 2 * kPageSize);
+    EXPECT_EQ(events_->seen[1], (Seen{Seen::kUnmap, page(8), page(10)}));
+}
+
+// Kernel fact 2.3: reading an event is its acknowledgement. While the agent is between its probe and its move
+// none may be read, or the program would go on and drop pages under the move.
+TEST_F(TargetTest, NoEventIsReadWhileAMoveIsOutstanding) {
+    start({[](Arena& a) { return madvise(a.data() + kPageSize, kPageSize, MADV_DONTNEED); }});
+    puppet_->go();
+    ASSERT_TRUE(wait_until([&] { return is_in_system_call(puppet_->process(), SYS_madvise); }));
+    ASSERT_TRUE(ask(AGENT_MOVE, page(0), 4));
+    target_->drain();
+    EXPECT_TRUE(events_->seen.empty());
+    ASSERT_TRUE(run_until([&] { return puppet_->done() == 1; }));
+    EXPECT_THAT(events_->seen,
+                ElementsAre(Seen{Seen::kReply, AGENT_MOVE}, Seen{Seen::kRemove, page(1), page(2)}));
+    EXPECT_EQ(events_->reply.result[0].moved, 0u);
+    EXPECT_EQ(events_->reply.result[0].error, -EAGAIN);
+}
+
+// Kernel fact 2.6: the child's memory comes with a userfaultfd of its own and no number; a page put in
+// through it tells.
+TEST_F(TargetTest, AForkedChildIsServedByItsOwnUserfaultfd) {
+    start({[](Arena& arena) {
+        const pid_t child = fork();
+        if (child == 0) _exit(check_pages(0, 8)(arena));
+        int status = 0;
+        waitpid(child, &status, 0);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    }});
+    move_out(2, 3);
+    step();
+    EXPECT_EQ(puppet_->result(), 8);
+    EXPECT_EQ(std::ranges::count(events_->seen, Seen{Seen::kFork}), 1);
+    EXPECT_EQ(std::ranges::count(events_->seen, Seen{Seen::kFault, page(3)}), 1)
+        << "the child's, not the parent's";
+}
+
+TEST_F(TargetTest, AForkedChildIsRecognisedByItsCookie) {
+    static std::atomic<pid_t>* number;
+    Shared<std::atomic<pid_t>> grandchild;
+    number = grandchild.get();
+    start({[](Arena&) {
+        const pid_t child = fork();
+        if (child == 0) {
+            for (;;) pause();
+        }
+        *number = child;
+        return 0;
+    }});
+    step();
+    const Child reaper(grandchild.get()->load());
+    ASSERT_TRUE(run_until([&] { return events_->child != nullptr; }));
+    std::array<unsigned char, kPageSize> cookie;
+    cookie.fill(0x5a);
+    EXPECT_EQ(events_->child->uffd().copy(target_->agent().cookie, cookie.data(), kPageSize).error, 0);
+    const auto found = read_pages(*grandchild.get(), target_->agent().cookie, 1);
+    ASSERT_EQ(found.size(), cookie.size());
+    EXPECT_EQ(found[17], 0x5a);
+    EXPECT_TRUE(read_pages(*grandchild.get(), target_->agent().staging, 1).empty())
+        << "staging is not inherited";
+    EXPECT_TRUE(events_->child->identify(*grandchild.get()));
+    kill(*grandchild.get(), SIGKILL);
+    EXPECT_TRUE(run_until([&] { return events_->has(Seen::kGone); }));
+}
+
+// Kernel fact 2.5: after a fork MOVE answers EBUSY until the page is the process's own again.
+TEST_F(TargetTest, PagesSharedByAForkMoveOnceTheyAreUnshared) {
+    start({[](Arena&) {
+        const pid_t child = fork();
+        if (child == 0) _exit(0);
+        return waitpid(child, nullptr, 0) == child ? 0 : -1;
+    }});
+    step();
+    ASSERT_TRUE(ask(AGENT_MOVE, page(0), 2));
+    ASSERT_TRUE(run_until([&] { return target_->agent_idle(); }));
+    EXPECT_EQ(events_->reply.result[0].moved, 0u);
+    EXPECT_EQ(events_->reply.result[0].error, -EBUSY);
+    ASSERT_TRUE(ask(AGENT_UNSHARE, page(0), 2));
+    ASSERT_TRUE(run_until([&] { return target_->agent_idle(); }));
+    move_out(0, 2);
+    EXPECT_TRUE(is_arena_page(events_->contents[page(1)].data(), 1));
+}
+
+TEST_F(TargetTest, ZappedStagingIsEmptyAndTheProgramsPagesAreNot) {
+    start({check_pages(0, 8)});
+    move_out(2, 3);
+    ASSERT_TRUE(ask(AGENT_ZAP, 0, 3));
+    ASSERT_TRUE(run_until([&] { return target_->agent_idle(); }));
+    EXPECT_EQ(events_->reply.status, 0);
+    std::array<AddressRange, 4> ranges;
+    auto scan = target_->scan_present(target_->agent().staging, target_->agent().staging + 32 * kPageSize, 32,
+                                      ranges);
+    ASSERT_TRUE(scan) << scan.error().message;
+    EXPECT_EQ(scan->count, 0u);
+    step();
+    EXPECT_EQ(puppet_->result(), 8);
+}
+
+// Kernel fact 2.13: MOVE wants equal mappings on both sides, and mlock(2) raises no event.
+TEST_F(TargetTest, LockedMemoryIsRefusedAndLeftAlone) {
+    start({[](Arena& a) { return mlock(a.data(), kArenaBytes / 2); }});
+    step();
+    ASSERT_EQ(puppet_->result(), 0);
+    ASSERT_TRUE(ask(AGENT_MOVE, page(0), 1));
+    ASSERT_TRUE(run_until([&] { return target_->agent_idle(); }));
+    EXPECT_EQ(events_->reply.result[0].error, -EINVAL);
+    ASSERT_TRUE(target_->refresh_mappings());
+    target_->range_unmovable(page(0));
+    ASSERT_TRUE(target_->refresh_mappings());
+    EXPECT_EQ(target_->evictable().find(page(0)), nullptr);
+    EXPECT_NE(target_->registered().find(page(0)), nullptr) << "its evicted pages are still ours to serve";
+    target_->forgive_unmovable();
+    ASSERT_TRUE(target_->refresh_mappings());
+    EXPECT_NE(target_->evictable().find(page(0)), nullptr);
+}
+
+TEST_F(TargetTest, TellsAnEndFromAnExec) {
+    start({[](Arena&) { return execl("/bin/sleep", "sleep", "1000", nullptr); }});
+    puppet_->go();
+    ASSERT_TRUE(run_until([&] { return events_->has(Seen::kGone); }));
+    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kGone, true}));
+
+    TearDown();
+    start({});
+    kill(puppet_->process(), SIGKILL);
+    ASSERT_TRUE(run_until([&] { return events_->has(Seen::kGone); }));
+    EXPECT_EQ(events_->seen.back(), (Seen{Seen::kGone, false}));
+    EXPECT_EQ(std::ranges::count_if(events_->seen, [](const Seen& s) { return s.kind == Seen::kGone; }), 1);
+}
+
+}  // namespace
+}  // namespace farswap::target
