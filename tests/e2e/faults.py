@@ -42,15 +42,23 @@ class Background:
         return self.result
 
 
-def store_file(directory, at_least=32 * MIB):
-    """The job's file once that much was written to it, or None."""
+def holds_pages(path):
+    """Space is reserved ahead, so that the size says nothing: look whether the first megabytes were written."""
+    try:
+        with open(path, "rb") as file:
+            return all(any(os.pread(file.fileno(), 4096, offset)) for offset in (4 * MIB, 12 * MIB, 20 * MIB))
+    except OSError:
+        return False
+
+
+def store_file(directory):
+    """The job's file once pages lie in it, or None."""
     found = []
 
-    def grown():
-        found[:] = [path for path in pathlib.Path(directory).iterdir()
-                    if path.is_file() and path.stat().st_blocks * 512 >= at_least]
+    def written():
+        found[:] = [path for path in pathlib.Path(directory).iterdir() if path.is_file() and holds_pages(path)]
         return bool(found)
-    return found[0] if wait_until(grown) else None
+    return found[0] if wait_until(written) else None
 
 
 def pager_of(directory):

@@ -148,6 +148,8 @@ def results_of(machine):
 def judge(machine, expected):
     problems = []
     results = results_of(machine)
+    if "done" not in machine.lines:
+        print("vm: it did not come to its end; its last words:\n" + "\n".join(machine.log[-25:]), flush=True)
     for name, (digest, plain_s) in expected.items():
         if name not in results:
             problems.append(f"{name}: no result")
