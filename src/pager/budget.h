@@ -20,8 +20,9 @@ class Budget {
     void filled(std::uint64_t bytes) { used_ += bytes; }
     void zapped(std::uint64_t bytes) { used_ -= std::min(used_, bytes); }
 
-    /// Below it nothing is registered and nobody is managed for the cap's sake.
-    std::uint64_t engage_at() const { return cap_ / 100 * 85; }
+    /// Below it nothing is registered. 85% of the cap; earlier for a small cap, since what fresh memory takes between two
+    /// looks does not shrink with the cap (huge pages: several MiB a millisecond).
+    std::uint64_t engage_at() const { return cap_ - std::max(cap_ / 100 * 15, std::min(kHeadroomMin, cap_ / 2)); }
     /// Reclaim works while more than this is used: room for what programs take between two looks.
     std::uint64_t target() const { return cap_ - std::clamp(cap_ / 50, kTargetGapMin, kTargetGapMax); }
     bool wants_reclaim() const { return used_ > target(); }
@@ -32,7 +33,8 @@ class Budget {
 
     /// How long memory can be left unwatched: nobody takes it faster than about 10 GB/s.
     std::chrono::nanoseconds poll_period() const {
-        const std::uint64_t headroom = target() > used_ ? target() - used_ : 0;
+        const std::uint64_t limit = used_ < engage_at() ? engage_at() : target();
+        const std::uint64_t headroom = limit > used_ ? limit - used_ : 0;
         constexpr double kBytesPerNanosecond = 10.0;
         const auto period = std::chrono::nanoseconds(
             static_cast<std::int64_t>(static_cast<double>(headroom) / kBytesPerNanosecond));
@@ -41,6 +43,7 @@ class Budget {
     }
 
   private:
+    static constexpr std::uint64_t kHeadroomMin = 48u << 20;
     static constexpr std::uint64_t kTargetGapMin = 2u << 20;
     static constexpr std::uint64_t kTargetGapMax = 64u << 20;
 
