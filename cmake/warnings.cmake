@@ -1,7 +1,7 @@
 # Warnings are errors, and the sanitizers, hardening and standard flags of every target.
 add_library(farswap_flags INTERFACE)
-target_compile_options(farswap_flags INTERFACE -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor
-    $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual -Wold-style-cast> -fno-omit-frame-pointer)
+target_compile_options(farswap_flags INTERFACE -Wall -Wextra -Werror -Wshadow
+    $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor -Woverloaded-virtual -Wold-style-cast> -fno-omit-frame-pointer)
 target_compile_definitions(farswap_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64)
 if(FARSWAP_SANITIZE)
     target_compile_options(farswap_flags INTERFACE -fsanitize=${FARSWAP_SANITIZE} -fno-sanitize-recover=all)

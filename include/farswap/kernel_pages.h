@@ -20,7 +20,7 @@ struct page;
 
 /* A segment of memory: exactly one page of a pool where get_kernel_pages() takes it. */
 struct kvec {
-    void *iov_base;
+    void* iov_base;
     size_t iov_len; /* bytes */
 };
 
@@ -33,22 +33,22 @@ struct kvec {
  *
  * Returns how many pages are now pinned; the first segment that cannot be pinned ends the call, those before
  * it stay pinned. 0 for nr_segs <= 0, touching nothing. When nothing could be pinned: -EINVAL for a segment
- * that is not one page long (the first one in a process is warned of, with its index and length), -EFAULT for an
- * address that is not a page of a pool, or is one whose count (owner's reference and pins) is zero. */
-int get_kernel_pages(const struct kvec *kiov, int nr_segs, int write, struct page **pages);
+ * that is not one page long (the first one in a process is warned of, with its index and length), -EFAULT for
+ * an address that is not a page of a pool, or is one whose count (owner's reference and pins) is zero. */
+int get_kernel_pages(const struct kvec* kiov, int nr_segs, int write, struct page** pages);
 
 /* The same for the one page at `start`: 1, or a negative errno. */
-int get_kernel_page(unsigned long start, int write, struct page **pages);
+int get_kernel_page(unsigned long start, int write, struct page** pages);
 
 /* Releases one pin. A page pinned for writing is marked dirty. Each page returned by the calls above is put
  * exactly once; one too many is a broken invariant and aborts. */
-void put_page(struct page *page);
+void put_page(struct page* page);
 
 /* The address of the page's memory (page-aligned). */
-void *page_address(const struct page *page);
+void* page_address(const struct page* page);
 
 /* Whether I/O has stored into the page since its frame was allocated. */
-int page_dirty(const struct page *page);
+int page_dirty(const struct page* page);
 
 /* A pool of page frames. */
 struct farswap_pool;
@@ -57,14 +57,14 @@ struct farswap_pool;
 #define FARSWAP_POOL_HUGE_PAGES 2u /* ask for huge pages; serves with small ones where there are none */
 
 /* Creates a pool of `frames` pages. NULL and errno on failure. Not on a hot path. */
-struct farswap_pool *farswap_pool_create(size_t frames, unsigned flags);
+struct farswap_pool* farswap_pool_create(size_t frames, unsigned flags);
 /* Destroys it. Returns how many pins were still held (each is reported): 0 is the only clean answer; the
  * memory is kept while there are any. */
-size_t farswap_pool_destroy(struct farswap_pool *pool);
+size_t farswap_pool_destroy(struct farswap_pool* pool);
 /* Takes a frame (one page, owner's reference held), or NULL when none is free. Any thread. */
-void *farswap_pool_alloc(struct farswap_pool *pool);
+void* farswap_pool_alloc(struct farswap_pool* pool);
 /* Drops the owner's reference; the frame is reused when its last pin has been put. Any thread. */
-void farswap_pool_free(struct farswap_pool *pool, void *frame);
+void farswap_pool_free(struct farswap_pool* pool, void* frame);
 
 #ifdef __cplusplus
 }

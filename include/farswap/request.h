@@ -1,4 +1,5 @@
-// I/O requests: direction, flags, pinned pages, deadline. Shared by every store; knows nothing of what is swapped.
+// I/O requests: direction, flags, pinned pages, deadline. Shared by every store; knows nothing of what is
+// swapped.
 #pragma once
 
 #include <chrono>
@@ -23,18 +24,18 @@ inline constexpr std::uint32_t KERNEL_WRITE = WRITE | REQ_KERNEL;
 /// The caller owns the request, its memory and its pins, and keeps all three unchanged until `complete` has
 /// been called; layers below only link it into their lists. Nothing is allocated for a request.
 struct Request {
-    std::uint32_t op = READ;      ///< direction | flags
-    std::uint64_t offset = 0;     ///< bytes from the start of the store's data
-    std::byte* data = nullptr;    ///< `length` bytes of memory
-    std::uint32_t length = 0;     ///< bytes
-    page** pages = nullptr;       ///< REQ_KERNEL: pins that cover [data, data + length), in order
-    std::uint32_t page_count = 0; ///< REQ_KERNEL: length / kPageSize
+    std::uint32_t op = READ;       ///< direction | flags
+    std::uint64_t offset = 0;      ///< bytes from the start of the store's data
+    std::byte* data = nullptr;     ///< `length` bytes of memory
+    std::uint32_t length = 0;      ///< bytes
+    page** pages = nullptr;        ///< REQ_KERNEL: pins that cover [data, data + length), in order
+    std::uint32_t page_count = 0;  ///< REQ_KERNEL: length / kPageSize
     /// Longest time from submit to complete; zero is no deadline. After it the request ends with -ETIMEDOUT,
     /// and the memory is the caller's again.
     std::chrono::milliseconds timeout{0};
 
-    /// Called exactly once, on the event loop's thread, never from inside the submitting call. `result` is the
-    /// bytes transferred (always `length`; stores finish short transfers themselves) or a negative errno.
+    /// Called exactly once, on the event loop's thread, never from inside the submitting call. `result` is
+    /// the bytes transferred (always `length`; stores finish short transfers themselves) or a negative errno.
     /// It may submit the request again or free it.
     void (*complete)(Request& request, int result) = nullptr;
     void* owner = nullptr;  ///< the caller's own
@@ -46,9 +47,10 @@ struct Request {
     std::uint64_t cookie = 0;
 };
 
-/// Checks what every store must check before it accepts a request: 0, or -EINVAL for zero length, null memory, a
-/// missing callback, unknown flags, or REQ_KERNEL whose pages are not pinned, do not cover the memory, or lack a pin
-/// of the direction that is needed (READ stores into the page: a pin for writing; WRITE: a pin for reading).
+/// Checks what every store must check before it accepts a request: 0, or -EINVAL for zero length, null
+/// memory, a missing callback, unknown flags, or REQ_KERNEL whose pages are not pinned, do not cover the
+/// memory, or lack a pin of the direction that is needed (READ stores into the page: a pin for writing;
+/// WRITE: a pin for reading).
 int validate(const Request& request) noexcept;
 
 }  // namespace farswap

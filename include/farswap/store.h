@@ -1,4 +1,5 @@
-// Store: where pages go when they leave the machine's memory. Knows runs of bytes at offsets, not whose they are.
+// Store: where pages go when they leave the machine's memory. Knows runs of bytes at offsets, not whose they
+// are.
 #pragma once
 
 #include <cstdint>
@@ -9,18 +10,21 @@
 namespace farswap {
 
 /// A flush: everything whose write completed before it was submitted is durable when it completes.
-/// The caller owns it until `complete`, which is called once, on the loop's thread, never from inside flush().
+/// The caller owns it until `complete`, which is called once, on the loop's thread, never from inside
+/// flush().
 struct FlushRequest {
     std::chrono::milliseconds timeout{0};
     /// 0; -ESTALE when the store has lost writes that it had acknowledged (an NFS server restarted: the
-    /// verifier changed), so that every write since the last good flush must be sent again; or another -errno.
+    /// verifier changed), so that every write since the last good flush must be sent again; or another
+    /// -errno.
     void (*complete)(FlushRequest& flush, int result) = nullptr;
     void* owner = nullptr;
     FlushRequest* next = nullptr;
     std::uint64_t cookie = 0;
 };
 
-/// Grows the reserved space. Owned by the caller until `complete` (0 or -errno, -ENOSPC when the store is full).
+/// Grows the reserved space. Owned by the caller until `complete` (0 or -errno, -ENOSPC when the store is
+/// full).
 struct ReserveRequest {
     std::uint64_t bytes = 0;  ///< the reserved space is at least this afterwards
     void (*complete)(ReserveRequest& reserve, int result) = nullptr;
@@ -28,8 +32,8 @@ struct ReserveRequest {
     ReserveRequest* next = nullptr;
 };
 
-/// A place for bytes. One owner, one thread (the event loop's); every call returns at once, results come by the
-/// requests' callbacks. Activated by its factory: opened, owned by a lease, size fixed.
+/// A place for bytes. One owner, one thread (the event loop's); every call returns at once, results come by
+/// the requests' callbacks. Activated by its factory: opened, owned by a lease, size fixed.
 class Store {
   public:
     virtual ~Store() = default;
@@ -50,18 +54,21 @@ class Store {
     virtual void flush(FlushRequest& flush) noexcept = 0;
     virtual void reserve(ReserveRequest& reserve) noexcept = 0;
 
-    /// Asks for the request to end early; it completes with -ECANCELED, or with its result if that was faster.
+    /// Asks for the request to end early; it completes with -ECANCELED, or with its result if that was
+    /// faster.
     virtual void cancel(Request& request) noexcept = 0;
 
-    /// Gives the store up: waits for nothing in flight (there must be nothing), removes the file if it was made
-    /// for this job, releases the lease. Blocking, bounded to a few seconds. After it only the destructor may run.
+    /// Gives the store up: waits for nothing in flight (there must be nothing), removes the file if it was
+    /// made for this job, releases the lease. Blocking, bounded to a few seconds. After it only the
+    /// destructor may run.
     virtual void close() noexcept = 0;
 
     /// Operations since activation, for the summary.
     struct Counters {
-        std::uint64_t reads = 0, writes = 0, flushes = 0;         ///< requests on the wire or to the disk
+        std::uint64_t reads = 0, writes = 0, flushes = 0;  ///< requests on the wire or to the disk
         std::uint64_t bytes_read = 0, bytes_written = 0;
-        std::uint64_t retries = 0, reconnects = 0, lost_writes = 0;  ///< lost_writes: times -ESTALE was reported
+        std::uint64_t retries = 0, reconnects = 0,
+                      lost_writes = 0;  ///< lost_writes: times -ESTALE was reported
     };
     virtual Counters counters() const noexcept = 0;
 };

@@ -9,5 +9,6 @@ namespace farswap {
 }  // namespace farswap
 
 /// States an invariant. Always evaluated: a pager that goes on with a broken invariant serves wrong bytes.
-#define FARSWAP_ASSERT(expression) \
-    (__builtin_expect(!!(expression), 1) ? void() : ::farswap::assertion_failed(#expression, __FILE__, __LINE__))
+#define FARSWAP_ASSERT(expression)                \
+    (__builtin_expect(!!(expression), 1) ? void() \
+                                         : ::farswap::assertion_failed(#expression, __FILE__, __LINE__))

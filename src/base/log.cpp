@@ -14,9 +14,15 @@ std::atomic<log::Level> current_level{log::Level::kWarning};
 std::atomic<void (*)()> before_line{nullptr};
 }  // namespace
 
-void log::set_level(Level level) noexcept { current_level.store(level, std::memory_order_relaxed); }
-log::Level log::level() noexcept { return current_level.load(std::memory_order_relaxed); }
-void log::set_before_line(void (*hook)()) noexcept { before_line.store(hook, std::memory_order_relaxed); }
+void log::set_level(Level level) noexcept {
+    current_level.store(level, std::memory_order_relaxed);
+}
+log::Level log::level() noexcept {
+    return current_level.load(std::memory_order_relaxed);
+}
+void log::set_before_line(void (*hook)()) noexcept {
+    before_line.store(hook, std::memory_order_relaxed);
+}
 
 void log::write_line(std::string_view line) noexcept {
     if (auto* hook = before_line.load(std::memory_order_relaxed)) hook();
@@ -28,7 +34,8 @@ void log::write_line(std::string_view line) noexcept {
 
 void assertion_failed(const char* expression, const char* file, int line) noexcept {
     char text[512];
-    auto end = fmt::format_to_n(text, sizeof text, "farswap: invariant broken: {} ({}:{})\n", expression, file, line);
+    auto end = fmt::format_to_n(text, sizeof text, "farswap: invariant broken: {} ({}:{})\n", expression,
+                                file, line);
     [[maybe_unused]] auto written = ::write(STDERR_FILENO, text, std::min(end.size, sizeof text));
     std::abort();
 }

@@ -11,8 +11,8 @@
 
 namespace farswap {
 
-/// A failure. `code` is a positive errno; `message` is one line without a full stop that says what failed and,
-/// where the operator can do something, what to do.
+/// A failure. `code` is a positive errno; `message` is one line without a full stop that says what failed
+/// and, where the operator can do something, what to do.
 struct Error {
     int code = EIO;
     std::string message;
@@ -30,10 +30,12 @@ template <typename... Args>
 
 /// As fail(), with ": " and the text of errno `code` behind the message.
 template <typename... Args>
-[[nodiscard]] std::unexpected<Error> fail_errno(int code, fmt::format_string<Args...> format, Args&&... args) {
+[[nodiscard]] std::unexpected<Error> fail_errno(int code, fmt::format_string<Args...> format,
+                                                Args&&... args) {
     // strerrordesc_np is thread-safe and never null for a known errno (glibc 2.32).
     const char* text = strerrordesc_np(code);
-    return std::unexpected(Error{code, fmt::format(format, std::forward<Args>(args)...) + ": " + (text ? text : "unknown error")});
+    return std::unexpected(Error{
+        code, fmt::format(format, std::forward<Args>(args)...) + ": " + (text ? text : "unknown error")});
 }
 
 }  // namespace farswap

@@ -305,7 +305,7 @@ void Pager::on_gone(target::Target& target, bool process_alive) {
     Process& process = process_of(target);
     if (std::exchange(process.gone, true)) return;
     log::debug("process {} (mark {}) is gone{}", target.process(), process.cookie[1],
-               process_alive ? ": it executed another program" : "");
+               process_alive ? ", perhaps by an exec" : "");
     if (process_gone) process_gone(process, process_alive);
     drop_all(process);
 }

@@ -66,6 +66,7 @@ class IntervalSet {
     /// The parts of [start, end) that are in the set.
     std::vector<AddressRange> overlap(std::uint64_t start, std::uint64_t end) const {
         std::vector<AddressRange> parts;
+        if (start >= end) return parts;
         for (const AddressRange& range : ranges_) {
             if (range.end <= start) continue;
             if (range.start >= end) break;

@@ -128,6 +128,7 @@ std::size_t RemoteTask::detach_stragglers() {
 
 RemoteTask::RemoteTask(RemoteTask&& other) noexcept
     : task_(std::exchange(other.task_, 0)),
+      born_(std::exchange(other.born_, 0)),
       prepared_(std::exchange(other.prepared_, false)),
       saved_(other.saved_),
       signal_mask_(other.signal_mask_),
