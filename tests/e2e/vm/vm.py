@@ -9,6 +9,7 @@ Needs qemu-system-x86, busybox-static, e2fsprogs, kmod and apt's archive for the
 which is ten to thirty times slower.
 """
 import argparse
+import contextlib
 import os
 import pathlib
 import re
@@ -105,6 +106,7 @@ def start(kernel, initramfs, disk, options):
         if accelerator == "kvm" and not os.access("/dev/kvm", os.W_OK):
             continue
         machine = Machine(kernel, initramfs, disk, options.ram_mib, accelerator, options.store == "nfs")
+        options.cleanup.callback(machine.end)  # however this ends, no machine stays behind
         if machine.wait_for("ready", BOOT_LIMIT_S[accelerator]):
             print(f"vm: up with {accelerator}", flush=True)
             return machine
@@ -226,10 +228,9 @@ def main():
         return 77
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     directory = pathlib.Path(tempfile.mkdtemp(prefix="farswap-vm-test-", dir=options.directory))
-    try:
+    with contextlib.ExitStack() as options.cleanup:
+        options.cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
         problems = (old_kernel if options.old_kernel else big_jobs)(tools, directory, options)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
     for problem in problems:
         print(f"     - {problem}")
     print(f"{'FAIL' if problems else 'PASS'} vm {'old kernel' if options.old_kernel else 'jobs larger than the machine'}")
