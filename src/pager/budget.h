@@ -20,9 +20,11 @@ class Budget {
     void filled(std::uint64_t bytes) { used_ += bytes; }
     void zapped(std::uint64_t bytes) { used_ -= std::min(used_, bytes); }
 
-    /// Below it nothing is registered. 85% of the cap; earlier for a small cap, since what fresh memory takes between two
-    /// looks does not shrink with the cap (huge pages: several MiB a millisecond).
-    std::uint64_t engage_at() const { return cap_ - std::max(cap_ / 100 * 15, std::min(kHeadroomMin, cap_ / 2)); }
+    /// Below it nothing is registered. 85% of the cap; earlier for a small cap, since what fresh memory takes
+    /// between two looks does not shrink with the cap (huge pages: several MiB a millisecond).
+    std::uint64_t engage_at() const {
+        return cap_ - std::max(cap_ / 100 * 15, std::min(kHeadroomMin, cap_ / 2));
+    }
     /// Reclaim works while more than this is used: room for what programs take between two looks.
     std::uint64_t target() const { return cap_ - std::clamp(cap_ / 50, kTargetGapMin, kTargetGapMax); }
     bool wants_reclaim() const { return used_ > target(); }

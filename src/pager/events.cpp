@@ -222,7 +222,8 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
 
 /// Puts a mark into the child by which it is found in /proc: it has no number yet.
 void Pager::mark(Process& child) {
-    if (child.cookie_depth >= target::kCookiePages) return;  // served, but never found: nothing is evicted from it
+    if (child.cookie_depth >= target::kCookiePages)
+        return;  // served, but never found: nothing is evicted from it
     alignas(kPageSize) std::array<std::uint64_t, kPageSize / 8> page{};
     std::copy(child.cookie.begin(), child.cookie.end(), page.begin());
     const std::uint64_t at = child.cookie_base + child.cookie_depth * kPageSize;
@@ -272,14 +273,15 @@ void Pager::hand_over_inherited(Process& child) {
 }
 
 Process* Pager::recognise(pid_t process) {
-    // Each fork inherits the marks of those above it, so only the deepest one is a process's own; and while one is still
-    // to be placed, its bearer could be taken for its parent.
+    // Each fork inherits the marks of those above it, so only the deepest one is a process's own; and while
+    // one is still to be placed, its bearer could be taken for its parent.
     for (auto& child : processes_) {
         if (!child->marked && !child->gone) mark(*child);
         if (!child->marked && !child->gone) return nullptr;
     }
     for (auto& child : processes_) {
-        if (child->target->process() != 0 || child->gone || child->cookie_depth >= target::kCookiePages) continue;
+        if (child->target->process() != 0 || child->gone || child->cookie_depth >= target::kCookiePages)
+            continue;
         // Only a page that is present may be read: another one could wait for ourselves.
         Fd pagemap(::open(fmt::format("/proc/{}/pagemap", process).c_str(), O_RDONLY | O_CLOEXEC));
         const std::uint64_t end = child->cookie_base + target::kCookiePages * kPageSize;
@@ -291,7 +293,8 @@ Process* Pager::recognise(pid_t process) {
         std::array<std::uint64_t, 2> cookie{};
         iovec local{cookie.data(), sizeof cookie};
         iovec remote{reinterpret_cast<void*>(deepest), sizeof cookie};
-        if (process_vm_readv(process, &local, 1, &remote, 1, 0) != sizeof cookie || cookie != child->cookie) continue;
+        if (process_vm_readv(process, &local, 1, &remote, 1, 0) != sizeof cookie || cookie != child->cookie)
+            continue;
         if (!child->target->identify(process)) continue;
         log::debug("process {} bears mark {}", process, child->cookie[1]);
         return child.get();

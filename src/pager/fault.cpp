@@ -46,8 +46,8 @@ Pager::Served Pager::serve(Process& process, std::uint64_t address) {
     return Served::kDone;
 }
 
-/// Whether a page may come in now. The cap holds everybody up but the agent: it may itself wait for a page that it was
-/// asked to unshare, and nothing leaves the process before it has got it.
+/// Whether a page may come in now. The cap holds everybody up but the agent: it may itself wait for a page
+/// that it was asked to unshare, and nothing leaves the process before it has got it.
 bool Pager::may_fill(const Process& process, std::uint64_t address) const {
     if (budget_.has_room(kPageSize)) return true;
     if (process.target->agent_idle() || process.asked.op != AGENT_UNSHARE) return false;

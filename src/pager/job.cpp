@@ -89,6 +89,8 @@ Status Job::State::start() {
     auto launched = members.launch(options.argv, mask_before, nice_before);
     if (!launched) return std::unexpected(launched.error());
     program = *launched;
+    members.launched();
+    look_at_children();  // its SIGCHLD may have come before anybody knew its number
     for (io::Timer* timer : {&poll_timer, &tick_timer}) timer->owner = this;
     poll_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->poll_and_rearm(); };
     tick_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->tick(); };
@@ -109,7 +111,8 @@ void Job::State::signal_came() {
             case SIGINT:
             case SIGQUIT:
                 // From the terminal the program has got it too, as a member of the same process group.
-                if (info.ssi_code <= 0 && program > 0 && !program_ended) kill(program, static_cast<int>(info.ssi_signo));
+                if (info.ssi_code <= 0 && program > 0 && !program_ended)
+                    kill(program, static_cast<int>(info.ssi_signo));
                 break;
             default:
                 break;  // stopping is decided by what the program does

@@ -67,7 +67,12 @@ Result<pid_t> Members::launch(const std::vector<std::string>& argv, const sigset
     tree_.scan();
     auto process = pager_.adopt(std::move(*result));
     if (!process) {
+        // It may have run and ended already: then there is nothing to manage, and its status is to be
+        // fetched.
+        const char state = target::read_state(launching_);
+        if (state == 'Z' || state == 'X') return launching_;
         kill(launching_, SIGKILL);
+        waitpid(launching_, nullptr, __WALL);
         return std::unexpected(process.error());
     }
     link(tree_.find(launching_), *process);
@@ -140,7 +145,8 @@ void Members::poll() {
     }
     measure();
     for (const auto& member : tree_.members()) {
-        if (member->alive && member->use.has_memory && member->owner == nullptr && !member->borrows_memory) consider(*member);
+        if (member->alive && member->use.has_memory && member->owner == nullptr && !member->borrows_memory)
+            consider(*member);
     }
     engage();
 }
@@ -155,11 +161,18 @@ void Members::measure() {
     } else if (sum > budget_.cap() / 4 && (now >= next_pss_ || shared_generation_ != tree_.generation())) {
         const std::uint64_t pss = tree_.measure_pss();
         shared_ = sum > pss ? sum - pss : 0;
+        faults_at_pss_ = tree_.minor_faults();
         shared_generation_ = tree_.generation();
         next_pss_ = io::Clock::now() + std::max<io::Clock::duration>(kPssDutyCycle * (io::Clock::now() - now),
                                                                      std::chrono::milliseconds(20));
     }
-    sum -= std::min(sum, shared_);
+    if (shared_ > 0) {
+        // Every page that a copy-on-write has unshared since then has cost a minor fault, so this never
+        // counts too little.
+        const std::uint64_t faults = tree_.minor_faults();
+        const std::uint64_t unshared = faults > faults_at_pss_ ? (faults - faults_at_pss_) * kPageSize : 0;
+        sum -= std::min(sum, shared_ - std::min(shared_, unshared));
+    }
     if (auto use = target::read_memory_use(self_status_.get())) pager_ram_ = use->rss_anon + use->rss_shmem;
     budget_.measured(sum + pager_ram_);
 

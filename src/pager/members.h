@@ -28,7 +28,9 @@ class Members {
     /// cap.
     void poll();
     /// Whether a process is being injected now: its stops and its end belong to the injector.
-    bool is_injecting(pid_t process) const { return injecting_.contains(process); }
+    bool is_injecting(pid_t process) const { return process == launching_ || injecting_.contains(process); }
+    /// The launched program's end may be waited for from now on.
+    void launched() { launching_ = 0; }
     bool empty() const { return tree_.members().empty() && injecting_.empty(); }
     void kill_all(int signal);
     void process_gone(Process& process, bool alive);
@@ -58,6 +60,7 @@ class Members {
     std::uint64_t shared_ =
         0;  ///< bytes that the sum of RSS counts more than once, by the last Pss measurement
     std::uint64_t shared_generation_ = 0;
+    std::uint64_t faults_at_pss_ = 0;
     io::Clock::time_point next_pss_{}, next_scan_{}, next_refresh_{};
     Result<target::Agent>* launch_result_ = nullptr;
     pid_t launching_ = 0;

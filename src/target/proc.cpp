@@ -133,7 +133,8 @@ Result<std::vector<AddressRange>> inherited_ranges(pid_t process, std::uint64_t 
     });
     // The file ends early, without an error, when the address space is given up between two reads.
     char byte;
-    if (!witnessed || pread(fd.get(), &byte, 1, 0) != 1) return fail(ESRCH, "process {} has gone on", process);
+    if (!witnessed || pread(fd.get(), &byte, 1, 0) != 1)
+        return fail(ESRCH, "process {} has gone on", process);
     return ranges;
 }
 
@@ -189,6 +190,17 @@ char read_state(pid_t process) {
     if (!text) return 0;
     const std::size_t close = text->rfind(')');  // the name before it may hold anything
     return close == std::string::npos || close + 2 >= text->size() ? '\0' : (*text)[close + 2];
+}
+
+std::uint64_t read_minor_faults(pid_t process) {
+    auto text = read_proc_file(process, "stat");
+    if (!text) return 0;
+    std::size_t at = text->rfind(')');
+    for (int field = 2; field < 10 && at != std::string::npos; field++) at = text->find(' ', at + 1);
+    if (at == std::string::npos) return 0;
+    std::uint64_t faults = 0;
+    parse(text->data() + at + 1, text->data() + text->size(), faults, 10);
+    return faults;
 }
 
 bool signal_is_deliverable(pid_t task, std::uint64_t blocked) {

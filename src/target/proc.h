@@ -35,8 +35,8 @@ struct AddressRange {
     std::uint64_t start = 0, end = 0;
 };
 /// The mappings whose pages a forked child inherits: all but those with VmFlags dc or wf in smaps
-/// (MADV_DONTFORK, MADV_WIPEONFORK). Walks the page tables. ESRCH when the process ends meanwhile, or is no longer the program that has
-/// a mapping starting at `witness`: it may have executed another one.
+/// (MADV_DONTFORK, MADV_WIPEONFORK). Walks the page tables. ESRCH when the process ends meanwhile, or is no
+/// longer the program that has a mapping starting at `witness`: it may have executed another one.
 Result<std::vector<AddressRange>> inherited_ranges(pid_t process, std::uint64_t witness);
 
 /// A process's memory, bytes, from /proc/PID/status.
@@ -60,6 +60,8 @@ void append_threads(pid_t process, std::vector<pid_t>& threads);
 
 /// Field 3 of /proc/PID/stat ('R', 'S', 'D', 'T', 't', 'Z', ...), 0 when the process is gone.
 char read_state(pid_t process);
+/// Field 10 of /proc/PID/stat: page faults that needed no I/O; 0 when the process is gone.
+std::uint64_t read_minor_faults(pid_t process);
 /// Whether a signal is pending for the task that its mask lets through.
 bool signal_is_deliverable(pid_t task, std::uint64_t blocked);
 /// Whether two processes share one address space (kcmp(2) KCMP_VM), as a vfork child and its parent do.

@@ -68,6 +68,12 @@ std::uint64_t ProcessTree::measure() {
     return sum;
 }
 
+std::uint64_t ProcessTree::minor_faults() const {
+    std::uint64_t sum = 0;
+    for (const auto& member : members_) sum += read_minor_faults(member->process);
+    return sum;
+}
+
 std::uint64_t ProcessTree::measure_pss() {
     std::uint64_t sum = 0;
     for (auto& member : members_) {

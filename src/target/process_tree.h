@@ -38,6 +38,9 @@ class ProcessTree {
     /// Pss_Anon + Pss_Shmem over all members, bytes; walks all page tables.
     std::uint64_t measure_pss();
 
+    /// Minor faults of all members since each began (field 10 of /proc/PID/stat).
+    std::uint64_t minor_faults() const;
+
     const std::vector<std::unique_ptr<Member>>& members() const noexcept { return members_; }
     Member* find(pid_t process) const noexcept;
     std::uint64_t processes_seen() const noexcept { return seen_; }

@@ -45,8 +45,8 @@ class TargetEvents {
     virtual void on_agent_reply(Target& target, const agent_reply& reply) = 0;
     /// All of a batch has been delivered.
     virtual void on_batch_end(Target& target) = 0;
-    /// The address space is gone: the process ended, or, if `process_alive`, executed another program. The latter is a
-    /// hint: a process that is being killed may still look alive.
+    /// The address space is gone: the process ended, or, if `process_alive`, executed another program. The
+    /// latter is a hint: a process that is being killed may still look alive.
     virtual void on_gone(Target& target, bool process_alive) = 0;
 };
 
