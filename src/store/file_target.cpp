@@ -76,7 +76,7 @@ Result<std::uint64_t> choose_capacity(int fd, const std::string& path, std::uint
         return fail(ENOSPC, "only {} are free for {}: free some, or name another place", format_size(free),
                     path);
     if (chosen > free)
-        log::warning("{} may grow to {}, but only {} are free there", path, format_size(chosen),
+        log::info("{} may grow to {}, but only {} are free there", path, format_size(chosen),
                      format_size(free));
     return chosen / kPageSize * kPageSize;
 }

@@ -4,13 +4,56 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
 #include <vector>
 
 namespace farswap::target {
 namespace {
 
-[[noreturn]] void run_child(const std::vector<char*>& arguments, const sigset_t& signal_mask, int nice,
-                            int go, int failed) {
+/// Where the program may lie, in the order of PATH; itself when it names a path (execvp(3)).
+std::vector<std::string> places_of(const std::string& program) {
+    if (program.find('/') != std::string::npos) return {program};
+    const char* path = std::getenv("PATH");
+    std::string_view left = path != nullptr ? path : "/bin:/usr/bin";
+    std::vector<std::string> places;
+    for (;;) {
+        const std::size_t end = left.find(':');
+        const std::string_view folder = left.substr(0, end);
+        places.push_back(folder.empty() ? program : fmt::format("{}/{}", folder, program));
+        if (end == std::string_view::npos) return places;
+        left.remove_prefix(end + 1);
+    }
+}
+
+bool is_elf(const char* path) {
+    const Fd fd(open(path, O_RDONLY | O_CLOEXEC));
+    char magic[4] = {};
+    return fd && read(fd.get(), magic, sizeof magic) == sizeof magic && std::memcmp(magic, "\177ELF", 4) == 0;
+}
+
+/// As execvp(3), which would hand a broken binary to the shell too: only a script without "#!" goes there.
+/// Its errno.
+int execute(const std::vector<std::string>& places, const std::vector<char*>& arguments) {
+    int result = ENOENT;
+    for (const std::string& place : places) {
+        execv(place.c_str(), arguments.data());
+        if (errno == ENOENT || errno == ENOTDIR) continue;
+        result = errno;
+        if (result == EACCES) continue;
+        if (result == ENOEXEC && !is_elf(place.c_str())) {
+            std::vector<char*> shell{const_cast<char*>("sh"), const_cast<char*>(place.c_str())};
+            shell.insert(shell.end(), arguments.begin() + 1, arguments.end());
+            execv("/bin/sh", shell.data());
+        }
+        break;
+    }
+    return result;
+}
+
+[[noreturn]] void run_child(const std::vector<std::string>& places, const std::vector<char*>& arguments,
+                            const sigset_t& signal_mask, int nice, int go, int failed) {
     char byte;
     if (read(go, &byte, 1) != 1) _exit(125);  // the pager died before it said go
     for (int signal : {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE, SIGCHLD}) {
@@ -21,8 +64,7 @@ namespace {
     }
     setpriority(PRIO_PROCESS, 0, nice);
     sigprocmask(SIG_SETMASK, &signal_mask, nullptr);
-    execvp(arguments[0], arguments.data());
-    const int code = errno;
+    const int code = execute(places, arguments);
     [[maybe_unused]] auto written = write(failed, &code, sizeof code);
     _exit(code == ENOENT ? 127 : 126);
 }
@@ -40,11 +82,12 @@ Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const sigset
     for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
     arguments.push_back(nullptr);
 
+    const std::vector<std::string> places = places_of(argv[0]);
     const pid_t process = fork();
     if (process < 0) return fail_errno(errno, "cannot start a process");
     if (process == 0) {
         go_write.reset();
-        run_child(arguments, signal_mask, nice, go_read.get(), failed_write.get());
+        run_child(places, arguments, signal_mask, nice, go_read.get(), failed_write.get());
     }
     return Spawned{process, std::move(go_write), std::move(failed_read)};
 }

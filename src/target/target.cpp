@@ -191,6 +191,7 @@ bool Target::deliver(std::span<const uffd_msg> messages) {
 
 Status Target::refresh_mappings() {
     IntervalSet evictable;
+    std::vector<AddressRange> registered;
     Mapping before;
     auto visited = for_each_mapping(process_, [&](const Mapping& mapping) {
         const bool ours = mapping.start < agent_.base + agent_.length && agent_.base < mapping.end;
@@ -199,7 +200,7 @@ Status Target::refresh_mappings() {
                 if (refused_.find(fresh.start) != nullptr) continue;
                 const int code = uffd_.register_range(fresh.start, fresh.end - fresh.start);
                 if (code == 0) {
-                    registered_.add(fresh.start, fresh.end);
+                    registered.push_back(fresh);
                 } else if (code == EBUSY || code == EINVAL) {
                     refused_.add(fresh.start, fresh.end);
                 }
@@ -210,6 +211,11 @@ Status Target::refresh_mappings() {
         before.name = {};
     });
     if (!visited) return visited;
+    // What we saw may be ahead of the events: a mapping that has just moved here would then seem to be an old
+    // one when its REMAP is read. Nothing is lost by looking again; registering is idempotent.
+    if (uffd_.is_quiet()) {
+        for (const AddressRange& range : registered) registered_.add(range.start, range.end);
+    }
     for (const AddressRange& range : refused_.ranges()) evictable.remove(range.start, range.end);
     for (const AddressRange& range : unmovable_.ranges()) evictable.remove(range.start, range.end);
     evictable_ = std::move(evictable);

@@ -36,6 +36,12 @@ FillResult Uffd::copy(std::uint64_t address, const void* content, std::uint64_t 
     return result;
 }
 
+bool Uffd::is_quiet() const noexcept {
+    // The kernel looks for pending changes before it looks at the arguments, which are invalid here.
+    uffdio_copy request{};
+    return ioctl(fd_.get(), UFFDIO_COPY, &request) != 0 && errno != EAGAIN;
+}
+
 void Uffd::wake(std::uint64_t start, std::uint64_t bytes) const noexcept {
     uffdio_range range{start, bytes};
     ioctl(fd_.get(), UFFDIO_WAKE, &range);

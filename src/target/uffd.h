@@ -30,6 +30,9 @@ class Uffd {
     int register_range(std::uint64_t start, std::uint64_t bytes) const noexcept;
     /// UFFDIO_COPY: fills absent pages and wakes who waits for them.
     FillResult copy(std::uint64_t address, const void* content, std::uint64_t bytes) const noexcept;
+    /// Whether every change of the address space up to now has been read as an event: else fills answer
+    /// EAGAIN.
+    bool is_quiet() const noexcept;
     void wake(std::uint64_t start, std::uint64_t bytes) const noexcept;
 
   private:
