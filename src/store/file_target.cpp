@@ -77,7 +77,7 @@ Result<std::uint64_t> choose_capacity(int fd, const std::string& path, std::uint
                     path);
     if (chosen > free)
         log::info("{} may grow to {}, but only {} are free there", path, format_size(chosen),
-                     format_size(free));
+                  format_size(free));
     return chosen / kPageSize * kPageSize;
 }
 
