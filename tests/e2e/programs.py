@@ -45,7 +45,7 @@ def scenario(tools, name, *arguments, **options):
 
 def scenarios(tools, directory):
     common = ["--filler", FILLER, "--rounds", "2", "--dir", str(directory)]
-    quick = {"odirect", "uring_fixed", "futex", "robust", "threads", "signals", "exec_chain"}
+    quick = {"odirect", "uring_fixed", "futex", "robust", "threads", "signals", "mmap_race", "exec_chain"}
     names = ["odirect", "uring_plain", "uring_fixed", "readwrite", "futex", "robust", "altstack", "threads", "mmap_race",
              "fork_tree", "exec_chain", "mapfixed", "wipeonfork", "guard", "mprotect", "mlock", "overcommit_big",
              "growheap", "signals", "big_stack", "pipe"]

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -271,15 +272,19 @@ int main(int argc, char** argv) {
     std::atomic<bool> stop{false};
     std::atomic<std::uint64_t> steps{0};
     {
+        // Nobody makes holes before everybody has mapped what he needs: stacks, heaps and reserves would land
+        // in them.
+        std::barrier everybody_is_there(options.threads);
         std::vector<std::jthread> racers;
+        racers.emplace_back([&] { move_break(stop); });
         for (int i = 0; i < options.threads; i++) {
             racers.emplace_back([&, i] {
                 Racer racer(static_cast<std::byte*>(arena), i, options.threads, options.seed);
+                everybody_is_there.arrive_and_wait();
                 for (; !stop; steps++) racer.step();
                 racer.finish();
             });
         }
-        racers.emplace_back([&] { move_break(stop); });
         const double end = now_s() + options.seconds;
         while (now_s() < end) {
             ::usleep(100'000);
