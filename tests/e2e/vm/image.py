@@ -83,7 +83,7 @@ class Root:
 
     def __init__(self, directory):
         self.directory = directory
-        for name in ("bin", "dev", "proc", "sys", "tmp", "work", "usr/bin", "usr/lib", "lib64", "var/tmp", "run", "etc"):
+        for name in ("bin", "dev", "proc", "sys", "tmp", "job", "usr/bin", "usr/lib", "lib64", "var/tmp", "run", "etc"):
             (directory / name).mkdir(parents=True, exist_ok=True)
         (directory / "lib").symlink_to("usr/lib")
         (directory / "etc" / "passwd").write_text("root:x:0:0:root:/:/bin/sh\n")

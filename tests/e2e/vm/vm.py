@@ -42,16 +42,16 @@ def tests(need, directory):
     sql = directory / "rows.sql"
     sql.write_text(programs.sqlite_script(int(need / SQLITE_ROW_BYTES)))
     return {
-        "sort": ["sort", "--parallel=2", "-S", str(need * 2), "-T", "/work", "/work/lines"],
-        "numpy": ["/usr/bin/python3", "/work/numeric.py", "sort", str(need // 8)],
-        "sqlite": ["sqlite3", ":memory:", ".read /work/rows.sql"],
+        "sort": ["sort", "--parallel=2", "-S", str(need * 2), "-T", "/job", "/job/lines"],
+        "numpy": ["/usr/bin/python3", "/job/numeric.py", "sort", str(need // 8)],
+        "sqlite": ["sqlite3", ":memory:", ".read /job/rows.sql"],
     }
 
 
 def run_here(command, directory):
     """The digest of the same program on this machine, without farswap."""
     # Paths of the virtual machine's disk are found in the working folder here.
-    local = [word.replace("/work", str(directory)) for word in command]
+    local = [word.replace("/job", str(directory)) for word in command]
     run = harness.run(local, directory / "plain.out", environment=ENVIRONMENT, limit_s=3600)
     if run.status != 0:
         sys.exit(f"vm: {command[0]} fails on this machine: {run.last_error()}")
@@ -124,7 +124,7 @@ def build_disk(tools, directory, rows, options, url):
     shutil.copy(HERE.parent / "real" / "numeric.py", directory / "numeric.py")
     for name in ("lines", "rows.sql", "numeric.py"):
         if (directory / name).exists():
-            os.link(directory / name, directory / "root" / "work" / name)
+            os.link(directory / name, directory / "root" / "job" / name)
     network = "10.0.2.15/24" if options.store == "nfs" else ""
     (directory / "root" / "farswap-options").write_text(
         f"NET='{network}'\nOPTIONS='--ram {options.cap} --overcommit --quiet --swap {url}'\n")
@@ -179,7 +179,7 @@ def big_jobs(tools, directory, options):
         print(f"vm: {name} runs here in {expected[name][1]:.1f} s", flush=True)
     server = harness.NfsServer(directory / "nfs") if options.store == "nfs" else None
     try:
-        url = server.url.replace("127.0.0.1", "10.0.2.2") if server else "file:/work"
+        url = server.url.replace("127.0.0.1", "10.0.2.2") if server else "file:/job"
         kernel, modules = image.unpack_kernel(KERNEL, directory / "kernel")
         image.write_initramfs(directory / "initramfs", modules)
         machine = start(kernel, directory / "initramfs", build_disk(tools, directory, rows, options, url), options)
@@ -194,7 +194,7 @@ def big_jobs(tools, directory, options):
 def old_kernel(tools, directory, options):
     kernel, modules = image.unpack_kernel(OLD_KERNEL, directory / "kernel")
     image.write_initramfs(directory / "initramfs", modules)
-    disk = build_disk(tools, directory, {"true": ["/bin/true"]}, options, "file:/work")
+    disk = build_disk(tools, directory, {"true": ["/bin/true"]}, options, "file:/job")
     machine = start(kernel, directory / "initramfs", disk, options)
     machine.wait_for("done", 120)
     machine.end()
