@@ -96,7 +96,7 @@ END
 }
 
 # Starts the daemon on DIR's configuration and waits until both services answer. Under the lock.
-ganesha_launch() { # DIR NFS_PORT MOUNT_PORT
+ganesha_launch() { # DIR NFS_PORT MOUNT_PORT [TRY]
     local dir=$1 pid epoch waited=0
     ganesha_rpcbind_up || return 1
     rm -f "$dir/ganesha.pid"
@@ -114,6 +114,16 @@ ganesha_launch() { # DIR NFS_PORT MOUNT_PORT
         fi
         sleep 0.02
     done
+    # A server that found rpcbind gone (another run's last server took it down) answers for a moment and then stops.
+    sleep 0.1
+    if ! kill -0 "$pid" 2>/dev/null; then
+        if [ "${4-1}" -ge 3 ]; then
+            ganesha_error "nfs-ganesha stopped at once; see $dir/ganesha.log"
+            return 1
+        fi
+        ganesha_launch "$dir" "$2" "$3" $((${4-1} + 1))
+        return
+    fi
     : >"$ganesha_state/users/$pid"
     sed -i '/^GANESHA_PID=/d' "$dir/env"
     echo "GANESHA_PID=$pid" >>"$dir/env"
