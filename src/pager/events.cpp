@@ -240,7 +240,16 @@ void Pager::copy_staged_pages_for(Process& child, Process& parent) {
         if (address == 0) continue;
         auto content = std::make_unique<Content>();
         const std::uint64_t staged_at = parent->agent().staging + std::uint64_t{index} * kPageSize;
-        if (parent->read_memory(staged_at, content->data(), kPageSize) != kPageSize) return;  // it is dying
+        if (parent->read_memory(staged_at, content->data(), kPageSize) != kPageSize) {
+            // The parent ended or executed another program first: the child must not read zeros instead.
+            if (failed_) return;
+            failed_ = true;
+            fatal(Error{ESRCH,
+                        fmt::format("page {:#x} went with process {} before its forked child had a copy; the "
+                                    "program was stopped",
+                                    address, parent->process())});
+            return;
+        }
         inherit_page(child, address, std::move(content));
     }
     for (const InheritedPage& page : parent.inherited) {
