@@ -1,4 +1,5 @@
 // The fault path: what a thread that waits for a page gets, and from where.
+#include <algorithm>
 #include <cerrno>
 
 #include "base/assert.h"
@@ -8,15 +9,23 @@
 namespace farswap {
 namespace {
 
-constexpr std::uint32_t kWindowMax = 64;  // pages: a quarter MiB, the most that a run of slots holds
+constexpr std::uint32_t kFreshMax = 64;     // pages of fresh memory filled for one touch
+constexpr std::uint32_t kReadAheadMin = 4;  // pages: a walk with a shorter window is none yet
 constexpr std::chrono::microseconds kRetryAfter{100};
 
-alignas(kPageSize) const std::byte kZeros[kWindowMax * kPageSize] = {};
+alignas(kPageSize) const std::byte kZeros[kFreshMax * kPageSize] = {};
 
 /// ENOENT, ESRCH: the page's mapping or process is gone; there is nobody left to wait. EEXIST: it is there
 /// already.
 bool settles_the_fault(int error) {
     return error == ENOENT || error == ESRCH || error == EEXIST;
+}
+
+/// The address so many pages away; beyond either end of the address space, one where nothing can be.
+std::uint64_t beside(std::uint64_t address, std::uint64_t pages, bool backwards) {
+    const std::uint64_t distance = pages * kPageSize;
+    if (backwards) return address > distance ? address - distance : 0;
+    return std::min(address + distance, PageTable::kAddressEnd - kPageSize);
 }
 
 }  // namespace
@@ -66,7 +75,7 @@ void Pager::arrived(Process& process, std::uint64_t pages) {
 Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
     if (!may_fill(process, address)) return Served::kNoRoom;
     // A program that walks through fresh memory gets it in runs; the width grows while it goes on.
-    process.fresh_window = address == process.next_fresh ? std::min(process.fresh_window * 2, kWindowMax) : 1;
+    process.fresh_window = address == process.next_fresh ? std::min(process.fresh_window * 2, kFreshMax) : 1;
     const target::AddressRange* range = process->registered().find(address);
     const std::uint64_t end = range == nullptr ? address + kPageSize : range->end;
     std::uint64_t pages = 1;
@@ -131,21 +140,25 @@ Pager::Served Pager::fill_from_parent(Process& process, std::uint64_t address, P
 
 Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, PageWord word) {
     if (!may_fill(process, address)) return Served::kNoRoom;
-    const bool sequential =
-        address >= process.next_address && address - process.next_address < 16 * kPageSize;
-    process.window = sequential ? std::min(process.window * 2, kWindowMax) : std::max(process.window / 2, 1u);
+    const Stream& stream = process.streams.fault(address, [&](std::uint64_t start, std::uint64_t end) {
+        for (std::uint64_t at = start; at < end; at += kPageSize) {
+            if (process.pages->get(at).has_slot()) return true;
+        }
+        return false;
+    });
+    const Ahead ahead{stream.window - 1, stream.backwards};
     if (const std::byte* content = area_.lookup(word.value())) {
         stats_.faults_cached++;
-        return fill_from_slot(process, address, word, content);
+        return fill_from_slot(process, address, word, content, ahead);
     }
     if (free_fetches_.empty()) return Served::kAgain;
     stats_.faults_stored++;
-    start_fetch(process, address, word);
+    start_fetch(process, address, word, ahead);
     return Served::kDone;
 }
 
 Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, PageWord word,
-                                    const std::byte* content) {
+                                    const std::byte* content, Ahead ahead) {
     const auto filled = process->uffd().copy(address, content, kPageSize);
     if (filled.bytes == 0) {
         if (!settles_the_fault(filled.error)) return Served::kAgain;
@@ -157,43 +170,82 @@ Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, Pag
     arrived(process, 1);
     process.far_pages--;
     process.pages->set(address, word.brought_back(false));
-    process.next_address = address + kPageSize;
-    map_neighbours(process, address + kPageSize, word.value() + 1);
     area_.put(word.value());
+    if (ahead.pages > 0) map_neighbours(process, address, ahead);
     return Served::kDone;
 }
 
-void Pager::map_neighbours(Process& process, std::uint64_t address, SlotId slot) {
-    // Pages that were read along, for as long as they follow each other in addresses, slots and frames.
-    std::uint32_t count = 0;
-    const std::byte* first = nullptr;
-    while (count + 1 < process.window && budget_.has_room((count + 1) * kPageSize)) {
-        const PageWord word = process.pages->get(address + count * kPageSize);
-        if (!word.has_slot() || word.fetching() || word.value() != slot + count) break;
-        const std::byte* content = area_.lookup(word.value());
-        if (content == nullptr || (first != nullptr && content != first + count * kPageSize)) break;
-        if (first == nullptr) first = content;
-        count++;
+/// Brings in the neighbours that are near already, and has those behind them read.
+void Pager::map_neighbours(Process& process, std::uint64_t address, Ahead ahead) {
+    std::uint32_t mapped = 0;
+    while (mapped < ahead.pages) {
+        const std::uint64_t next = beside(address, mapped + 1, ahead.backwards);
+        const std::uint32_t more = map_run(process, next, {ahead.pages - mapped, ahead.backwards});
+        if (more == 0) break;
+        mapped += more;
     }
-    if (count == 0) return;
-    const auto filled = process->uffd().copy(address, first, count * kPageSize);
+    const std::uint64_t last = beside(address, mapped, ahead.backwards);
+    process.streams.given(address, std::min(address, last), std::max(address, last) + kPageSize);
+    read_ahead(process, beside(last, 1, ahead.backwards), ahead);
+}
+
+/// Brings in the page at `address` and those on its side, for as long as they are near and follow each other
+/// in addresses, slots and frames: by one COPY. How many.
+std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahead) {
+    const SlotId slot = process.pages->get(address).value();
+    const std::byte* first = nullptr;
+    std::uint32_t count = 0;
+    for (; count < ahead.pages && budget_.has_room((count + 1) * kPageSize); count++) {
+        const std::uint64_t distance = count * kPageSize;
+        const PageWord word = process.pages->get(beside(address, count, ahead.backwards));
+        if (!word.has_slot() || word.fetching()) break;
+        if (word.value() != (ahead.backwards ? slot - count : slot + count)) break;
+        const std::byte* content = area_.lookup(word.value());
+        if (content == nullptr) break;
+        if (first == nullptr) first = content;
+        if (content != (ahead.backwards ? first - distance : first + distance)) break;
+    }
+    if (count == 0) return 0;
+    const std::uint64_t back = ahead.backwards ? (count - 1) * kPageSize : 0;
+    const std::uint64_t start = address - back;
+    const auto filled = process->uffd().copy(start, first - back, count * kPageSize);
     const auto pages = static_cast<std::uint32_t>(filled.bytes / kPageSize);
     for (std::uint32_t i = 0; i < pages; i++) {
-        const std::uint64_t at = address + i * kPageSize;
-        process.pages->set(at, process.pages->get(at).brought_back(false));
-        area_.put(slot + i);
+        const std::uint64_t at = start + i * kPageSize;
+        const PageWord word = process.pages->get(at);
+        process.pages->set(at, word.brought_back(false));
+        area_.put(word.value());
     }
     arrived(process, pages);
     process.far_pages -= pages;
-    process.next_address += filled.bytes;
     stats_.prefetched += pages;
+    return pages == count ? count : 0;
 }
 
-void Pager::start_fetch(Process& process, std::uint64_t address, PageWord word) {
+/// Has the far pages from `address` on that side read into the cache, in runs of slots.
+void Pager::read_ahead(Process& process, std::uint64_t address, Ahead ahead) {
+    if (ahead.pages + 1 < kReadAheadMin) return;
+    SlotRun run{0, 0};
+    for (std::uint32_t i = 0; i <= ahead.pages; i++) {
+        const PageWord word = process.pages->get(beside(address, i, ahead.backwards));
+        const bool far = word.has_slot() && !word.fetching();
+        if (far && run.count > 0 && word.value() == (ahead.backwards ? run.first - 1 : run.first + run.count)) {
+            run = {std::min(run.first, word.value()), run.count + 1};
+            continue;
+        }
+        if (run.count > 0) area_.prefetch(run);
+        run = far ? SlotRun{word.value(), 1} : SlotRun{0, 0};
+    }
+    if (run.count > 0) area_.prefetch(run);
+}
+
+/// Reads the page with the neighbours that lie in the same run of slots; those behind them in further reads.
+void Pager::start_fetch(Process& process, std::uint64_t address, PageWord word, Ahead ahead) {
     std::uint32_t count = 1;
-    while (count < process.window) {
-        const PageWord next = process.pages->get(address + count * kPageSize);
-        if (!next.has_slot() || next.value() != word.value() + count) break;
+    while (count <= ahead.pages) {
+        const PageWord next = process.pages->get(beside(address, count, ahead.backwards));
+        if (!next.has_slot()) break;
+        if (next.value() != (ahead.backwards ? word.value() - count : word.value() + count)) break;
         count++;
     }
     Fetch& fetch = *free_fetches_.back();
@@ -203,9 +255,10 @@ void Pager::start_fetch(Process& process, std::uint64_t address, PageWord word) 
     fetch.process = &process;
     fetch.address = address;
     fetch.generation = started.generation();
+    fetch.ahead = ahead;
     fetch.active = true;
     fetch.slot_fetch = {.slot = word.value(),
-                        .window = {word.value(), count},
+                        .window = {ahead.backwards ? word.value() - (count - 1) : word.value(), count},
                         .ready =
                             [](SlotFetch& done, const std::byte* content, int error) {
                                 auto& self = *static_cast<Fetch*>(done.owner);
@@ -213,6 +266,7 @@ void Pager::start_fetch(Process& process, std::uint64_t address, PageWord word) 
                             },
                         .owner = &fetch};
     area_.fetch(fetch.slot_fetch);
+    read_ahead(process, beside(address, count, ahead.backwards), ahead);
 }
 
 void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
@@ -242,7 +296,8 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
     }
     if (process.gone) return;
     const Served served =
-        budget_.has_room(kPageSize) ? fill_from_slot(process, address, word, content) : Served::kNoRoom;
+        budget_.has_room(kPageSize) ? fill_from_slot(process, address, word, content, fetch.ahead)
+                                    : Served::kNoRoom;
     if (served != Served::kDone) waiting_.push_back({&process, address});
 }
 

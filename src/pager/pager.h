@@ -70,6 +70,11 @@ class Pager : public target::TargetEvents {
         Process* process;
         std::uint64_t address;
     };
+    /// What a fault brings in besides its own page, if it is near: so many neighbours on one side.
+    struct Ahead {
+        std::uint32_t pages = 0;
+        bool backwards = false;
+    };
     /// A slot's read on behalf of a waiting thread.
     struct Fetch {
         SlotFetch slot_fetch;
@@ -77,6 +82,7 @@ class Pager : public target::TargetEvents {
         Process* process = nullptr;  ///< null: its process is gone
         std::uint64_t address = 0;
         std::uint32_t generation = 0;
+        Ahead ahead;
         bool active = false;
     };
     enum class Served { kDone, kNoRoom, kAgain };
@@ -91,9 +97,12 @@ class Pager : public target::TargetEvents {
     Served bring_from_staging(Process& process, std::uint64_t address, PageWord word);
     Served bring_from_slot(Process& process, std::uint64_t address, PageWord word);
     Served fill_from_parent(Process& process, std::uint64_t address, PageWord word);
-    Served fill_from_slot(Process& process, std::uint64_t address, PageWord word, const std::byte* content);
-    void map_neighbours(Process& process, std::uint64_t address, SlotId slot);
-    void start_fetch(Process& process, std::uint64_t address, PageWord word);
+    Served fill_from_slot(Process& process, std::uint64_t address, PageWord word, const std::byte* content,
+                          Ahead ahead);
+    void map_neighbours(Process& process, std::uint64_t address, Ahead ahead);
+    std::uint32_t map_run(Process& process, std::uint64_t address, Ahead ahead);
+    void read_ahead(Process& process, std::uint64_t address, Ahead ahead);
+    void start_fetch(Process& process, std::uint64_t address, PageWord word, Ahead ahead);
     void fetch_ready(Fetch& fetch, const std::byte* content, int error);
     void retry_waiting();
     void arm_retry();

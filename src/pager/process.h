@@ -9,6 +9,7 @@
 
 #include "pager/page_table.h"
 #include "pager/staging.h"
+#include "pager/streams.h"
 #include "target/target.h"
 
 namespace farswap {
@@ -56,10 +57,8 @@ struct Process {
     bool marked = true;  ///< false: the cookie could not be placed yet
     std::array<std::uint64_t, 2> cookie{};
 
-    // Sequential streams: how far ahead to read and to fill.
-    std::uint64_t next_address = 0;  ///< behind the last run that was brought in
-    std::uint32_t window = 1;        ///< pages
-    std::uint64_t next_fresh = 0;    ///< behind the last first touch that was filled
+    Streams streams;               ///< of the faults on far pages
+    std::uint64_t next_fresh = 0;  ///< behind the last first touch that was filled
     std::uint32_t fresh_window = 1;
 };
 

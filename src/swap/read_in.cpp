@@ -64,23 +64,46 @@ bool ReadIn::serve(SlotFetch& fetch) noexcept {
     return launch(fetch);
 }
 
-/// Reads the largest part of the window for which there are neighbouring frames. A prefetch takes no more
-/// than a quarter of the frames that are left for reading, so that it cannot starve the faults to come.
+/// Reads the largest part of the window for which there are neighbouring frames.
 bool ReadIn::launch(SlotFetch& fetch) noexcept {
+    PageRun* run = prepare(fetch.slot, readable_around(fetch.slot, fetch.window));
+    if (run == nullptr) return false;
+    slots_.cache().waiters(slots_.map().frame(fetch.slot)).push_back(fetch);
+    submit(*run);
+    return true;
+}
+
+void ReadIn::prefetch(SlotRun wanted) noexcept {
+    if (stopped_ || !starved_.empty()) return;
+    const SlotId end = wanted.first + wanted.count;
+    for (SlotId slot = wanted.first; slot < end; ++slot) {
+        if (slots_.map().state(slot) != SlotState::kStored) continue;
+        // Room is left for what somebody waits for.
+        if (frames_.for_reading() < 2 * options_.read_run_max) return;
+        if (runs_.in_use() >= options_.reads_max / 2) return;
+        PageRun* run = prepare(slot, readable_around(slot, {slot, end - slot}));
+        if (run == nullptr) return;
+        slot += run->count - 1;
+        submit(*run);
+    }
+}
+
+/// A read of `wanted`, or of the part of it around `slot` for which there are frames; null when there are
+/// none. What nobody waits for takes no more than a quarter of the frames that are left for reading, so that
+/// it cannot starve the faults to come.
+PageRun* ReadIn::prepare(SlotId slot, SlotRun wanted) noexcept {
     const std::uint32_t frames_left = frames_.for_reading();
-    if (frames_left == 0 || !runs_.has_idle()) return false;
-    SlotRun wanted = readable_around(fetch.slot, fetch.window);
+    if (frames_left == 0 || !runs_.has_idle()) return nullptr;
     const FrameRun frames = frames_.take_for_reading(std::min(wanted.count, std::max(frames_left / 4, 1u)));
-    if (frames.count == 0) return false;
+    if (frames.count == 0) return nullptr;
 
     // Too few frames for all: what lies behind the wanted page is more likely to be used than what lies
     // before it.
     if (frames.count < wanted.count) {
         const SlotId last_first = wanted.first + (wanted.count - frames.count);
-        wanted = {std::min(fetch.slot, last_first), frames.count};
+        wanted = {std::min(slot, last_first), frames.count};
     }
     for (std::uint32_t i = 0; i < wanted.count; ++i) slots_.start_read(wanted.first + i, frames.first + i);
-    slots_.cache().waiters(slots_.map().frame(fetch.slot)).push_back(fetch);
 
     PageRun& run = *runs_.acquire();
     runs_.prepare(run, KERNEL_READ, wanted.first, frames.first, wanted.count, slots_);
@@ -88,8 +111,7 @@ bool ReadIn::launch(SlotFetch& fetch) noexcept {
     run.request.complete = read_ended;
     run.retry.fire = retry_read;
     run.owner = this;
-    submit(run);
-    return true;
+    return &run;
 }
 
 /// The slots around `slot`, inside the window and on its store, whose pages are outside. At most

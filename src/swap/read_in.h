@@ -27,6 +27,9 @@ class ReadIn {
     /// Returns true when the fetch waits for pump().
     bool fetch(SlotFetch& fetch) noexcept;
     static void cancel(SlotFetch& fetch) noexcept;
+    /// Reads what is outside of `wanted`, which lies on one store, for nobody yet: as far as frames are not
+    /// short.
+    void prefetch(SlotRun wanted) noexcept;
     /// The slot's count fell to 0: those who still wait for it get -ECANCELED.
     void forget(SlotId slot) noexcept;
 
@@ -48,6 +51,7 @@ class ReadIn {
 
     bool serve(SlotFetch& fetch) noexcept;
     bool launch(SlotFetch& fetch) noexcept;
+    PageRun* prepare(SlotId slot, SlotRun wanted) noexcept;
     SlotRun readable_around(SlotId slot, SlotRun window) const noexcept;
     void submit(PageRun& run) noexcept;
     void settle_page(PageRun& run, std::uint32_t index, int error) noexcept;

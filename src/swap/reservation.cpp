@@ -12,6 +12,9 @@ namespace {
 
 constexpr std::uint64_t kChunkMax = std::uint64_t{1} << 30;
 constexpr std::uint64_t kChunkMin = std::uint64_t{1} << 20;
+/// A small area is kept half free: the fuller it is, the shorter are the runs of slots that single pages leave
+/// behind when they are freed, and the smaller the writes.
+constexpr std::uint64_t kSpareMax = std::uint64_t{4} << 30;
 
 }  // namespace
 
@@ -28,7 +31,8 @@ void Reservation::consider() noexcept {
     if (busy_ || !can_grow()) return;
     const std::uint64_t free = std::uint64_t{part_.slots.free()} * RecordLayout::kRecordBytes;
     const std::uint64_t reserved = part_.store->reserved();
-    if (free < chunk_ / 2 || free < reserved / 4) submit();
+    const std::uint64_t spare = std::clamp(kSpareMax, reserved / 4, reserved / 2);
+    if (free < chunk_ / 2 || free < spare) submit();
 }
 
 void Reservation::submit() noexcept {
@@ -50,7 +54,7 @@ void Reservation::settle(int result) noexcept {
     if (result == 0) {
         failures_ = 0;
         const std::uint64_t largest = std::max(options_.reserve_chunk, kChunkMax);
-        chunk_ = std::clamp(part_.store->reserved() / 4, options_.reserve_chunk, largest);
+        chunk_ = std::clamp(part_.store->reserved() / 2, options_.reserve_chunk, largest);
         consider();
     } else if ((result == -ENOSPC || result == -EDQUOT || result == -EFBIG) && chunk_ > kChunkMin) {
         chunk_ = std::max(chunk_ / 2, kChunkMin);

@@ -219,6 +219,10 @@ void SwapArea::fetch(SlotFetch& fetch) noexcept {
     if (state_->reads.fetch(fetch)) state_->schedule_pump();
 }
 
+void SwapArea::prefetch(SlotRun run) noexcept {
+    state_->reads.prefetch(run);
+}
+
 void SwapArea::cancel_fetch(SlotFetch& fetch) noexcept {
     ReadIn::cancel(fetch);
 }

@@ -104,6 +104,9 @@ class SwapArea {
     /// Reads the slot's page (or joins a read in flight, or takes it from the cache). Never completes from
     /// inside the call. The slot's count is above 0. After shutdown() has begun it is never answered.
     void fetch(SlotFetch& fetch) noexcept;
+    /// Starts reading into the cache what is outside of `run`, although nobody waits for it yet. Does less, or
+    /// nothing, when frames are short. The slots' counts are above 0.
+    void prefetch(SlotRun run) noexcept;
     /// `ready` will not be called. Does nothing when it was called already.
     void cancel_fetch(SlotFetch& fetch) noexcept;
 

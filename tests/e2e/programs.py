@@ -106,7 +106,7 @@ def real_programs(directory):
         Program("sort", ["sort", "--parallel=2", "-S", "1G", "-T", str(directory), Input("lines", 300 * MIB)],
                 environment={"LC_ALL": "C"}, quick=True),
         Program("numpy-sort", [*numeric, "sort", "40000000"], environment=blas, quick=True),
-        Program("numpy-product", [*numeric, "product", "2800"], environment=blas),
+        Program("numpy-product", [*numeric, "product", "4000"], environment=blas),
         Program("sqlite", ["sqlite3", ":memory:", sqlite_script(900_000)], limit_s=600),
         Program("xz", ["xz", "-9", "-T2", "--block-size=6MiB", "-c", Input("log", 12 * MIB)], limit_s=1200),
         Program("g++", ["g++", "-std=c++20", "-O1", "-frandom-seed=1", "-S", "-o", str(assembler), Input("cpp", 10)],

@@ -42,6 +42,11 @@ Scene* scene;  // for signal handlers
 void count_signal(int) {
     scene->signals++;
 }
+/// The waiter may be in the system call and not yet in the futex's queue.
+void wake_waiter(pid_t) {
+    EXPECT_TRUE(wait_until(
+        [] { return syscall(SYS_futex, &scene->futex, FUTEX_WAKE, 1, nullptr, nullptr, 0) == 1; }));
+}
 sigset_t only(int signal) {
     sigset_t set;
     sigemptyset(&set);
@@ -97,13 +102,13 @@ const Blocking kBlocking[] = {
      },
      send_byte, 1},
     {"futex", SYS_futex, [] { return syscall(SYS_futex, &scene->futex, FUTEX_WAIT, 0, nullptr, nullptr, 0); },
-     [](pid_t) { EXPECT_EQ(syscall(SYS_futex, &scene->futex, FUTEX_WAKE, 1, nullptr, nullptr, 0), 1); }, 0},
+     wake_waiter, 0},
     {"futex_with_timeout", SYS_futex,
      [] {
          const timespec limit{60, 0};
          return syscall(SYS_futex, &scene->futex, FUTEX_WAIT, 0, &limit, nullptr, 0);
      },
-     [](pid_t) { EXPECT_EQ(syscall(SYS_futex, &scene->futex, FUTEX_WAKE, 1, nullptr, nullptr, 0), 1); }, 0},
+     wake_waiter, 0},
     {"read_of_a_pipe", SYS_read,
      [] {
          char byte;

@@ -1,0 +1,105 @@
+// Walks are recognised in both directions and side by side; strides and random faults get little.
+#include "pager/streams.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace farswap {
+namespace {
+
+constexpr std::uint64_t kBase = 1 << 30;
+constexpr std::uint64_t page(std::int64_t number) {
+    return kBase + static_cast<std::uint64_t>(number * static_cast<std::int64_t>(kPageSize));
+}
+
+/// A process whose pages are all out until a walk brings them in.
+class StreamsTest : public ::testing::Test {
+  protected:
+    /// Faults at a page and takes all that is offered. The window.
+    std::uint32_t fault(std::int64_t number) {
+        const Stream& stream = streams_.fault(page(number), [&](std::uint64_t start, std::uint64_t end) {
+            for (std::uint64_t at = start; at < end; at += kPageSize)
+                if (!inside_.contains(at)) return true;
+            return false;
+        });
+        const std::int64_t window = stream.window;
+        const std::int64_t last = stream.backwards ? number - (window - 1) : number + window - 1;
+        for (std::int64_t i = std::min(number, last); i <= std::max(number, last); i++) inside_.insert(page(i));
+        streams_.given(page(number), page(std::min(number, last)), page(std::max(number, last) + 1));
+        return static_cast<std::uint32_t>(window);
+    }
+    /// Walks from `first` on for `faults` faults, each at the page behind what it was given. The last window.
+    std::uint32_t walk(std::int64_t first, int direction, int faults) {
+        std::uint32_t window = 0;
+        for (std::int64_t at = first; faults > 0; faults--) {
+            window = fault(at);
+            at += direction * static_cast<std::int64_t>(window);
+        }
+        return window;
+    }
+
+    Streams streams_;
+    std::set<std::uint64_t> inside_;
+};
+
+TEST_F(StreamsTest, AWindowGrowsWithAWalkForwards) {
+    EXPECT_EQ(walk(0, 1, 1), 1u);
+    EXPECT_EQ(walk(1000, 1, 2), 2u);
+    EXPECT_EQ(walk(2000, 1, 20), Streams::kWindowMax);
+}
+
+TEST_F(StreamsTest, AWindowGrowsWithAWalkBackwards) {
+    EXPECT_EQ(walk(5000, -1, 20), Streams::kWindowMax);
+}
+
+TEST_F(StreamsTest, TwoWalksTowardsEachOtherAreTwo) {
+    std::int64_t low = 0, high = 100000;
+    std::uint32_t up = 0, down = 0;
+    for (int i = 0; i < 12; i++) {
+        up = fault(low);
+        low += up;
+        down = fault(high);
+        high -= down;
+    }
+    EXPECT_EQ(up, Streams::kWindowMax);
+    EXPECT_EQ(down, Streams::kWindowMax);
+}
+
+TEST_F(StreamsTest, AWalkSurvivesManyFaultsElsewhere) {
+    const std::uint32_t before = walk(0, 1, 4);
+    for (std::int64_t i = 0; i < 7; i++) fault(1'000'000 + i * 1000);
+    EXPECT_EQ(fault(15), 2 * before) << "the walk was given 1 + 2 + 4 + 8 pages";
+}
+
+TEST_F(StreamsTest, RandomFaultsGetOnePageEach) {
+    for (std::int64_t i = 0; i < 100; i++) EXPECT_EQ(fault(i * 7919 % 10007 * 100), 1u);
+}
+
+TEST_F(StreamsTest, PagesThatAreInsideDoNotBreakAWalk) {
+    for (std::int64_t i = 0; i < 200; i++)
+        if (i % 3 != 0) inside_.insert(page(i));
+    std::uint32_t window = 0;
+    for (std::int64_t at = 0; at < 200; at += 3) {
+        if (!inside_.contains(page(at))) window = fault(at);
+    }
+    EXPECT_GT(window, 16u);
+}
+
+TEST_F(StreamsTest, AWalkInStridesGetsLittle) {
+    std::uint32_t most = 0;
+    for (std::int64_t at = 0; at < 8000; at += 8) {
+        if (!inside_.contains(page(at))) most = std::max(most, fault(at));
+    }
+    EXPECT_LE(most, 8u);
+}
+
+TEST_F(StreamsTest, AFaultThatIsTriedAgainDoesNotCountTwice) {
+    const auto nothing = [](std::uint64_t, std::uint64_t) { return false; };
+    streams_.fault(page(0), nothing);
+    EXPECT_EQ(streams_.fault(page(1), nothing).window, 2u);
+    EXPECT_EQ(streams_.fault(page(1), nothing).window, 2u);
+}
+
+}  // namespace
+}  // namespace farswap
