@@ -66,8 +66,8 @@ std::vector<std::string> summary_lines(const JobReport& report) {
             "pages", fmt::format("out {}  written {}  in {}  prefetched {}", pages(s.pages_evicted),
                                  pages(s.swap.pages_written), pages(s.swap.pages_in), count(s.prefetched))));
         lines.push_back(
-            line("faults", fmt::format("{}  first touch {}  staging {}  cache {}  store {}", count(s.faults),
-                                       count(s.faults_first), count(s.faults_staged), count(s.faults_cached),
+            line("faults", fmt::format("{}  first touch {}  second chance {}  cache {}  store {}", count(s.faults),
+                                       count(s.faults_first), count(s.second_chances), count(s.faults_cached),
                                        count(s.faults_stored))));
         for (const auto& store : report.stores) lines.push_back(store_line(store));
         lines.push_back(line("time", fmt::format("{}  waited for room {}  processes {}", seconds(s.elapsed_s),
@@ -130,7 +130,7 @@ nlohmann::json stats_json(const JobReport& report) {
         {"faults",
          {{"all", s.faults},
           {"first_touch", s.faults_first},
-          {"staged", s.faults_staged},
+          {"second_chance", s.second_chances},
           {"cached", s.faults_cached},
           {"stored", s.faults_stored},
           {"waited_for_room_ms", s.throttled_ms}}},

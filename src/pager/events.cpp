@@ -42,17 +42,17 @@ std::unique_ptr<Process> Pager::make_process(std::unique_ptr<target::Target> tar
     process->pages = std::move(*pages);
     process->target = std::move(target);
     process->target->owner = process.get();
+    process->lent.reserve(kBatchPages);
+    process->moved.reserve(kBatchPages);
     return process;
 }
 
 Result<Process*> Pager::adopt(target::Agent agent) {
-    const std::uint32_t staging_pages = agent.staging_pages;
     const std::uint64_t cookie = agent.cookie;
     auto target = target::Target::create(std::move(agent), loop_, *this);
     if (!target) return std::unexpected(target.error());
     auto process = make_process(std::move(*target));
     if (!process) return fail(ENOMEM, "no memory to manage another process");
-    process->staging.reset(staging_pages);
     process->cookie_base = cookie;
     processes_.push_back(std::move(process));
     stats_.processes_managed++;
@@ -60,7 +60,6 @@ Result<Process*> Pager::adopt(target::Agent agent) {
 }
 
 Status Pager::give_agent(Process& child, target::Agent agent) {
-    child.staging.reset(agent.staging_pages);
     child.cookie_base = agent.cookie;
     child.cookie_depth = 0;
     stats_.processes_managed++;
@@ -81,11 +80,6 @@ void Pager::let_go(Process& process, std::uint64_t address, PageWord word) {
             break;
         }
         process->uffd().wake(address, kPageSize);
-    }
-    if (word.state() == PageState::kStaged) process.staging.vacate(word.value());
-    if (word.state() == PageState::kInherited) {
-        FARSWAP_ASSERT(word.value() < process.inherited.size());
-        process.inherited[word.value()] = {};
     }
     if (word.state() == PageState::kFar) {
         area_.put(word.value());
@@ -121,10 +115,7 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
     Process& process = process_of(target);
     displace(process, to, to + bytes);
     const auto move = [&](std::uint64_t at, PageWord word) {
-        const std::uint64_t now_at = to + (at - from);
-        if (word.state() == PageState::kStaged) process.staging.relocate(word.value(), now_at);
-        if (word.state() == PageState::kInherited) process.inherited[word.value()].address = now_at;
-        process.pages->set(now_at, word.relocated());
+        process.pages->set(to + (at - from), word.relocated());
     };
     process.pages->for_each(from, from + bytes, [&](std::uint64_t at, PageWord word) {
         if (process.owed.find(at) != nullptr) return;  // belongs to what has come here since
@@ -216,7 +207,6 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
         area_.get(word.value());
         child.far_pages++;
     });
-    copy_staged_pages_for(child, parent);
     child.mapped.clear();
 }
 
@@ -228,57 +218,6 @@ void Pager::mark(Process& child) {
     std::copy(child.cookie.begin(), child.cookie.end(), page.begin());
     const std::uint64_t at = child.cookie_base + child.cookie_depth * kPageSize;
     child.marked = child->uffd().copy(at, page.data(), kPageSize).error != EAGAIN;
-}
-
-/// Copies for the child what lies in its parent's staging, or what the parent has itself inherited and not
-/// touched.
-void Pager::copy_staged_pages_for(Process& child, Process& parent) {
-    using Content = std::array<std::byte, kPageSize>;
-    for (std::uint32_t i = 0; i < parent.staging.used(); i++) {
-        const std::uint32_t index = (parent.staging.tail() + i) % parent.staging.size();
-        const std::uint64_t address = parent.staging.address(index);
-        if (address == 0) continue;
-        auto content = std::make_unique<Content>();
-        const std::uint64_t staged_at = parent->agent().staging + std::uint64_t{index} * kPageSize;
-        if (parent->read_memory(staged_at, content->data(), kPageSize) != kPageSize) {
-            // The parent ended or executed another program first: the child must not read zeros instead.
-            if (failed_) return;
-            failed_ = true;
-            fatal(Error{ESRCH,
-                        fmt::format("page {:#x} went with process {} before its forked child had a copy; the "
-                                    "program was stopped",
-                                    address, parent->process())});
-            return;
-        }
-        inherit_page(child, address, std::move(content));
-    }
-    for (const InheritedPage& page : parent.inherited) {
-        if (page.content) inherit_page(child, page.address, std::make_unique<Content>(*page.content));
-    }
-    hand_over_inherited(child);
-}
-
-void Pager::inherit_page(Process& child, std::uint64_t address,
-                         std::unique_ptr<std::array<std::byte, kPageSize>> content) {
-    if (child.mapped.find(address) == nullptr) return;
-    child.pages->set(
-        address, child.pages->get(address).from_parent(static_cast<std::uint32_t>(child.inherited.size())));
-    child.inherited.push_back({address, std::move(content)});
-}
-
-/// Gives the child its pages; those that an unread event of its own holds up are tried again by pump().
-void Pager::hand_over_inherited(Process& child) {
-    bool left = false;
-    for (std::size_t i = 0; i < child.inherited.size() && !child.gone; i++) {
-        const InheritedPage& page = child.inherited[i];
-        if (page.content) serve(child, page.address);
-        if (page.content) left = true;  // words still point to it
-    }
-    if (left) {
-        arm_retry();
-    } else {
-        child.inherited.clear();
-    }
 }
 
 Process* Pager::recognise(pid_t process) {
@@ -329,6 +268,7 @@ void Pager::drop_all(Process& process) {
     });
     for (const auto& [at, word] : process.displaced) let_go(process, at, word);
     process.displaced.clear();
+    return_frames(process);
     std::erase_if(waiting_, [&](const WaitingFault& fault) { return fault.process == &process; });
 }
 

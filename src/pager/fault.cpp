@@ -40,19 +40,10 @@ Pager::Served Pager::serve(Process& process, std::uint64_t address) {
     if (process.gone || failed_) return Served::kDone;
     const PageWord word = process.pages->get(address);
     if (word.fetching()) return Served::kDone;
-    switch (word.fault_action()) {
-        case FaultAction::kFillZeros:
-            // What a MOVE has taken out is still "inside" until its reply: zeros must not take its place.
-            if (process.target->is_moving()) return Served::kAgain;
-            return fill_zeros(process, address);
-        case FaultAction::kFromParent:
-            return fill_from_parent(process, address, word);
-        case FaultAction::kFromStaging:
-            return bring_from_staging(process, address, word);
-        case FaultAction::kFromSlot:
-            return bring_from_slot(process, address, word);
-    }
-    return Served::kDone;
+    if (word.fault_action() == FaultAction::kFromSlot) return bring_from_slot(process, address, word);
+    // What a MOVE has taken out is still "inside" until it is settled: zeros must not take its place.
+    if (process.target->is_moving()) return Served::kAgain;
+    return fill_zeros(process, address);
 }
 
 /// Whether a page may come in now. The cap holds everybody up but the agent: it may itself wait for a page
@@ -102,42 +93,6 @@ Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
     return Served::kDone;
 }
 
-Pager::Served Pager::bring_from_staging(Process& process, std::uint64_t address, PageWord word) {
-    alignas(kPageSize) std::byte content[kPageSize];
-    const std::uint64_t staged_at = process->agent().staging + std::uint64_t{word.value()} * kPageSize;
-    if (process->read_memory(staged_at, content, kPageSize) != kPageSize)
-        return Served::kDone;  // it is dying
-    const auto filled = process->uffd().copy(address, content, kPageSize);
-    if (filled.bytes == 0) {
-        if (!settles_the_fault(filled.error)) return Served::kAgain;
-        if (filled.error == EEXIST)
-            log::warning("page {:x} of process {} is present and staged", address, process->process());
-        process->uffd().wake(address, kPageSize);
-        if (filled.error != EEXIST) return Served::kDone;
-    }
-    arrived(process, 1);
-    stats_.faults_staged++;
-    process.staging.vacate(word.value());
-    process.pages->set(address, word.brought_back(true));
-    return Served::kDone;
-}
-
-Pager::Served Pager::fill_from_parent(Process& process, std::uint64_t address, PageWord word) {
-    FARSWAP_ASSERT(word.value() < process.inherited.size());
-    InheritedPage& page = process.inherited[word.value()];
-    FARSWAP_ASSERT(page.address == address);
-    const auto filled = process->uffd().copy(address, page.content->data(), kPageSize);
-    if (filled.bytes == 0) {
-        if (!settles_the_fault(filled.error)) return Served::kAgain;
-        process->uffd().wake(address, kPageSize);
-        if (filled.error == ESRCH) return Served::kDone;
-    }
-    arrived(process, 1);
-    page = {};
-    process.pages->set(address, word.brought_back(false));
-    return Served::kDone;
-}
-
 Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, PageWord word) {
     if (!may_fill(process, address)) return Served::kNoRoom;
     const Stream& stream = process.streams.fault(address, [&](std::uint64_t start, std::uint64_t end) {
@@ -148,7 +103,7 @@ Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, Pa
     });
     const Ahead ahead{stream.window - 1, stream.backwards};
     if (const std::byte* content = area_.lookup(word.value())) {
-        stats_.faults_cached++;
+        area_.is_dirty(word.value()) ? stats_.second_chances++ : stats_.faults_cached++;
         return fill_from_slot(process, address, word, content, ahead);
     }
     if (free_fetches_.empty()) return Served::kAgain;
@@ -169,7 +124,7 @@ Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, Pag
     }
     arrived(process, 1);
     process.far_pages--;
-    process.pages->set(address, word.brought_back(false));
+    process.pages->set(address, word.brought_back(area_.is_dirty(word.value())));
     area_.put(word.value());
     if (ahead.pages > 0) map_neighbours(process, address, ahead);
     return Served::kDone;

@@ -29,7 +29,7 @@ struct JobStats {
         0;  ///< most of processes' RAM + far pages at one time: what the job would have used
     std::uint64_t faults = 0;         ///< events served
     std::uint64_t faults_first = 0;   ///< first touches filled with zeros
-    std::uint64_t faults_staged = 0;  ///< second chances: brought back from staging
+    std::uint64_t second_chances = 0;  ///< brought back before their way to the store had begun
     std::uint64_t faults_cached = 0;  ///< brought back from the swap cache
     std::uint64_t faults_stored = 0;  ///< read from a store
     std::uint64_t prefetched = 0;     ///< pages brought in along with a fault

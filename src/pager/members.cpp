@@ -21,11 +21,6 @@ constexpr std::chrono::milliseconds kRefusedFor{1000};
 constexpr std::uint64_t kUnexpectedGrowth = 256u << 10;
 constexpr int kPssDutyCycle = 20;  // Pss is measured for at most 1/20 of the time
 
-std::uint32_t staging_pages_for(std::uint64_t cap) {
-    // A hundredth of the cap: what was moved out by mistake comes back from there without I/O.
-    return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(cap / 64 / kPageSize, 512, 8192));
-}
-
 }  // namespace
 
 Members::Members(io::Loop& loop, Pager& pager, Budget& budget, JobStats& stats)
@@ -51,7 +46,7 @@ Result<pid_t> Members::launch(const std::vector<std::string>& argv, const sigset
     injector_.submit({.process = launching_,
                       .go = std::move(spawned->go),
                       .adopt_uffd = Fd(),
-                      .staging_pages = staging_pages_for(budget_.cap())});
+                      .staging_pages = kBatchPages});
     while (!result && result.error().code == EINPROGRESS) loop_.run_once(std::chrono::nanoseconds::max());
     launch_result_ = nullptr;
     if (!result) {
@@ -202,7 +197,7 @@ void Members::inject(target::Member& member, Fd adopt_uffd) {
     injector_.submit({.process = member.process,
                       .go = Fd(),
                       .adopt_uffd = std::move(adopt_uffd),
-                      .staging_pages = staging_pages_for(budget_.cap())});
+                      .staging_pages = kBatchPages});
 }
 
 void Members::engage() {

@@ -12,15 +12,12 @@ enum class PageState : std::uint8_t {
     kInside = 0,  ///< the kernel has it: present, or never touched (then it reads as zeros)
     kDoubtful =
         1,  ///< present when a REMOVE was announced: it may be dropped any moment, so it must not be evicted
-    kKept = 2,    ///< inside, and never to be evicted (a thread's control block)
-    kStaged = 3,  ///< moved to the process's staging mapping; `value` is the staging index
-    kFar = 4,     ///< in the swap area; `value` is the slot
-    kInherited =
-        5,  ///< was staged when its process was forked off; `value` is the index of the copy made of it
+    kKept = 2,  ///< inside, and never to be evicted (a thread's control block)
+    kFar = 3,   ///< in the swap area; `value` is the slot
 };
 
 /// What to do for a thread that waits for a page.
-enum class FaultAction { kFillZeros, kFromStaging, kFromSlot, kFromParent };
+enum class FaultAction { kFillZeros, kFromSlot };
 
 /// state (bits 0-2), hot (3), fetching (4), value (8-39), generation (40-63).
 class PageWord {
@@ -28,7 +25,7 @@ class PageWord {
     constexpr PageWord() = default;
 
     constexpr PageState state() const { return static_cast<PageState>(raw_ & 7); }
-    /// Came back from staging: it is in use, the next sweep passes it by.
+    /// Came back soon after it had left: it is in use, the next sweep passes it by.
     constexpr bool hot() const { return (raw_ & kHotBit) != 0; }
     /// A read of its slot is under way for a waiting thread.
     constexpr bool fetching() const { return (raw_ & kFetchingBit) != 0; }
@@ -39,16 +36,7 @@ class PageWord {
     constexpr bool is_default() const { return (raw_ & 0xffu) == 0; }
 
     constexpr FaultAction fault_action() const {
-        switch (state()) {
-            case PageState::kStaged:
-                return FaultAction::kFromStaging;
-            case PageState::kFar:
-                return FaultAction::kFromSlot;
-            case PageState::kInherited:
-                return FaultAction::kFromParent;
-            default:
-                return FaultAction::kFillZeros;
-        }
+        return state() == PageState::kFar ? FaultAction::kFromSlot : FaultAction::kFillZeros;
     }
 
     /// Whether the sweep may move it out: inside, not kept, and not awaiting a removal.
@@ -56,12 +44,9 @@ class PageWord {
 
     // The steps. Each states what must hold before it.
 
-    constexpr PageWord staged(std::uint32_t index) const {
-        FARSWAP_ASSERT(state() == PageState::kInside);
-        return next(PageState::kStaged, index);
-    }
-    constexpr PageWord written_out(std::uint32_t slot) const {
-        FARSWAP_ASSERT(state() == PageState::kStaged);
+    /// A MOVE has taken it and its content is in the swap area.
+    constexpr PageWord evicted(std::uint32_t slot) const {
+        FARSWAP_ASSERT(evictable());
         return next(PageState::kFar, slot);
     }
     constexpr PageWord fetch_started() const {
@@ -85,8 +70,8 @@ class PageWord {
         FARSWAP_ASSERT(state() == PageState::kInside);
         return next(PageState::kInside, 0);
     }
-    /// A REMOVE was announced. `present`: the kernel still shows the page. The caller lets go of slot and
-    /// staging first.
+    /// A REMOVE was announced. `present`: the kernel still shows the page. The caller lets go of the slot
+    /// first.
     constexpr PageWord removal_announced(bool present, std::uint32_t now) const {
         if (state() == PageState::kKept) return *this;
         return present ? next(PageState::kDoubtful, now) : next(PageState::kInside, 0);
@@ -108,16 +93,8 @@ class PageWord {
         word.raw_ |= raw_ & kHotBit;
         return word;
     }
-    /// A forked child's view of the page: it shares the slot; for what is staged see from_parent().
-    constexpr PageWord inherited() const {
-        if (state() == PageState::kFar) return next(PageState::kFar, value());
-        return state() == PageState::kKept || state() == PageState::kDoubtful ? next(state(), value())
-                                                                              : next(PageState::kInside, 0);
-    }
-
-    /// A forked child's view of a page that its parent has staged, or has itself inherited and not touched
-    /// yet.
-    constexpr PageWord from_parent(std::uint32_t index) const { return next(PageState::kInherited, index); }
+    /// A forked child's view of the page: it shares the slot.
+    constexpr PageWord inherited() const { return next(state(), value()); }
 
     friend constexpr bool operator==(PageWord, PageWord) = default;
 

@@ -94,9 +94,7 @@ class Pager : public target::TargetEvents {
     Served serve(Process& process, std::uint64_t address);
     bool may_fill(const Process& process, std::uint64_t address) const;
     Served fill_zeros(Process& process, std::uint64_t address);
-    Served bring_from_staging(Process& process, std::uint64_t address, PageWord word);
     Served bring_from_slot(Process& process, std::uint64_t address, PageWord word);
-    Served fill_from_parent(Process& process, std::uint64_t address, PageWord word);
     Served fill_from_slot(Process& process, std::uint64_t address, PageWord word, const std::byte* content,
                           Ahead ahead);
     void map_neighbours(Process& process, std::uint64_t address, Ahead ahead);
@@ -113,21 +111,21 @@ class Pager : public target::TargetEvents {
     void displace(Process& process, std::uint64_t start, std::uint64_t end);
     void let_go(Process& process, std::uint64_t address, PageWord word);
     void mark(Process& child);
-    void copy_staged_pages_for(Process& child, Process& parent);
-    void inherit_page(Process& child, std::uint64_t address,
-                      std::unique_ptr<std::array<std::byte, kPageSize>> content);
-    void hand_over_inherited(Process& child);
     void drop_all(Process& process);
 
     // reclaim.cpp
     bool step(Process& process);
     bool move_out(Process& process);
-    std::uint32_t choose_victims(Process& process, agent_request& request);
+    std::uint32_t borrow_frames(Process& process);
+    void return_frames(Process& process);
+    void return_frames_of_the_stopped();
+    std::uint32_t choose_victims(Process& process, agent_request& request, std::uint32_t wanted);
     void moved(Process& process, const agent_reply& reply);
-    bool copy_out(Process& process);
-    bool copy_out_piece(Process& process, std::uint32_t first, std::uint32_t count);
-    std::uint32_t add_to_area(Process& process, FrameRun frames, const std::uint32_t* entries);
-    bool zap_tail(Process& process);
+    void note_moved(Process& process, const agent_range& range, const agent_result& result);
+    void settle(Process& process);
+    bool copy_moved(Process& process);
+    std::uint32_t copy_into(Process& process, FrameRun frames, const MovedPage* pages);
+    void zap(Process& process);
     bool unshare(Process& process);
     bool keep_thread_pages(Process& process);
 

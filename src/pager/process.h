@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "pager/page_table.h"
-#include "pager/staging.h"
 #include "pager/streams.h"
+#include "swap/swap_area.h"
 #include "target/target.h"
 
 namespace farswap {
@@ -19,21 +19,25 @@ inline std::uint32_t tenths_now() {
     return static_cast<std::uint32_t>(io::Clock::now().time_since_epoch() / std::chrono::milliseconds(100));
 }
 
-/// The copy of a page that lay in the parent's staging at a fork: the staging mapping is not inherited.
-struct InheritedPage {
-    std::uint64_t address = 0;
-    std::unique_ptr<std::array<std::byte, kPageSize>> content;  ///< null: handed over or dropped
+/// Pages that one MOVE takes, and the size of the mapping that it takes them to.
+inline constexpr std::uint32_t kBatchPages = 256;
+
+/// A page that a MOVE has taken and that is not in the swap area yet.
+struct MovedPage {
+    std::uint64_t address = 0;        ///< where the program has it
+    std::uint32_t staging_index = 0;  ///< where it lies now
 };
 
 struct Process {
     std::unique_ptr<target::Target> target;
     std::unique_ptr<PageTable> pages;
-    Staging staging;
 
     /// What the agent has been asked for; its ranges say what the reply is about.
     target::Target* operator->() const { return target.get(); }
     agent_request asked{};
-    std::uint32_t zap_count = 0;  ///< staging entries under the zap that is outstanding
+    std::vector<FrameRun> lent;     ///< frames for what is being moved
+    std::vector<MovedPage> moved;   ///< taken by the last MOVE; empty when all are in the swap area
+    std::uint32_t staged = 0;       ///< pages in staging, not zapped yet
 
     std::uint64_t hand = 0;          ///< where the sweep goes on
     std::uint64_t rss = 0;           ///< bytes, by the last measurement, fills and zaps since included
@@ -47,9 +51,8 @@ struct Process {
     /// displace()).
     target::IntervalSet owed;
     std::map<std::uint64_t, PageWord> displaced;
-    std::vector<InheritedPage> inherited;  ///< those that could not be handed over at once
-    bool gone = false;                     ///< to be deleted when the loop's callbacks have returned
-    bool injecting = false;                ///< a forked child that is getting its agent
+    bool gone = false;       ///< to be deleted when the loop's callbacks have returned
+    bool injecting = false;  ///< a forked child that is getting its agent
 
     /// A forked child is recognised by 16 bytes in its cookie page number `depth`.
     std::uint64_t cookie_base = 0;

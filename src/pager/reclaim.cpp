@@ -1,5 +1,5 @@
-// The reclaim path: choose victims, move them to staging, copy them out of there into the swap area, zap
-// staging.
+// The reclaim path: choose victims, have them moved to staging, copy them from there into the swap area before
+// anything else happens to their process, zap staging.
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -11,12 +11,13 @@
 namespace farswap {
 namespace {
 
-constexpr std::uint32_t kBatchPages = 256;  // in one request to the agent
-constexpr std::uint32_t kRunPages = 64;     // in one range of it
-constexpr std::uint32_t kZapPages = 512;
+constexpr std::uint32_t kRunPages = 64;         // in one range of a request
 constexpr std::uint64_t kScanPagesMax = 65536;  // looked at for one batch
-constexpr std::uint64_t kUnsharePages = 16;
+constexpr std::uint64_t kUnsharePages = 16;     // in one range
+constexpr std::uint64_t kUnshareMin = 16;       // in one request, even without room for the copies
 constexpr std::size_t kSharedMax = 512;
+// A process whose agent is so late is stopped: what was set aside for it serves others.
+constexpr std::chrono::milliseconds kAgentIsStopped{100};
 constexpr std::uint32_t kDoubtTenths =
     100;  // 10 s: no madvise(2) takes that long unless its process is stopped
 
@@ -25,8 +26,9 @@ constexpr std::uint32_t kDoubtTenths =
 void Pager::pump() {
     if (failed_) return;
     for (std::size_t i = 0; i < processes_.size(); i++) {
-        if (!processes_[i]->inherited.empty()) hand_over_inherited(*processes_[i]);
+        if (processes_[i]->target->is_moved()) settle(*processes_[i]);
     }
+    return_frames_of_the_stopped();
     if (!waiting_.empty()) retry_waiting();
     if (!budget_.wants_reclaim() && waiting_.empty()) {
         stuck_since_ = io::Clock::time_point::max();
@@ -53,16 +55,8 @@ void Pager::pump() {
 
 /// Does the next thing for a process whose agent is idle. Whether there was any.
 bool Pager::step(Process& process) {
-    const bool staging_is_full = process.staging.free() < kRunPages;
-    if (staging_is_full) {
-        copy_out(process);
-        return zap_tail(process);
-    }
     if (!process.shared.empty() && unshare(process)) return true;
-    if (move_out(process)) return true;
-    // A whole sweep found nothing: what is staged is all there is to give.
-    copy_out(process);
-    return zap_tail(process);
+    return move_out(process);
 }
 
 bool Pager::keep_thread_pages(Process& process) {
@@ -98,24 +92,58 @@ bool Pager::move_out(Process& process) {
         arm_retry();
         return false;
     }
+    const std::uint32_t frames = borrow_frames(process);
+    if (frames == 0) return false;
     agent_request& request = process.asked;
     request.op = AGENT_MOVE;
     request.count = 0;
-    const std::uint32_t pages = choose_victims(process, request);
-    if (pages == 0) return false;
-    const std::uint32_t first = process.staging.take(pages);
-    std::uint64_t to = process->agent().staging + std::uint64_t{first} * kPageSize;
-    for (std::uint32_t i = 0; i < request.count; i++) {
-        request.range[i].dst = to;
-        to += request.range[i].len;
+    std::uint64_t to = process->agent().staging;
+    if (choose_victims(process, request, frames) > 0) {
+        for (std::uint32_t i = 0; i < request.count; i++) {
+            request.range[i].dst = to;
+            to += request.range[i].len;
+        }
+        // A refusal means that the agent is gone: its end will be reported.
+        if (process.target->ask_agent(request)) return true;
     }
-    // A refusal means that the agent is gone: its end will be reported.
-    return process.target->ask_agent(request);
+    return_frames(process);
+    return false;
 }
 
-/// Fills the request with runs of pages that may go, sweeping through the address space. How many pages.
-std::uint32_t Pager::choose_victims(Process& process, agent_request& request) {
-    const std::uint32_t wanted = std::min(kBatchPages, process.staging.free_in_one_piece());
+/// Sets frames aside for a batch: what is moved must be copied before the next event is read. How many.
+std::uint32_t Pager::borrow_frames(Process& process) {
+    FARSWAP_ASSERT(process.lent.empty());
+    std::uint32_t frames = 0;
+    while (frames < kBatchPages) {
+        const FrameRun run = area_.take_frames(kBatchPages - frames);
+        if (run.count == 0) break;
+        process.lent.push_back(run);
+        frames += run.count;
+    }
+    if (frames == 0 && area_.slots_exhausted() && !std::exchange(failed_, true)) {
+        fatal(Error{ENOSPC, fmt::format("swap is full ({} MiB): the program was stopped; give it a larger store "
+                                        "(?size=) or a second --swap",
+                                        area_.slots_capacity() * kPageSize >> 20)});
+    }
+    return frames;
+}
+
+void Pager::return_frames(Process& process) {
+    for (const FrameRun& run : process.lent) area_.return_frames(run);
+    process.lent.clear();
+}
+
+void Pager::return_frames_of_the_stopped() {
+    const auto now = io::Clock::now();
+    for (const auto& process : processes_) {
+        if (!process->lent.empty() && now - process->target->asked_at() > kAgentIsStopped)
+            return_frames(*process);
+    }
+}
+
+/// Fills the request with runs of pages that may go, `wanted` at most, sweeping through the address space. How
+/// many pages.
+std::uint32_t Pager::choose_victims(Process& process, agent_request& request, std::uint32_t wanted) {
     const std::uint32_t now = tenths_now();
     std::uint32_t chosen = 0;
     std::uint64_t looked_at = 0;
@@ -180,8 +208,7 @@ void Pager::on_agent_reply(target::Target& target, const agent_reply& reply) {
     if (reply.op == AGENT_MOVE) {
         moved(process, reply);
     } else if (reply.op == AGENT_ZAP && reply.status == 0) {
-        process.staging.release(process.zap_count);
-        const std::uint64_t bytes = std::uint64_t{process.zap_count} * kPageSize;
+        const std::uint64_t bytes = std::uint64_t{std::exchange(process.staged, 0)} * kPageSize;
         budget_.zapped(bytes);
         process.rss -= std::min(process.rss, bytes);
     }
@@ -189,128 +216,113 @@ void Pager::on_agent_reply(target::Target& target, const agent_reply& reply) {
 }
 
 void Pager::moved(Process& process, const agent_reply& reply) {
-    for (std::uint32_t i = 0; i < reply.count; i++) {
-        const agent_range& range = process.asked.range[i];
-        const agent_result& result = reply.result[i];
-        const auto first = static_cast<std::uint32_t>((range.dst - process->agent().staging) / kPageSize);
-        for (std::uint32_t page = 0; page < result.moved / kPageSize; page++) {
-            const std::uint64_t at = range.src + page * kPageSize;
-            process.pages->set(at, process.pages->get(at).staged(first + page));
-            process.staging.fill(first + page, at);
-        }
-        const std::uint64_t stopped_at = range.src + result.moved;
-        switch (-result.error) {
-            case 0:
-                break;
-            case EBUSY:
-                if (process.forked && process.shared.size() < kSharedMax)
-                    process.shared.push_back(stopped_at);
-                if (stopped_at + kPageSize < range.src + range.len)
-                    process.hand = std::min(process.hand, stopped_at + kPageSize);
-                break;
-            case EAGAIN:
-                process.hand = std::min(process.hand, stopped_at);
-                arm_retry();
-                break;
-            case EINVAL:
-                process->range_unmovable(stopped_at);
-                break;
-            case ENOENT:
-                if (result.probed) process->range_unmapped(range.src, range.src + range.len);
-                break;
-            default:
-                log::debug("moving {:#x} of process {} failed: errno {}", stopped_at, process->process(),
-                           -result.error);
-                break;
-        }
+    FARSWAP_ASSERT(process.moved.empty());
+    for (std::uint32_t i = 0; i < reply.count; i++) note_moved(process, process.asked.range[i], reply.result[i]);
+    process.staged = static_cast<std::uint32_t>(process.moved.size());
+    settle(process);
+}
+
+/// Notes what was moved of one range, and what the reason for its end says about the rest.
+void Pager::note_moved(Process& process, const agent_range& range, const agent_result& result) {
+    const auto first = static_cast<std::uint32_t>((range.dst - process->agent().staging) / kPageSize);
+    for (std::uint32_t page = 0; page < result.moved / kPageSize; page++)
+        process.moved.push_back({range.src + page * kPageSize, first + page});
+    const std::uint64_t stopped_at = range.src + result.moved;
+    switch (-result.error) {
+        case 0:
+            break;
+        case EBUSY:
+            if (process.forked && process.shared.size() < kSharedMax) process.shared.push_back(stopped_at);
+            if (stopped_at + kPageSize < range.src + range.len)
+                process.hand = std::min(process.hand, stopped_at + kPageSize);
+            break;
+        case EAGAIN:
+            process.hand = std::min(process.hand, stopped_at);
+            arm_retry();
+            break;
+        case EINVAL:
+            process->range_unmovable(stopped_at);
+            break;
+        case ENOENT:
+            if (result.probed) process->range_unmapped(range.src, range.src + range.len);
+            break;
+        default:
+            log::debug("moving {:#x} of process {} failed: errno {}", stopped_at, process->process(),
+                       -result.error);
+            break;
     }
 }
 
-/// Takes staged pages from the tail into the swap area, as many as there are frames for.
-bool Pager::copy_out(Process& process) {
+/// Ends a MOVE: when all that it took is in the swap area, events may be read again and staging is zapped. Until
+/// then the process waits; it is tried again by pump().
+void Pager::settle(Process& process) {
+    if (process.gone || failed_) return;
+    if (!copy_moved(process)) {
+        arm_retry();
+        return;
+    }
+    return_frames(process);
+    process.target->move_settled();
+    if (process.staged > 0) zap(process);
+    process.target->drain();
+}
+
+/// Copies what was moved into frames and from there into the swap area; true when nothing is left. Frames are
+/// missing only if they were taken back from a stopped process; memory cannot be read only while a process ends
+/// or executes another program.
+bool Pager::copy_moved(Process& process) {
     std::uint32_t done = 0;
-    const std::uint32_t end = std::min(process.staging.used_in_one_piece(), kBatchPages);
-    while (done < end) {
-        const std::uint32_t piece = std::min(kRunPages, end - done);
-        if (!copy_out_piece(process, process.staging.tail() + done, piece)) break;
-        done += piece;
+    const auto all = static_cast<std::uint32_t>(process.moved.size());
+    while (done < all) {
+        if (process.lent.empty()) {
+            const FrameRun more = area_.take_frames(all - done);
+            if (more.count == 0) break;
+            process.lent.push_back(more);
+        }
+        FrameRun& run = process.lent.back();
+        const std::uint32_t count = std::min({run.count, all - done, kRunPages});
+        const std::uint32_t copied = copy_into(process, {run.first, count}, &process.moved[done]);
+        done += copied;
+        run = {run.first + copied, run.count - copied};
+        if (run.count == 0) process.lent.pop_back();
+        if (copied < count) break;
     }
-    return done > 0;
+    process.moved.erase(process.moved.begin(), process.moved.begin() + done);
+    return process.moved.empty();
 }
 
-/// The same for `count` entries from `first`; false when some of them had to stay.
-bool Pager::copy_out_piece(Process& process, std::uint32_t first, std::uint32_t count) {
-    std::array<std::uint32_t, kRunPages> live;
-    std::uint32_t lives = 0;
-    for (std::uint32_t i = 0; i < count; i++) {
-        const std::uint64_t at = process.staging.address(first + i);
-        if (at == 0) continue;
-        // Displaced by an event that overtook another: where it belongs is not known yet.
-        if (process.pages->get(at).state() != PageState::kStaged || process.displaced.contains(at))
-            return false;
-        live[lives++] = first + i;
+/// The same for as many pages as `frames` holds. How many it was done for.
+std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPage* pages) {
+    std::array<target::Target::Piece, kRunPages> pieces;
+    for (std::uint32_t i = 0; i < frames.count; i++) {
+        pieces[i] = {process->agent().staging + std::uint64_t{pages[i].staging_index} * kPageSize,
+                     pool_.address(frames.first + i), kPageSize};
     }
-    std::uint32_t done = 0;
-    while (done < lives) {
-        const FrameRun frames = area_.take_frames(lives - done);
-        if (frames.count == 0) return false;
-        std::array<target::Target::Piece, kRunPages> pieces;
-        for (std::uint32_t i = 0; i < frames.count; i++) {
-            pieces[i] = {process->agent().staging + std::uint64_t{live[done + i]} * kPageSize,
-                         pool_.address(frames.first + i), kPageSize};
-        }
-        if (!process->read_pieces({pieces.data(), frames.count})) {
-            area_.return_frames(frames);
-            return false;
-        }
-        const std::uint32_t added = add_to_area(process, frames, &live[done]);
-        done += added;
-        if (added < frames.count) return false;
-    }
-    return true;
-}
-
-std::uint32_t Pager::add_to_area(Process& process, FrameRun frames, const std::uint32_t* entries) {
+    if (!process->read_pieces({pieces.data(), frames.count})) return 0;
     std::uint32_t done = 0;
     while (done < frames.count) {
         auto slots = area_.add({frames.first + done, frames.count - done});
-        if (!slots) {
-            area_.return_frames({frames.first + done, frames.count - done});
-            if (slots.error().code == ENOSPC && area_.slots_exhausted() && !std::exchange(failed_, true)) {
-                fatal(Error{
-                    ENOSPC,
-                    fmt::format("swap is full ({} MiB): the program was stopped; give it a larger store "
-                                "(?size=) or a second --swap",
-                                area_.slots_capacity() * kPageSize >> 20)});
-            }
-            return done;
-        }
+        if (!slots) break;
         for (std::uint32_t i = 0; i < slots->count; i++) {
-            const std::uint32_t entry = entries[done + i];
-            const std::uint64_t at = process.staging.address(entry);
-            process.pages->set(at, process.pages->get(at).written_out(slots->first + i));
-            process.staging.vacate(entry);
+            const std::uint64_t at = pages[done + i].address;
+            process.pages->set(at, process.pages->get(at).evicted(slots->first + i));
         }
         done += slots->count;
-        process.far_pages += slots->count;
-        stats_.pages_evicted += slots->count;
     }
+    process.far_pages += done;
+    stats_.pages_evicted += done;
     return done;
 }
 
-/// Has the vacant entries at the tail zapped, which is what frees memory.
-bool Pager::zap_tail(Process& process) {
-    std::uint32_t count = 0;
-    const std::uint32_t end = std::min(process.staging.used_in_one_piece(), kZapPages);
-    while (count < end && process.staging.address(process.staging.tail() + count) == 0) count++;
-    if (count == 0) return false;
-    process.zap_count = count;
+/// Has staging emptied, which is what frees memory.
+void Pager::zap(Process& process) {
+    const agent_request moved = process.asked;
+    const agent_range& last = moved.range[moved.count - 1];
     agent_request& request = process.asked;
     request.op = AGENT_ZAP;
     request.count = 1;
-    request.range[0] = {0, process->agent().staging + std::uint64_t{process.staging.tail()} * kPageSize,
-                        std::uint64_t{count} * kPageSize};
-    return process.target->ask_agent(request);
+    request.range[0] = {0, process->agent().staging, last.dst + last.len - process->agent().staging};
+    process.target->ask_agent(request);
 }
 
 /// Makes pages that a fork has shared this process's own, so that they can be moved (kernel facts 2.5).
@@ -319,8 +331,10 @@ bool Pager::unshare(Process& process) {
     request.op = AGENT_UNSHARE;
     request.count = 0;
     std::sort(process.shared.begin(), process.shared.end());
+    // Each becomes a copy of its own; they are few when there is no room, since they can leave only afterwards.
+    const std::uint64_t pages_max = std::max(budget_.room() / kPageSize / 2, kUnshareMin);
     std::uint64_t pages = 0;
-    while (!process.shared.empty() && request.count < AGENT_RANGES_MAX) {
+    while (!process.shared.empty() && request.count < AGENT_RANGES_MAX && pages < pages_max) {
         const std::uint64_t at = process.shared.back();
         process.shared.pop_back();
         // Its neighbours were shared by the same fork; what is not there is not asked for.
@@ -333,7 +347,7 @@ bool Pager::unshare(Process& process) {
         process.hand = std::min(process.hand, at);
     }
     if (request.count == 0) return false;
-    budget_.filled(pages * kPageSize);  // each becomes a copy of its own
+    budget_.filled(pages * kPageSize);
     return process.target->ask_agent(request);
 }
 

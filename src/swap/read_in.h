@@ -27,8 +27,8 @@ class ReadIn {
     /// Returns true when the fetch waits for pump().
     bool fetch(SlotFetch& fetch) noexcept;
     static void cancel(SlotFetch& fetch) noexcept;
-    /// Reads what is outside of `wanted`, which lies on one store, for nobody yet: as far as frames are not
-    /// short.
+    /// Reads what is outside of `wanted` and on the first slot's store, for nobody yet: as far as frames are
+    /// not short.
     void prefetch(SlotRun wanted) noexcept;
     /// The slot's count fell to 0: those who still wait for it get -ECANCELED.
     void forget(SlotId slot) noexcept;

@@ -22,6 +22,7 @@ struct SwapArea::State final : SwapEvents {
     void store_failed(const Error& error) noexcept override;
 
     SlotRun allocate_slots(std::uint32_t count_max) noexcept;
+    std::uint32_t slots_to_lend() const noexcept;
     void urge_writes() noexcept;
     void schedule_pump() noexcept;
     void pump() noexcept;
@@ -43,7 +44,8 @@ struct SwapArea::State final : SwapEvents {
     const std::uint32_t stripe_slots;  ///< what a store gets in one turn; one store alone has no end of it
     std::uint32_t stripe_left;         ///< slots until the next store's turn
     bool frames_asked_for = false;     ///< take_frames() had none
-    bool slots_asked_for = false;      ///< add() had none
+    bool slots_asked_for = false;      ///< ... because no slot was left for them
+    std::uint32_t lent = 0;            ///< frames of take_frames() that have not come back
     bool failure_reported = false;
     bool stopped = false;
     std::uint64_t pages_out = 0;
@@ -85,6 +87,14 @@ SlotRun SwapArea::State::allocate_slots(std::uint32_t count_max) noexcept {
     return {};
 }
 
+/// Slots that are free now and not kept for frames that were lent.
+std::uint32_t SwapArea::State::slots_to_lend() const noexcept {
+    std::uint64_t free = 0;
+    for (std::size_t i = 0; i < stores.size(); ++i)
+        if (!writes[i]->failed()) free += slots->parts()[i].slots.free();
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(free - std::min<std::uint64_t>(free, lent), ~0u));
+}
+
 /// Somebody waits for a frame: brings on its way what stands between dirty pages and their reuse.
 void SwapArea::State::urge_writes() noexcept {
     for (const std::unique_ptr<WriteOut>& out : writes) out->start();
@@ -113,9 +123,7 @@ void SwapArea::State::wake_user() noexcept {
     // A frame or two would make short runs; they are worth waking for only when no more are about to come.
     const std::uint32_t left = frames.for_writing();
     const bool frames_here = frames_asked_for && left > 0 && (left >= options.write_run_max / 4 || quiet());
-    const bool slots_here = slots_asked_for && std::ranges::any_of(slots->parts(), [](const StorePart& part) {
-                                return part.slots.free() > 0;
-                            });
+    const bool slots_here = slots_asked_for && slots_to_lend() > 0;
     const bool slots_gone = slots_asked_for && face->slots_exhausted();
     if (!frames_here && !slots_here && !slots_gone) return;
     frames_asked_for = slots_asked_for = false;
@@ -160,26 +168,34 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
 }
 
 FrameRun SwapArea::take_frames(std::uint32_t count_max) noexcept {
+    const std::uint32_t slots = state_->slots_to_lend();
+    if (slots == 0 && count_max > 0) {
+        state_->slots_asked_for = true;
+        for (const std::unique_ptr<Reservation>& reservation : state_->reservations) reservation->consider();
+        return {};
+    }
     FrameRun run;
-    if (!state_->reads.wants_frames()) run = state_->frames.take_for_writing(count_max);
+    if (!state_->reads.wants_frames()) run = state_->frames.take_for_writing(std::min(count_max, slots));
     if (run.count == 0 && count_max > 0) {
         state_->frames_asked_for = true;
         state_->urge_writes();
     }
+    state_->lent += run.count;
     return run;
 }
 
 void SwapArea::return_frames(FrameRun run) noexcept {
+    FARSWAP_ASSERT(run.count <= state_->lent);
+    state_->lent -= run.count;
     state_->frames.give_back(run);
-    if (state_->frames_wanted()) state_->schedule_pump();
+    if (state_->frames_wanted() || state_->slots_asked_for) state_->schedule_pump();
 }
 
 Result<SlotRun> SwapArea::add(FrameRun frames) noexcept {
     const SlotRun run = state_->allocate_slots(frames.count);
-    if (run.count == 0) {
-        state_->slots_asked_for = true;
-        return fail(ENOSPC, "no free slot");  // short enough to need no memory
-    }
+    if (run.count == 0) return fail(ENOSPC, "no free slot");  // short enough to need no memory
+    FARSWAP_ASSERT(run.count <= state_->lent);
+    state_->lent -= run.count;
     for (std::uint32_t i = 0; i < run.count; ++i) state_->slots->add(run.first + i, frames.first + i);
     state_->pages_out += run.count;
     const StorePart& part = state_->slots->part_of(run.first);
@@ -204,6 +220,10 @@ void SwapArea::put(SlotId slot) noexcept {
 
 std::uint32_t SwapArea::count(SlotId slot) const noexcept {
     return state_->slots->map().count(slot);
+}
+
+bool SwapArea::is_dirty(SlotId slot) const noexcept {
+    return state_->slots->map().state(slot) == SlotState::kDirty;
 }
 
 const std::byte* SwapArea::lookup(SlotId slot) const noexcept {

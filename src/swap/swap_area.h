@@ -30,6 +30,9 @@ struct SwapAreaOptions {
     std::uint32_t read_run_max = 64;     ///< pages in one read, at most
     std::uint32_t read_frames_min = 64;  ///< frames that write-out never takes, so that reads go on
     std::uint32_t writes_max = 8;        ///< writes in flight on one store
+    /// Of the frames: so many percent fill with pages before write-out begins, as what is wanted again at once
+    /// need not have been written.
+    std::uint32_t held_percent = 25;
     std::uint32_t reads_max = 128;       ///< reads in flight on all stores; more wait
     std::chrono::milliseconds io_timeout{60000};
     std::uint32_t attempts_max = 5;  ///< of one operation, before it has failed for good
@@ -76,14 +79,14 @@ class SwapArea {
 
     // Write-out.
 
-    /// Up to `count_max` neighbouring frames for pages on their way out; drops clean cached pages to get
-    /// them. Empty when there is none now: frames_available is called when that changes.
+    /// Up to `count_max` neighbouring frames for pages on their way out, with a slot kept for each; drops clean
+    /// cached pages to get them. Empty when there is none now: frames_available is called when that changes.
     FrameRun take_frames(std::uint32_t count_max) noexcept;
     /// Gives frames of take_frames() back unused.
     void return_frames(FrameRun run) noexcept;
     /// Puts the pages in `frames` (of take_frames, filled by the caller) into the cache, dirty, with one slot
     /// each and a count of 1, and computes their checksums. Takes the first `result.count` frames over; the
-    /// rest stay the caller's. ENOSPC: no slot in reserved space is free now (see slots_exhausted()).
+    /// rest stay the caller's. ENOSPC: the store whose slots were kept for them has failed since.
     Result<SlotRun> add(FrameRun frames) noexcept;
     /// Starts writes for what was added so far although runs are short. Otherwise write-out waits to fill
     /// runs, but never while take_frames() or a read has found no frame.
@@ -94,6 +97,8 @@ class SwapArea {
     void put(SlotId slot) noexcept;  ///< one less; the last frees slot and frame at once or when their I/O
                                      ///< has ended
     std::uint32_t count(SlotId slot) const noexcept;
+    /// Whether the page has not begun its way to the store.
+    bool is_dirty(SlotId slot) const noexcept;
 
     // Read-in.
 
@@ -104,8 +109,8 @@ class SwapArea {
     /// Reads the slot's page (or joins a read in flight, or takes it from the cache). Never completes from
     /// inside the call. The slot's count is above 0. After shutdown() has begun it is never answered.
     void fetch(SlotFetch& fetch) noexcept;
-    /// Starts reading into the cache what is outside of `run`, although nobody waits for it yet. Does less, or
-    /// nothing, when frames are short. The slots' counts are above 0.
+    /// Starts reading into the cache the part of `run` that is outside and on the first slot's store, although
+    /// nobody waits for it yet. Does less, or nothing, when frames are short.
     void prefetch(SlotRun run) noexcept;
     /// `ready` will not be called. Does nothing when it was called already.
     void cancel_fetch(SlotFetch& fetch) noexcept;
@@ -121,7 +126,7 @@ class SwapArea {
     std::uint64_t slots_capacity() const noexcept;
 
     /// Hooks, called from the loop. Set before use.
-    /// take_frames() or add() failed before and may work now, or slots_exhausted() has become true.
+    /// take_frames() failed before and may work now, or slots_exhausted() has become true.
     std::function<void()> frames_available;
     std::function<void(const Error&)> store_failed;  ///< a write, flush or reserve failed for good; once
 

@@ -22,6 +22,8 @@ WriteOut::WriteOut(Slots& slots, StorePart& part, io::Loop& loop, const SwapArea
     // any store.
     const std::uint32_t share = (slots.cache().pool().frames() - options.read_frames_min) / 4;
     flush_pages_ = std::clamp(share, 1u, 4096u);
+    held_pages_ = static_cast<std::uint32_t>(slots.cache().pool().frames() / 100 * options.held_percent /
+                                             slots.parts().size());
     flush_.complete = flush_ended;
     flush_.owner = this;
     flush_timer_.fire = flush_timer;
@@ -39,7 +41,8 @@ void WriteOut::start_writes() noexcept {
         const std::uint32_t count = head_run(&closed);
         if (count == 0) kicked_ = false;
         const bool needed = kicked_ || (runs_.in_use() == 0 && events_.frames_wanted());
-        if (count == 0 || (!closed && !needed)) break;
+        const bool due = closed && part_.dirty.size > held_pages_;
+        if (count == 0 || (!due && !needed)) break;
         launch(count);
     }
 }

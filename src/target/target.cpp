@@ -136,15 +136,20 @@ void Target::agent_ready() {
         return;
     }
     if (!waiting_ || reply.sequence != sequence_) return;
-    waiting_ = moving_ = false;
-    if (!uffd_watch_.added) loop_.add(uffd_watch_);
+    waiting_ = false;
     events_.on_agent_reply(*this, reply);
+}
+
+void Target::move_settled() noexcept {
+    FARSWAP_ASSERT(is_moved());
+    moving_ = false;
+    if (!uffd_watch_.added && !gone_) loop_.add(uffd_watch_);
 }
 
 void Target::drain() noexcept {
     if (gone_) return;
     if (moving_) {
-        // Not to be asked again before the reply.
+        // Not to be asked again before move_settled().
         if (uffd_watch_.added) loop_.remove(uffd_watch_);
         return;
     }

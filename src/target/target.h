@@ -71,17 +71,21 @@ class Target {
     /// The child's agent is in place.
     Status give_agent(Agent agent);
 
-    /// Sends a request; the answer comes by on_agent_reply. Only when agent_idle(). While a MOVE is
-    /// outstanding the userfaultfd is not read, so that no event is acknowledged between the agent's probe
-    /// and its move.
+    /// Sends a request; the answer comes by on_agent_reply. Only when agent_idle(). From a MOVE until
+    /// move_settled() the userfaultfd is not read: no event is acknowledged between the agent's probe and its
+    /// move, nor while pages lie in staging.
     bool ask_agent(agent_request& request) noexcept;
-    bool agent_idle() const noexcept { return has_agent() && !waiting_; }
-    /// A MOVE is outstanding: pages that look present may have left already.
+    bool agent_idle() const noexcept { return has_agent() && !waiting_ && !moving_; }
+    /// A MOVE is not settled: pages that look present may have left already.
     bool is_moving() const noexcept { return moving_; }
+    /// The reply to a MOVE has come.
+    bool is_moved() const noexcept { return moving_ && !waiting_; }
+    /// What the last MOVE took is accounted for.
+    void move_settled() noexcept;
     /// Since when the agent owes an answer; a stopped process owes it until it is continued.
     io::Clock::time_point asked_at() const noexcept { return asked_at_; }
 
-    /// Reads and delivers events now (after an EAGAIN), unless a MOVE is outstanding.
+    /// Reads and delivers events now (after an EAGAIN), unless a MOVE is not settled.
     void drain() noexcept;
 
     /// Looks for new private anonymous mappings and registers them. `evictable()` is up to date afterwards.
@@ -134,7 +138,7 @@ class Target {
     IntervalSet registered_, evictable_, refused_, unmovable_;
     io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
     bool waiting_ = false;  ///< the agent owes a reply
-    bool moving_ = false;   ///< ... to a MOVE
+    bool moving_ = false;   ///< ... to a MOVE, or that is not settled
     bool gone_ = false;
     std::uint64_t sequence_ = 0;
     io::Clock::time_point asked_at_{};

@@ -26,7 +26,7 @@ JobReport busy_job() {
     stats.need_peak = 1200ull << 20;
     stats.faults = 312000;
     stats.faults_first = 12000;
-    stats.faults_staged = 300;
+    stats.second_chances = 300;
     stats.faults_cached = 100000;
     stats.faults_stored = 199700;
     stats.prefetched = 90000;
@@ -46,7 +46,7 @@ TEST(Summary, IsAFewAlignedLines) {
                 ElementsAre("memory   need 1.2 GiB  cap 256 MiB  peak 251 MiB  pager 18 MiB",
                             "pages    out 400 k (1.5 GiB)  written 300 k (1.1 GiB)  in 290 k (1.1 GiB)  "
                             "prefetched 90 k",
-                            "faults   312 k  first touch 12 k  staging 300  cache 100 k  store 200 k",
+                            "faults   312 k  first touch 12 k  second chance 300  cache 100 k  store 200 k",
                             "store    nfs://nas/swap  reads 3.0 k (0 B)  writes 5.0 k (0 B)  flushes 12",
                             "time     12.3 s  waited for room 1.5 s  processes 2"));
 }

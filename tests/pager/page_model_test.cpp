@@ -36,7 +36,7 @@ class PageModel {
     void run(int steps) {
         for (int i = 0; i < steps && !::testing::Test::HasFailure(); i++) {
             Page& page = pages_[pick(kPages)];
-            switch (pick(9)) {
+            switch (pick(8)) {
                 case 0:
                     touch(page, true);
                     break;
@@ -44,21 +44,18 @@ class PageModel {
                     touch(page, false);
                     break;
                 case 2:
-                    stage(page);
+                    evict(page);
                     break;
                 case 3:
-                    write_out(page);
-                    break;
-                case 4:
                     start_fetch(page);
                     break;
-                case 5:
+                case 4:
                     end_fetch(page);
                     break;
-                case 6:
+                case 5:
                     remove(page);
                     break;
-                case 7:
+                case 6:
                     finish_removal(page);
                     break;
                 default:
@@ -84,14 +81,8 @@ class PageModel {
                 case FaultAction::kFillZeros:
                     page.kernel = 0;
                     break;
-                case FaultAction::kFromStaging:
-                    page.kernel = staging_.at(page.word.value());
-                    break;
                 case FaultAction::kFromSlot:
                     page.kernel = slots_.at(page.word.value());
-                    break;
-                case FaultAction::kFromParent:
-                    page.kernel = copies_.at(page.word.value());
                     break;
             }
             page.word = page.word.brought_back(pick(2) == 0);
@@ -99,18 +90,13 @@ class PageModel {
         ASSERT_EQ(*page.kernel, page.expected);
         if (write) page.kernel = page.expected = ++writes_;
     }
-    void stage(Page& page) {
-        if (page.word.hot()) page.word = page.word.cooled();
+    void evict(Page& page) {
+        if (page.word.state() == PageState::kInside && page.word.hot()) page.word = page.word.cooled();
         if (!page.word.evictable() || !page.kernel) return;
         ASSERT_FALSE(page.zap_pending) << "it would come back from the dead";
-        staging_[++numbers_] = *page.kernel;
+        slots_[++numbers_] = *page.kernel;
         page.kernel.reset();
-        page.word = page.word.staged(numbers_);
-    }
-    void write_out(Page& page) {
-        if (page.word.state() != PageState::kStaged) return;
-        slots_[++numbers_] = staging_.at(page.word.value());
-        page.word = page.word.written_out(numbers_);
+        page.word = page.word.evicted(numbers_);
     }
     void start_fetch(Page& page) {
         if (page.word.state() != PageState::kFar || page.word.fetching()) return;
@@ -142,19 +128,12 @@ class PageModel {
         if (&parent == &child || parent.zap_pending) return;
         child = parent;
         child.fetch.reset();
-        const FaultAction action = parent.word.fault_action();
-        if (action == FaultAction::kFromStaging || action == FaultAction::kFromParent) {
-            copies_[++numbers_] = action == FaultAction::kFromStaging ? staging_.at(parent.word.value())
-                                                                      : copies_.at(parent.word.value());
-            child.word = parent.word.from_parent(numbers_);
-        } else {
-            child.word = parent.word.inherited();
-        }
+        child.word = parent.word.inherited();
     }
 
     std::mt19937 random_;
     std::vector<Page> pages_;
-    std::map<std::uint32_t, Content> staging_, slots_, copies_;
+    std::map<std::uint32_t, Content> slots_;
     std::uint32_t numbers_ = 0;
     Content writes_ = 0;
 };

@@ -12,13 +12,11 @@ namespace {
 
 // The words that a page can have, made by the steps themselves.
 const PageWord kInside{};
-const PageWord kStaged = kInside.staged(5);
-const PageWord kHot = kStaged.brought_back(true);
+const PageWord kFar = kInside.evicted(9);
+const PageWord kHot = kFar.brought_back(true);
 const PageWord kDoubtful = kInside.removal_announced(true, 77);
 const PageWord kKept = kInside.kept();
-const PageWord kFar = kStaged.written_out(9);
 const PageWord kFetching = kFar.fetch_started();
-const PageWord kInherited = kInside.from_parent(3);
 
 struct Named {
     const char* name;
@@ -26,11 +24,11 @@ struct Named {
 };
 const std::vector<Named> kAll = {
     {"inside", kInside}, {"hot", kHot}, {"doubtful", kDoubtful}, {"kept", kKept},
-    {"staged", kStaged}, {"far", kFar}, {"fetching", kFetching}, {"inherited", kInherited}};
+    {"far", kFar},       {"fetching", kFetching}};
 
 /// What can be seen of a word, but for its generation.
 std::string seen(PageWord word) {
-    static const char* const names[] = {"inside", "doubtful", "kept", "staged", "far", "inherited"};
+    static const char* const names[] = {"inside", "doubtful", "kept", "far"};
     return std::string(names[static_cast<int>(word.state())]) + (word.hot() ? "+hot" : "") +
            (word.fetching() ? "+fetching" : "") + " " + std::to_string(word.value());
 }
@@ -45,52 +43,37 @@ struct Step {
 };
 
 const std::vector<Step> kSteps = {
-    {"staged",
-     [](PageWord w) { return w.staged(12); },
-     {"staged 12", "staged 12", "-", "-", "-", "-", "-", "-"}},
-    {"written_out",
-     [](PageWord w) { return w.written_out(13); },
-     {"-", "-", "-", "-", "far 13", "-", "-", "-"}},
+    {"evicted", [](PageWord w) { return w.evicted(13); }, {"far 13", "-", "-", "-", "-", "-"}},
     {"fetch_started",
      [](PageWord w) { return w.fetch_started(); },
-     {"-", "-", "-", "-", "-", "far+fetching 9", "-", "-"}},
-    {"fetch_ended", [](PageWord w) { return w.fetch_ended(); }, {"-", "-", "-", "-", "-", "-", "far 9", "-"}},
+     {"-", "-", "-", "-", "far+fetching 9", "-"}},
+    {"fetch_ended", [](PageWord w) { return w.fetch_ended(); }, {"-", "-", "-", "-", "-", "far 9"}},
     {"brought_back(hot)",
      [](PageWord w) { return w.brought_back(true); },
-     {"inside+hot 0", "inside+hot 0", "inside+hot 0", "=", "inside+hot 0", "inside+hot 0", "inside+hot 0",
-      "inside+hot 0"}},
+     {"inside+hot 0", "inside+hot 0", "inside+hot 0", "=", "inside+hot 0", "inside+hot 0"}},
     {"brought_back(cold)",
      [](PageWord w) { return w.brought_back(false); },
-     {"inside 0", "inside 0", "inside 0", "=", "inside 0", "inside 0", "inside 0", "inside 0"}},
-    {"cooled", [](PageWord w) { return w.cooled(); }, {"inside 0", "inside 0", "-", "-", "-", "-", "-", "-"}},
+     {"inside 0", "inside 0", "inside 0", "=", "inside 0", "inside 0"}},
+    {"cooled", [](PageWord w) { return w.cooled(); }, {"inside 0", "inside 0", "-", "-", "-", "-"}},
     // Kernel fact 2.2: a page that is present when its REMOVE is announced may be zapped at any moment.
     {"removal_announced(present)",
      [](PageWord w) { return w.removal_announced(true, 88); },
-     {"doubtful 88", "doubtful 88", "doubtful 88", "=", "doubtful 88", "doubtful 88", "doubtful 88",
-      "doubtful 88"}},
+     {"doubtful 88", "doubtful 88", "doubtful 88", "=", "doubtful 88", "doubtful 88"}},
     {"removal_announced(absent)",
      [](PageWord w) { return w.removal_announced(false, 88); },
-     {"inside 0", "inside 0", "inside 0", "=", "inside 0", "inside 0", "inside 0", "inside 0"}},
-    {"doubt_expired",
-     [](PageWord w) { return w.doubt_expired(); },
-     {"-", "-", "inside 0", "-", "-", "-", "-", "-"}},
-    {"kept",
-     [](PageWord w) { return w.kept(); },
-     {"kept 0", "kept 0", "kept 0", "kept 0", "-", "-", "-", "-"}},
+     {"inside 0", "inside 0", "inside 0", "=", "inside 0", "inside 0"}},
+    {"doubt_expired", [](PageWord w) { return w.doubt_expired(); }, {"-", "-", "inside 0", "-", "-", "-"}},
+    {"kept", [](PageWord w) { return w.kept(); }, {"kept 0", "kept 0", "kept 0", "kept 0", "-", "-"}},
     {"unmapped",
      [](PageWord w) { return w.unmapped(); },
-     {"inside 0", "inside 0", "inside 0", "inside 0", "inside 0", "inside 0", "inside 0", "inside 0"}},
+     {"inside 0", "inside 0", "inside 0", "inside 0", "inside 0", "inside 0"}},
     // A read that was under way for the old address is not one for the new.
     {"relocated",
      [](PageWord w) { return w.relocated(); },
-     {"inside 0", "inside+hot 0", "doubtful 77", "kept 0", "staged 5", "far 9", "far 9", "inherited 3"}},
+     {"inside 0", "inside+hot 0", "doubtful 77", "kept 0", "far 9", "far 9"}},
     {"inherited",
      [](PageWord w) { return w.inherited(); },
-     {"inside 0", "inside 0", "doubtful 77", "kept 0", "inside 0", "far 9", "far 9", "inside 0"}},
-    {"from_parent",
-     [](PageWord w) { return w.from_parent(14); },
-     {"inherited 14", "inherited 14", "inherited 14", "inherited 14", "inherited 14", "inherited 14",
-      "inherited 14", "inherited 14"}},
+     {"inside 0", "inside 0", "doubtful 77", "kept 0", "far 9", "far 9"}},
 };
 
 TEST(PageState, EveryLegalStepMakesWhatItSays) {
@@ -125,8 +108,6 @@ TEST(PageState, FaultActionFollowsWhereThePageIs) {
         EXPECT_EQ(inside.fault_action(), FaultAction::kFillZeros) << seen(inside);
         EXPECT_FALSE(inside.has_slot());
     }
-    EXPECT_EQ(kStaged.fault_action(), FaultAction::kFromStaging);
-    EXPECT_EQ(kInherited.fault_action(), FaultAction::kFromParent);
     for (PageWord far : {kFar, kFetching}) {
         EXPECT_EQ(far.fault_action(), FaultAction::kFromSlot);
         EXPECT_TRUE(far.has_slot());
@@ -149,8 +130,7 @@ TEST(PageState, DefaultWordsAreThoseThatNeedNoVisit) {
 
 TEST(PageState, ValuesOfAllWidthsSurvive) {
     for (std::uint32_t value : {0u, 1u, 0x00ff'ffffu, 0x8000'0000u, 0xffff'ffffu}) {
-        EXPECT_EQ(kInside.staged(value).value(), value);
-        const PageWord far = kInside.staged(0).written_out(value).fetch_started().relocated().inherited();
+        const PageWord far = kInside.evicted(value).fetch_started().relocated().inherited();
         EXPECT_EQ(far.value(), value);
         EXPECT_EQ(far.state(), PageState::kFar);
     }

@@ -14,8 +14,8 @@ constexpr std::uint64_t kLeaf = std::uint64_t{2} << 20;    // bytes of addresses
 constexpr std::uint64_t kMiddle = std::uint64_t{2} << 30;  // and a middle table
 constexpr std::uint64_t kEnd = PageTable::kAddressEnd;
 
-PageWord staged(std::uint64_t index) {
-    return PageWord{}.staged(static_cast<std::uint32_t>(index));
+PageWord far_page(std::uint64_t index) {
+    return PageWord{}.evicted(static_cast<std::uint32_t>(index));
 }
 
 class PageTableTest : public ::testing::Test {
@@ -38,8 +38,8 @@ const std::vector<std::uint64_t> kEdges = {
     kMiddle, 5 * kMiddle + kLeaf, kEnd - kPageSize - kMiddle, kEnd - kPageSize};
 
 TEST_F(PageTableTest, WordsAtTheEdgesOfBlocksAreApart) {
-    for (std::size_t i = 0; i < kEdges.size(); i++) table_->set(kEdges[i], staged(i));
-    for (std::size_t i = 0; i < kEdges.size(); i++) EXPECT_EQ(table_->get(kEdges[i]), staged(i)) << kEdges[i];
+    for (std::size_t i = 0; i < kEdges.size(); i++) table_->set(kEdges[i], far_page(i));
+    for (std::size_t i = 0; i < kEdges.size(); i++) EXPECT_EQ(table_->get(kEdges[i]), far_page(i)) << kEdges[i];
     EXPECT_EQ(visited(0, kEnd), kEdges);
     EXPECT_EQ(table_->get(2 * kPageSize), PageWord{}) << "in a leaf that exists";
     EXPECT_EQ(table_->get(kLeaf * 7), PageWord{}) << "without a leaf";
@@ -47,7 +47,7 @@ TEST_F(PageTableTest, WordsAtTheEdgesOfBlocksAreApart) {
 }
 
 TEST_F(PageTableTest, AWalkKeepsWithinItsRange) {
-    for (std::uint64_t at : kEdges) table_->set(at, staged(1));
+    for (std::uint64_t at : kEdges) table_->set(at, far_page(1));
     using Addresses = std::vector<std::uint64_t>;
     EXPECT_EQ(visited(kPageSize, kLeaf), (Addresses{kPageSize, kLeaf - kPageSize}));
     EXPECT_EQ(visited(kLeaf, kMiddle), (Addresses{kLeaf, kMiddle - kPageSize}));
@@ -57,20 +57,20 @@ TEST_F(PageTableTest, AWalkKeepsWithinItsRange) {
 }
 
 TEST_F(PageTableTest, AWalkPassesByDefaultWords) {
-    table_->set(kLeaf, staged(1).unmapped());
+    table_->set(kLeaf, far_page(1).unmapped());
     EXPECT_NE(table_->get(kLeaf), PageWord{}) << "the generation is kept";
     EXPECT_TRUE(visited(0, kEnd).empty());
 }
 
 TEST_F(PageTableTest, AWalkSeesWhatItsVisitorSetsAhead) {
-    table_->set(kLeaf - kPageSize, staged(0));
+    table_->set(kLeaf - kPageSize, far_page(0));
     std::vector<std::uint64_t> order;
     table_->for_each(0, kMiddle * 3, [&](std::uint64_t at, PageWord word) {
         order.push_back(at);
         table_->set(at, word.unmapped());
         // Ahead, into a leaf and then a middle table that do not exist yet.
-        if (order.size() == 1) table_->set(kLeaf, staged(1));
-        if (order.size() == 2) table_->set(kMiddle * 2, staged(2));
+        if (order.size() == 1) table_->set(kLeaf, far_page(1));
+        if (order.size() == 2) table_->set(kMiddle * 2, far_page(2));
     });
     EXPECT_EQ(order, (std::vector<std::uint64_t>{kLeaf - kPageSize, kLeaf, kMiddle * 2}));
     EXPECT_TRUE(visited(0, kEnd).empty());
@@ -85,7 +85,7 @@ TEST_F(PageTableTest, AgreesWithAMap) {
     };
     for (int i = 0; i < 20'000; i++) {
         const std::uint64_t at = address();
-        const PageWord word = random() % 4 == 0 ? PageWord{} : staged(random() % 1000);
+        const PageWord word = random() % 4 == 0 ? PageWord{} : far_page(random() % 1000);
         table_->set(at, word);
         oracle[at] = word;
         const std::uint64_t other = address();
@@ -101,7 +101,7 @@ TEST_F(PageTableTest, AgreesWithAMap) {
 using PageTableDeathTest = PageTableTest;
 
 TEST_F(PageTableDeathTest, KernelAddressesAreRefused) {
-    EXPECT_DEATH(table_->set(kEnd, staged(1)), "page_table");
+    EXPECT_DEATH(table_->set(kEnd, far_page(1)), "page_table");
     EXPECT_DEATH((void)table_->get(kEnd), "page_table");
 }
 

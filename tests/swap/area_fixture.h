@@ -65,6 +65,7 @@ class AreaTest : public ::testing::Test {
         options.retry_delay = std::chrono::milliseconds(0);
         options.idle_flush_delay = std::chrono::milliseconds(0);
         options.read_frames_min = 1;
+        options.held_percent = 0;
         return options;
     }
 

@@ -110,13 +110,60 @@ TEST_F(SwapAreaTest, AWindowEndsAtPagesThatAreHereOrGone) {
 
 TEST_F(SwapAreaTest, AWindowEndsAtTheStoresBorder) {
     const std::uint64_t small = 64 * kPageSize;
-    open({.stores = {{.name = "a", .capacity = small, .reserved = small},
-                     {.name = "b", .capacity = small, .reserved = small}}});
-    const std::vector<SlotId> slots = add_pages(127, 0);  // one slot is left for push_out()
+    open({.stores = {{.name = "a", .capacity = small, .reserved = small}, {.name = "b"}}});
+    const std::vector<SlotId> slots = add_pages(127, 0);
     push_out();
     const Fetch fetch = fetch_now(slots[60], {slots[50], 30});
     EXPECT_EQ(fetch.result, 0);
     EXPECT_EQ(area_->counters().pages_in, 14u);
+}
+
+TEST_F(SwapAreaTest, APrefetchReadsWhatIsOutsideOfItsRun) {
+    const std::vector<SlotId> slots = add_pages(32, 0);
+    push_out();
+    fetch_now(slots[10]);
+    store_->lengths.clear();
+    area_->prefetch({slots[4], 16});
+    settle();
+    EXPECT_EQ(store_->lengths, std::vector<std::uint32_t>({6, 9})) << "slots 4 to 9 and 11 to 19";
+    for (std::uint32_t i = 4; i < 20; ++i) {
+        const std::byte* data = area_->lookup(slots[i]);
+        ASSERT_NE(data, nullptr) << i;
+        EXPECT_TRUE(page_holds(data, i));
+    }
+    EXPECT_EQ(area_->lookup(slots[20]), nullptr);
+}
+
+TEST_F(SwapAreaTest, AFetchJoinsAPrefetch) {
+    const std::vector<SlotId> slots = add_pages(16, 0);
+    push_out();
+    area_->prefetch({slots[0], 16});
+    Fetch fetch(slots[7]);
+    area_->fetch(fetch);
+    EXPECT_EQ(store_->pending(Kind::kRead), 1u);
+    settle();
+    EXPECT_EQ(fetch.result, 0);
+    EXPECT_TRUE(page_holds(fetch.page.data(), 7));
+}
+
+TEST_F(SwapAreaTest, APrefetchLeavesFramesForThoseWhoWait) {
+    SwapAreaOptions options = quick();
+    open({.frames = 2 * options.read_run_max - 1, .area = options});
+    const std::vector<SlotId> slots = add_pages(16, 0);
+    push_out();
+    area_->prefetch({slots[0], 16});
+    EXPECT_EQ(store_->pending(Kind::kRead), 0u);
+    EXPECT_EQ(fetch_now(slots[3]).result, 0);
+}
+
+TEST_F(SwapAreaTest, AFailedPrefetchHarmsNobody) {
+    const std::vector<SlotId> slots = add_pages(16, 0);
+    push_out();
+    store_->fail_next(Kind::kRead, EBADMSG);
+    area_->prefetch({slots[0], 16});
+    settle();
+    EXPECT_TRUE(failures_.empty());
+    EXPECT_EQ(fetch_now(slots[3]).result, 0);
 }
 
 TEST_F(SwapAreaTest, FetchesOfOneSlotShareARead) {
@@ -324,7 +371,7 @@ TEST_F(SwapAreaTest, StoresGetEqualSharesInWholeRuns) {
     for (const MemoryStore* store : stores_) EXPECT_EQ(store->lengths, std::vector<std::uint32_t>({64, 64}));
 }
 
-TEST_F(SwapAreaTest, AddFailsWithoutSlotsAndTheHookTellsWhenThereAreSome) {
+TEST_F(SwapAreaTest, FramesComeWithASlotEachAndTheHookTellsWhenThereAreSome) {
     open({.stores = {{.capacity = 256 * kPageSize, .reserved = 64 * kPageSize}}});
     const std::vector<SlotId> slots = add_pages(80, 0);
     EXPECT_EQ(slots.size(), 64u);

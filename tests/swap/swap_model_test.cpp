@@ -110,6 +110,7 @@ class SwapModelTest : public AreaTest, public ::testing::WithParamInterface<unsi
         ModelFetch& fetch = fetches_[below(kFetches)];
         if (live_.empty() || fetch.pending) return;
         const Live& live = live_[below(live_.size())];
+        if (below(4) == 0) area_->prefetch({live.slot, 1 + below(80)});
         const SlotId first = live.slot - std::min(live.slot, below(40));
         fetch = {};
         fetch.slot = live.slot;

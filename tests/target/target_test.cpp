@@ -68,10 +68,12 @@ class Recorder : public TargetEvents {
     void on_unmap(Target&, std::uint64_t start, std::uint64_t end) override {
         record({Seen::kUnmap, start, end});
     }
-    void on_agent_reply(Target&, const agent_reply& got) override {
+    void on_agent_reply(Target& target, const agent_reply& got) override {
         reply = got;
         seen.push_back({Seen::kReply, got.op});
+        if (got.op == AGENT_MOVE && settles) target.move_settled();
     }
+    bool settles = true;  ///< a MOVE counts as settled when its reply comes
     void on_batch_end(Target&) override { batches++; }
     void on_gone(Target&, bool alive) override { seen.push_back({Seen::kGone, alive}); }
 
@@ -237,6 +239,24 @@ TEST_F(TargetTest, NoEventIsReadWhileAMoveIsOutstanding) {
                 ElementsAre(Seen{Seen::kReply, AGENT_MOVE}, Seen{Seen::kRemove, page(1), page(2)}));
     EXPECT_EQ(events_->reply.result[0].moved, 0u);
     EXPECT_EQ(events_->reply.result[0].error, -EAGAIN);
+}
+
+// What a MOVE took lies in staging, which a fork does not copy: until it is somewhere else, no fork may be
+// acknowledged.
+TEST_F(TargetTest, NoEventIsReadUntilAMoveIsSettled) {
+    start({[](Arena& a) { return madvise(a.data() + 8 * kPageSize, kPageSize, MADV_DONTNEED); }});
+    events_->settles = false;
+    ASSERT_TRUE(ask(AGENT_MOVE, page(0), 4));
+    ASSERT_TRUE(run_until([&] { return target_->is_moved(); }));
+    EXPECT_FALSE(target_->agent_idle());
+    puppet_->go();
+    ASSERT_TRUE(wait_until([&] { return is_in_system_call(puppet_->process(), SYS_madvise); }));
+    target_->drain();
+    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kReply, AGENT_MOVE}));
+    target_->move_settled();
+    ASSERT_TRUE(run_until([&] { return puppet_->done() == 1; }));
+    EXPECT_THAT(events_->seen,
+                ElementsAre(Seen{Seen::kReply, AGENT_MOVE}, Seen{Seen::kRemove, page(8), page(9)}));
 }
 
 // Kernel fact 2.6: the child's memory comes with a userfaultfd of its own and no number; a page put in
