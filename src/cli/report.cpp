@@ -66,9 +66,9 @@ std::vector<std::string> summary_lines(const JobReport& report) {
             "pages", fmt::format("out {}  written {}  in {}  prefetched {}", pages(s.pages_evicted),
                                  pages(s.swap.pages_written), pages(s.swap.pages_in), count(s.prefetched))));
         lines.push_back(
-            line("faults", fmt::format("{}  first touch {}  second chance {}  cache {}  store {}", count(s.faults),
-                                       count(s.faults_first), count(s.second_chances), count(s.faults_cached),
-                                       count(s.faults_stored))));
+            line("faults", fmt::format("{}  first touch {}  second chance {}  cache {}  store {}",
+                                       count(s.faults), count(s.faults_first), count(s.second_chances),
+                                       count(s.faults_cached), count(s.faults_stored))));
         for (const auto& store : report.stores) lines.push_back(store_line(store));
         lines.push_back(line("time", fmt::format("{}  waited for room {}  processes {}", seconds(s.elapsed_s),
                                                  seconds(static_cast<double>(s.throttled_ms) / 1000),

@@ -67,7 +67,8 @@ Status Pager::give_agent(Process& child, target::Agent agent) {
 }
 
 Status Pager::engage(Process& process) {
-    return process.target->refresh_mappings();
+    // All processes together leave a sixty-fourth of the cap unregistered at most.
+    return process.target->refresh_mappings(budget_.cap() / 64 / processes_.size());
 }
 
 void Pager::let_go(Process& process, std::uint64_t address, PageWord word) {
@@ -220,22 +221,23 @@ void Pager::mark(Process& child) {
     child.marked = child->uffd().copy(at, page.data(), kPageSize).error != EAGAIN;
 }
 
-Process* Pager::recognise(pid_t process) {
+Pager::Recognised Pager::recognise(pid_t process) {
     // Each fork inherits the marks of those above it, so only the deepest one is a process's own; and while
     // one is still to be placed, its bearer could be taken for its parent.
     for (auto& child : processes_) {
         if (!child->marked && !child->gone) mark(*child);
-        if (!child->marked && !child->gone) return nullptr;
+        if (!child->marked && !child->gone) return {nullptr, false};
     }
+    bool bears_marks = false;
     for (auto& child : processes_) {
-        if (child->target->process() != 0 || child->gone || child->cookie_depth >= target::kCookiePages)
-            continue;
+        if (child->target->process() != 0 || child->gone) continue;
         // Only a page that is present may be read: another one could wait for ourselves.
         Fd pagemap(::open(fmt::format("/proc/{}/pagemap", process).c_str(), O_RDONLY | O_CLOEXEC));
         const std::uint64_t end = child->cookie_base + target::kCookiePages * kPageSize;
         std::array<target::AddressRange, target::kCookiePages> range;
         auto scan = target::scan_present(pagemap.get(), child->cookie_base, end, target::kCookiePages, range);
         if (!scan || scan->count == 0) continue;
+        bears_marks = true;
         const std::uint64_t deepest = range[scan->count - 1].end - kPageSize;
         if (deepest != child->cookie_base + child->cookie_depth * kPageSize) continue;
         std::array<std::uint64_t, 2> cookie{};
@@ -245,9 +247,9 @@ Process* Pager::recognise(pid_t process) {
             continue;
         if (!child->target->identify(process)) continue;
         log::debug("process {} bears mark {}", process, child->cookie[1]);
-        return child.get();
+        return {child.get(), true};
     }
-    return nullptr;
+    return {nullptr, !bears_marks};
 }
 
 void Pager::on_batch_end(target::Target&) {}

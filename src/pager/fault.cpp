@@ -184,7 +184,8 @@ void Pager::read_ahead(Process& process, std::uint64_t address, Ahead ahead) {
     for (std::uint32_t i = 0; i <= ahead.pages; i++) {
         const PageWord word = process.pages->get(beside(address, i, ahead.backwards));
         const bool far = word.has_slot() && !word.fetching();
-        if (far && run.count > 0 && word.value() == (ahead.backwards ? run.first - 1 : run.first + run.count)) {
+        if (far && run.count > 0 &&
+            word.value() == (ahead.backwards ? run.first - 1 : run.first + run.count)) {
             run = {std::min(run.first, word.value()), run.count + 1};
             continue;
         }
@@ -250,9 +251,9 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
         return;
     }
     if (process.gone) return;
-    const Served served =
-        budget_.has_room(kPageSize) ? fill_from_slot(process, address, word, content, fetch.ahead)
-                                    : Served::kNoRoom;
+    const Served served = budget_.has_room(kPageSize)
+                              ? fill_from_slot(process, address, word, content, fetch.ahead)
+                              : Served::kNoRoom;
     if (served != Served::kDone) waiting_.push_back({&process, address});
 }
 

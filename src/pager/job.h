@@ -27,12 +27,12 @@ struct JobStats {
     std::uint64_t far_peak = 0;
     std::uint64_t need_peak =
         0;  ///< most of processes' RAM + far pages at one time: what the job would have used
-    std::uint64_t faults = 0;         ///< events served
-    std::uint64_t faults_first = 0;   ///< first touches filled with zeros
+    std::uint64_t faults = 0;          ///< events served
+    std::uint64_t faults_first = 0;    ///< first touches filled with zeros
     std::uint64_t second_chances = 0;  ///< brought back before their way to the store had begun
-    std::uint64_t faults_cached = 0;  ///< brought back from the swap cache
-    std::uint64_t faults_stored = 0;  ///< read from a store
-    std::uint64_t prefetched = 0;     ///< pages brought in along with a fault
+    std::uint64_t faults_cached = 0;   ///< brought back from the swap cache
+    std::uint64_t faults_stored = 0;   ///< read from a store
+    std::uint64_t prefetched = 0;      ///< pages brought in along with a fault
     std::uint64_t pages_evicted = 0;
     std::uint64_t processes_seen = 0, processes_managed = 0, processes_unmanaged = 0;
     std::uint64_t throttled_ms = 0;  ///< time in which faults waited for room under the cap

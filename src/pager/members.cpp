@@ -183,7 +183,10 @@ void Members::measure() {
 
 void Members::consider(target::Member& member) {
     if (injecting_.contains(member.process)) return;
-    if (Process* child = pager_.recognise(member.process)) link(&member, child);
+    const Pager::Recognised recognised = pager_.recognise(member.process);
+    if (recognised.child != nullptr) link(&member, recognised.child);
+    // A forked child's memory is registered already: as a new process it could never be moved out.
+    if (!recognised.certain) return;
     const auto refused = refused_until_.find(member.process);
     const auto now = io::Clock::now();
     if (refused != refused_until_.end() && now < refused->second) return;

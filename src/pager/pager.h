@@ -33,9 +33,13 @@ class Pager : public target::TargetEvents {
     /// that waited. To be called whenever something may have changed.
     void pump();
 
+    struct Recognised {
+        Process* child;  ///< null: none of them
+        bool certain;    ///< false: it may be one of them all the same; ask again
+    };
     /// Looks whether `process` is one of the forked children that are known by their userfaultfd only; then
     /// it is identified.
-    Process* recognise(pid_t process);
+    Recognised recognise(pid_t process);
 
     const std::vector<std::unique_ptr<Process>>& processes() const noexcept { return processes_; }
     std::size_t faults_waiting() const noexcept { return waiting_.size(); }

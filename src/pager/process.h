@@ -35,9 +35,9 @@ struct Process {
     /// What the agent has been asked for; its ranges say what the reply is about.
     target::Target* operator->() const { return target.get(); }
     agent_request asked{};
-    std::vector<FrameRun> lent;     ///< frames for what is being moved
-    std::vector<MovedPage> moved;   ///< taken by the last MOVE; empty when all are in the swap area
-    std::uint32_t staged = 0;       ///< pages in staging, not zapped yet
+    std::vector<FrameRun> lent;    ///< frames for what is being moved
+    std::vector<MovedPage> moved;  ///< taken by the last MOVE; empty when all are in the swap area
+    std::uint32_t staged = 0;      ///< pages in staging, not zapped yet
 
     std::uint64_t hand = 0;          ///< where the sweep goes on
     std::uint64_t rss = 0;           ///< bytes, by the last measurement, fills and zaps since included

@@ -1,5 +1,5 @@
-// The reclaim path: choose victims, have them moved to staging, copy them from there into the swap area before
-// anything else happens to their process, zap staging.
+// The reclaim path: choose victims, have them moved to staging, copy them from there into the swap area
+// before anything else happens to their process, zap staging.
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -121,9 +121,10 @@ std::uint32_t Pager::borrow_frames(Process& process) {
         frames += run.count;
     }
     if (frames == 0 && area_.slots_exhausted() && !std::exchange(failed_, true)) {
-        fatal(Error{ENOSPC, fmt::format("swap is full ({} MiB): the program was stopped; give it a larger store "
-                                        "(?size=) or a second --swap",
-                                        area_.slots_capacity() * kPageSize >> 20)});
+        fatal(Error{ENOSPC,
+                    fmt::format("swap is full ({} MiB): the program was stopped; give it a larger store "
+                                "(?size=) or a second --swap",
+                                area_.slots_capacity() * kPageSize >> 20)});
     }
     return frames;
 }
@@ -141,8 +142,8 @@ void Pager::return_frames_of_the_stopped() {
     }
 }
 
-/// Fills the request with runs of pages that may go, `wanted` at most, sweeping through the address space. How
-/// many pages.
+/// Fills the request with runs of pages that may go, `wanted` at most, sweeping through the address space.
+/// How many pages.
 std::uint32_t Pager::choose_victims(Process& process, agent_request& request, std::uint32_t wanted) {
     const std::uint32_t now = tenths_now();
     std::uint32_t chosen = 0;
@@ -217,7 +218,8 @@ void Pager::on_agent_reply(target::Target& target, const agent_reply& reply) {
 
 void Pager::moved(Process& process, const agent_reply& reply) {
     FARSWAP_ASSERT(process.moved.empty());
-    for (std::uint32_t i = 0; i < reply.count; i++) note_moved(process, process.asked.range[i], reply.result[i]);
+    for (std::uint32_t i = 0; i < reply.count; i++)
+        note_moved(process, process.asked.range[i], reply.result[i]);
     process.staged = static_cast<std::uint32_t>(process.moved.size());
     settle(process);
 }
@@ -253,8 +255,8 @@ void Pager::note_moved(Process& process, const agent_range& range, const agent_r
     }
 }
 
-/// Ends a MOVE: when all that it took is in the swap area, events may be read again and staging is zapped. Until
-/// then the process waits; it is tried again by pump().
+/// Ends a MOVE: when all that it took is in the swap area, events may be read again and staging is zapped.
+/// Until then the process waits; it is tried again by pump().
 void Pager::settle(Process& process) {
     if (process.gone || failed_) return;
     if (!copy_moved(process)) {
@@ -268,8 +270,8 @@ void Pager::settle(Process& process) {
 }
 
 /// Copies what was moved into frames and from there into the swap area; true when nothing is left. Frames are
-/// missing only if they were taken back from a stopped process; memory cannot be read only while a process ends
-/// or executes another program.
+/// missing only if they were taken back from a stopped process; memory cannot be read only while a process
+/// ends or executes another program.
 bool Pager::copy_moved(Process& process) {
     std::uint32_t done = 0;
     const auto all = static_cast<std::uint32_t>(process.moved.size());
@@ -331,7 +333,8 @@ bool Pager::unshare(Process& process) {
     request.op = AGENT_UNSHARE;
     request.count = 0;
     std::sort(process.shared.begin(), process.shared.end());
-    // Each becomes a copy of its own; they are few when there is no room, since they can leave only afterwards.
+    // Each becomes a copy of its own; they are few when there is no room, since they can leave only
+    // afterwards.
     const std::uint64_t pages_max = std::max(budget_.room() / kPageSize / 2, kUnshareMin);
     std::uint64_t pages = 0;
     while (!process.shared.empty() && request.count < AGENT_RANGES_MAX && pages < pages_max) {

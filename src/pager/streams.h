@@ -25,9 +25,9 @@ class Streams {
     static constexpr std::uint32_t kWindowMax = 64;  ///< pages: the longest run of slots
 
     /// The walk that the fault at `address` belongs to, with the window that it gets now; a new one, with a
-    /// window of one page, when it continues none. `skipped(start, end)` says whether any page there is out: a
-    /// walk that has not wanted it goes in strides, and reading far ahead of it would mostly bring in what it
-    /// passes by (a matrix product with rows of 8 pages: 10 times the reads).
+    /// window of one page, when it continues none. `skipped(start, end)` says whether any page there is out:
+    /// a walk that has not wanted it goes in strides, and reading far ahead of it would mostly bring in what
+    /// it passes by (a matrix product with rows of 8 pages: 10 times the reads).
     template <typename Skipped>
     const Stream& fault(std::uint64_t address, Skipped skipped) {
         ++now_;
@@ -61,7 +61,7 @@ class Streams {
 
   private:
     static constexpr std::uint64_t kGapMax = 16 * std::uint64_t{kPageSize};  ///< pages in between were there
-    static constexpr std::uint32_t kStridingMax = 8;  ///< pages
+    static constexpr std::uint32_t kStridingMax = 8;                         ///< pages
     static constexpr std::size_t kStreams = 8;
 
     static bool continues(const Stream& stream, std::uint64_t address) {

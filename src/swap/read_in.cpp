@@ -76,7 +76,8 @@ bool ReadIn::launch(SlotFetch& fetch) noexcept {
 void ReadIn::prefetch(SlotRun wanted) noexcept {
     if (stopped_ || !starved_.empty()) return;
     const StorePart& part = slots_.part_of(wanted.first);
-    const SlotId end = wanted.first + std::min(wanted.count, part.base + part.slots.capacity() - wanted.first);
+    const SlotId end =
+        wanted.first + std::min(wanted.count, part.base + part.slots.capacity() - wanted.first);
     for (SlotId slot = wanted.first; slot < end; ++slot) {
         if (slots_.map().state(slot) != SlotState::kStored) continue;
         // Room is left for what somebody waits for.

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::uint64_t kChunkMax = std::uint64_t{1} << 30;
 constexpr std::uint64_t kChunkMin = std::uint64_t{1} << 20;
-/// A small area is kept half free: the fuller it is, the shorter are the runs of slots that single pages leave
-/// behind when they are freed, and the smaller the writes.
+/// A small area is kept half free: the fuller it is, the shorter are the runs of slots that single pages
+/// leave behind when they are freed, and the smaller the writes.
 constexpr std::uint64_t kSpareMax = std::uint64_t{4} << 30;
 
 }  // namespace

@@ -11,8 +11,9 @@
 namespace farswap {
 
 /// Slots are handed out in reserved space only. The next chunk is asked for while less than half of the space
-/// (of a large one, a quarter), or less than half a chunk, is free; chunks grow with the space, so that a large job asks seldom and
-/// a small one takes little. A full store is tried with smaller chunks before it counts as full.
+/// (of a large one, a quarter), or less than half a chunk, is free; chunks grow with the space, so that a
+/// large job asks seldom and a small one takes little. A full store is tried with smaller chunks before it
+/// counts as full.
 class Reservation {
   public:
     Reservation(StorePart& part, io::Loop& loop, const SwapAreaOptions& options, SwapEvents& events);

@@ -92,7 +92,8 @@ std::uint32_t SwapArea::State::slots_to_lend() const noexcept {
     std::uint64_t free = 0;
     for (std::size_t i = 0; i < stores.size(); ++i)
         if (!writes[i]->failed()) free += slots->parts()[i].slots.free();
-    return static_cast<std::uint32_t>(std::min<std::uint64_t>(free - std::min<std::uint64_t>(free, lent), ~0u));
+    return static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(free - std::min<std::uint64_t>(free, lent), ~0u));
 }
 
 /// Somebody waits for a frame: brings on its way what stands between dirty pages and their reuse.

@@ -30,10 +30,10 @@ struct SwapAreaOptions {
     std::uint32_t read_run_max = 64;     ///< pages in one read, at most
     std::uint32_t read_frames_min = 64;  ///< frames that write-out never takes, so that reads go on
     std::uint32_t writes_max = 8;        ///< writes in flight on one store
-    /// Of the frames: so many percent fill with pages before write-out begins, as what is wanted again at once
-    /// need not have been written.
+    /// Of the frames: so many percent fill with pages before write-out begins, as what is wanted again at
+    /// once need not have been written.
     std::uint32_t held_percent = 25;
-    std::uint32_t reads_max = 128;       ///< reads in flight on all stores; more wait
+    std::uint32_t reads_max = 128;  ///< reads in flight on all stores; more wait
     std::chrono::milliseconds io_timeout{60000};
     std::uint32_t attempts_max = 5;  ///< of one operation, before it has failed for good
     /// Before the second attempt; doubled before each further one.
@@ -79,8 +79,9 @@ class SwapArea {
 
     // Write-out.
 
-    /// Up to `count_max` neighbouring frames for pages on their way out, with a slot kept for each; drops clean
-    /// cached pages to get them. Empty when there is none now: frames_available is called when that changes.
+    /// Up to `count_max` neighbouring frames for pages on their way out, with a slot kept for each; drops
+    /// clean cached pages to get them. Empty when there is none now: frames_available is called when that
+    /// changes.
     FrameRun take_frames(std::uint32_t count_max) noexcept;
     /// Gives frames of take_frames() back unused.
     void return_frames(FrameRun run) noexcept;
@@ -109,8 +110,8 @@ class SwapArea {
     /// Reads the slot's page (or joins a read in flight, or takes it from the cache). Never completes from
     /// inside the call. The slot's count is above 0. After shutdown() has begun it is never answered.
     void fetch(SlotFetch& fetch) noexcept;
-    /// Starts reading into the cache the part of `run` that is outside and on the first slot's store, although
-    /// nobody waits for it yet. Does less, or nothing, when frames are short.
+    /// Starts reading into the cache the part of `run` that is outside and on the first slot's store,
+    /// although nobody waits for it yet. Does less, or nothing, when frames are short.
     void prefetch(SlotRun run) noexcept;
     /// `ready` will not be called. Does nothing when it was called already.
     void cancel_fetch(SlotFetch& fetch) noexcept;

@@ -9,7 +9,7 @@
 
 namespace farswap::target {
 
-/// Few ranges (mappings of a process), so a sorted vector; neighbours are merged.
+/// Few ranges (mappings of a process), so a sorted vector; neighbours are merged unless added by add_apart().
 class IntervalSet {
   public:
     void add(std::uint64_t start, std::uint64_t end) {
@@ -27,8 +27,18 @@ class IntervalSet {
         ranges_.insert(first, {start, end});
     }
 
-    void remove(std::uint64_t start, std::uint64_t end) {
+    /// Adds a range of its own, in place of what it overlaps: two mappings side by side stay two.
+    void add_apart(std::uint64_t start, std::uint64_t end) {
         if (start >= end) return;
+        remove(start, end);
+        const auto behind =
+            std::lower_bound(ranges_.begin(), ranges_.end(), start,
+                             [](const AddressRange& range, std::uint64_t at) { return range.start < at; });
+        ranges_.insert(behind, {start, end});
+    }
+
+    void remove(std::uint64_t start, std::uint64_t end) {
+        if (start >= end || ranges_.empty() || start >= ranges_.back().end) return;
         std::vector<AddressRange> kept;
         kept.reserve(ranges_.size() + 1);
         for (const AddressRange& range : ranges_) {

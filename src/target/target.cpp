@@ -194,32 +194,38 @@ bool Target::deliver(std::span<const uffd_msg> messages) {
     return true;
 }
 
-Status Target::refresh_mappings() {
+Status Target::refresh_mappings(std::uint64_t unregistered_max) {
     IntervalSet evictable;
-    std::vector<AddressRange> registered;
+    std::vector<AddressRange> fresh;
+    std::uint64_t fresh_bytes = 0;
     Mapping before;
     auto visited = for_each_mapping(process_, [&](const Mapping& mapping) {
         const bool ours = mapping.start < agent_.base + agent_.length && agent_.base < mapping.end;
         if (!ours && is_candidate(mapping, before)) {
-            for (const AddressRange& fresh : registered_.missing(mapping.start, mapping.end)) {
-                if (refused_.find(fresh.start) != nullptr) continue;
-                const int code = uffd_.register_range(fresh.start, fresh.end - fresh.start);
-                if (code == 0) {
-                    registered.push_back(fresh);
-                } else if (code == EBUSY || code == EINVAL) {
-                    refused_.add(fresh.start, fresh.end);
-                }
+            for (const AddressRange& range : registered_.missing(mapping.start, mapping.end)) {
+                if (refused_.find(range.start) != nullptr) continue;
+                fresh.push_back(range);
+                fresh_bytes += range.end - range.start;
             }
-            evictable.add(mapping.start, mapping.end);
+            evictable.add_apart(mapping.start, mapping.end);
         }
         before = mapping;
         before.name = {};
     });
     if (!visited) return visited;
-    // What we saw may be ahead of the events: a mapping that has just moved here would then seem to be an old
-    // one when its REMAP is read. Nothing is lost by looking again; registering is idempotent.
-    if (uffd_.is_quiet()) {
-        for (const AddressRange& range : registered) registered_.add(range.start, range.end);
+    if (fresh_bytes > unregistered_max) {
+        std::erase_if(fresh, [this](const AddressRange& range) {
+            const int code = uffd_.register_range(range.start, range.end - range.start);
+            if (code == EBUSY || code == EINVAL) refused_.add(range.start, range.end);
+            return code != 0;
+        });
+        // What we saw may be ahead of the events: a mapping that has just moved here would then seem to be an
+        // old one when its REMAP is read. Nothing is lost by looking again; registering is idempotent.
+        if (uffd_.is_quiet()) {
+            for (const AddressRange& range : fresh) registered_.add(range.start, range.end);
+        }
+    } else {
+        for (const AddressRange& range : fresh) evictable.remove(range.start, range.end);
     }
     for (const AddressRange& range : refused_.ranges()) evictable.remove(range.start, range.end);
     for (const AddressRange& range : unmovable_.ranges()) evictable.remove(range.start, range.end);
@@ -235,7 +241,7 @@ void Target::range_unmapped(std::uint64_t start, std::uint64_t end) {
 
 void Target::range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     registered_.add(to, to + bytes);
-    evictable_.add(to, to + bytes);
+    evictable_.add_apart(to, to + bytes);
     evictable_.remove(from, from + bytes);
 }
 

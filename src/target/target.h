@@ -88,8 +88,11 @@ class Target {
     /// Reads and delivers events now (after an EAGAIN), unless a MOVE is not settled.
     void drain() noexcept;
 
-    /// Looks for new private anonymous mappings and registers them. `evictable()` is up to date afterwards.
-    Status refresh_mappings();
+    /// Looks for new private anonymous mappings and registers them, but leaves them alone while they are no
+    /// more than `unregistered_max` bytes together: a heap that grows would become a mapping for each look at
+    /// it, since a registered one does not grow. `evictable()` is up to date afterwards: one range a mapping,
+    /// as a MOVE across two is refused.
+    Status refresh_mappings(std::uint64_t unregistered_max = 0);
     void range_unmapped(std::uint64_t start, std::uint64_t end);
     void range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
     /// MOVE refused the mapping at `address` (locked, protection key): leave it alone until the next

@@ -8,14 +8,15 @@ import sys
 BLOCK_LINES = 20_000
 
 
-def lines(size, path):
-    """Lines of 1000 bytes with random keys, for sort: shorter ones would only mean more faults a MiB."""
+def lines(size, path, width=1000):
+    """Lines of `width` bytes with random keys, for sort: shorter ones would only mean more faults a MiB."""
     generator = random.Random(1)
+    digits = width - 18  # beside the key, a blank and the line's end
     with open(path, "wb") as file:
         written = 0
         while written < size:
-            block = b"".join(b"%016x %0982x\n" % (generator.getrandbits(64), generator.getrandbits(3900))
-                             for _ in range(BLOCK_LINES // 10))
+            block = b"".join(b"%016x %0*x\n" % (generator.getrandbits(64), digits, generator.getrandbits(digits * 4 - 28))
+                             for _ in range(max(1, 2_000_000 // width)))
             file.write(block)
             written += len(block)
 

@@ -22,9 +22,8 @@ struct Named {
     const char* name;
     PageWord word;
 };
-const std::vector<Named> kAll = {
-    {"inside", kInside}, {"hot", kHot}, {"doubtful", kDoubtful}, {"kept", kKept},
-    {"far", kFar},       {"fetching", kFetching}};
+const std::vector<Named> kAll = {{"inside", kInside}, {"hot", kHot}, {"doubtful", kDoubtful},
+                                 {"kept", kKept},     {"far", kFar}, {"fetching", kFetching}};
 
 /// What can be seen of a word, but for its generation.
 std::string seen(PageWord word) {

@@ -39,7 +39,8 @@ const std::vector<std::uint64_t> kEdges = {
 
 TEST_F(PageTableTest, WordsAtTheEdgesOfBlocksAreApart) {
     for (std::size_t i = 0; i < kEdges.size(); i++) table_->set(kEdges[i], far_page(i));
-    for (std::size_t i = 0; i < kEdges.size(); i++) EXPECT_EQ(table_->get(kEdges[i]), far_page(i)) << kEdges[i];
+    for (std::size_t i = 0; i < kEdges.size(); i++)
+        EXPECT_EQ(table_->get(kEdges[i]), far_page(i)) << kEdges[i];
     EXPECT_EQ(visited(0, kEnd), kEdges);
     EXPECT_EQ(table_->get(2 * kPageSize), PageWord{}) << "in a leaf that exists";
     EXPECT_EQ(table_->get(kLeaf * 7), PageWord{}) << "without a leaf";

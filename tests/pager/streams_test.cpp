@@ -25,7 +25,8 @@ class StreamsTest : public ::testing::Test {
         });
         const std::int64_t window = stream.window;
         const std::int64_t last = stream.backwards ? number - (window - 1) : number + window - 1;
-        for (std::int64_t i = std::min(number, last); i <= std::max(number, last); i++) inside_.insert(page(i));
+        for (std::int64_t i = std::min(number, last); i <= std::max(number, last); i++)
+            inside_.insert(page(i));
         streams_.given(page(number), page(std::min(number, last)), page(std::max(number, last) + 1));
         return static_cast<std::uint32_t>(window);
     }

@@ -31,6 +31,17 @@ TEST(IntervalSet, MergesNeighboursAndOverlaps) {
     EXPECT_EQ(set.bytes(), 45u);
 }
 
+TEST(IntervalSet, RangesAddedApartStayApart) {
+    IntervalSet set;
+    set.add_apart(20, 30);
+    set.add_apart(10, 20);
+    set.add_apart(30, 40);
+    EXPECT_EQ(set.ranges(), (Ranges{{10, 20}, {20, 30}, {30, 40}}));
+    EXPECT_EQ(*set.find(20), (AddressRange{20, 30}));
+    set.add_apart(15, 35);
+    EXPECT_EQ(set.ranges(), (Ranges{{10, 15}, {15, 35}, {35, 40}}));
+}
+
 TEST(IntervalSet, RemovingCutsAndSplits) {
     IntervalSet set;
     set.add(10, 40);

@@ -354,7 +354,35 @@ TEST_F(TargetTest, LockedMemoryIsRefusedAndLeftAlone) {
     EXPECT_NE(target_->registered().find(page(0)), nullptr) << "its evicted pages are still ours to serve";
     target_->forgive_unmovable();
     ASSERT_TRUE(target_->refresh_mappings());
-    EXPECT_NE(target_->evictable().find(page(0)), nullptr);
+    const AddressRange* locked = target_->evictable().find(page(0));
+    ASSERT_NE(locked, nullptr);
+    EXPECT_EQ(locked->end, page(kArenaPages / 2)) << "a MOVE must not cross into the next mapping";
+    EXPECT_NE(target_->evictable().find(locked->end), nullptr);
+}
+
+// A registered heap does not grow in the kernel's eyes: each look at it would leave one more mapping.
+TEST_F(TargetTest, AHeapThatGrowsIsRegisteredInLargePieces) {
+    constexpr std::uint64_t kHeap = std::uint64_t{1} << 40;
+    constexpr std::uint64_t kPiece = 16 * kPageSize;
+    const auto grow = [](std::uint64_t piece) {
+        return [piece](Arena&) {
+            void* at = reinterpret_cast<void*>(kHeap + piece * kPiece);
+            void* got = mmap(at, kPiece, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+            if (got != at) return 1;
+            memset(got, 1, kPiece);
+            return 0;
+        };
+    };
+    start({grow(0), grow(1), grow(2)});
+    for (int piece = 0; piece < 3; piece++) {
+        step();
+        ASSERT_EQ(puppet_->result(), 0);
+        ASSERT_TRUE(target_->refresh_mappings(2 * kPiece));
+        EXPECT_EQ(target_->registered().find(kHeap) != nullptr, piece == 2);
+        EXPECT_EQ(target_->evictable().find(kHeap) != nullptr, piece == 2);
+    }
+    EXPECT_EQ(target_->evictable().find(kHeap)->end, kHeap + 3 * kPiece) << "one mapping";
 }
 
 TEST_F(TargetTest, TellsAnExec) {
