@@ -24,7 +24,10 @@ Result<Mapping> Mapping::memfd(const char* name, std::size_t bytes) {
     if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
         return fail_errno(errno, "cannot seal the page pool's size");
     }
-    return map(bytes, MAP_SHARED, std::move(fd));
+    Result<Mapping> mapping = map(bytes, MAP_SHARED, std::move(fd));
+    // The program's pages are not for a core of whoever holds the pool.
+    if (mapping) ::madvise(mapping->data_, bytes, MADV_DONTDUMP);
+    return mapping;
 }
 
 Result<Mapping> Mapping::anonymous(std::size_t bytes) {

@@ -20,6 +20,30 @@ constexpr std::chrono::milliseconds kStuckBeforeAdmitting{50};
 constexpr std::chrono::seconds kStuckBeforeGivingUp{3};
 constexpr int kNice = -10;  // the program's threads wait for the pager, never the other way round
 
+/// Those that tell of a fault of our own, or of a stop, are not the program's.
+bool is_forwarded(int signal) {
+    switch (signal) {
+        case SIGKILL:
+        case SIGSTOP:
+        case SIGSEGV:
+        case SIGBUS:
+        case SIGFPE:
+        case SIGILL:
+        case SIGTRAP:
+        case SIGABRT:
+        case SIGSYS:
+        case SIGCHLD:
+        case SIGPIPE:
+        case SIGCONT:
+        case SIGTSTP:
+        case SIGTTIN:
+        case SIGTTOU:
+            return false;
+        default:
+            return true;
+    }
+}
+
 }  // namespace
 
 struct Job::State {
@@ -65,8 +89,10 @@ struct Job::State {
 Status Job::State::take_signals() {
     sigset_t ours;
     sigemptyset(&ours);
-    for (int signal : {SIGCHLD, SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE})
-        sigaddset(&ours, signal);
+    for (int signal : {SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE}) sigaddset(&ours, signal);
+    for (int signal = 1; signal <= SIGRTMAX; signal++) {
+        if (is_forwarded(signal)) sigaddset(&ours, signal);
+    }
     sigprocmask(SIG_BLOCK, &ours, &mask_before);
     signals.reset(signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!signals) return fail_errno(errno, "cannot make a signalfd");
@@ -102,21 +128,13 @@ Status Job::State::start() {
 void Job::State::signal_came() {
     signalfd_siginfo info;
     while (read(signals.get(), &info, sizeof info) == sizeof info) {
-        switch (info.ssi_signo) {
-            case SIGCHLD:
-                look_at_children();
-                break;
-            case SIGTERM:
-            case SIGHUP:
-            case SIGINT:
-            case SIGQUIT:
-                // From the terminal the program has got it too, as a member of the same process group.
-                if (info.ssi_code <= 0 && program > 0 && !program_ended)
-                    kill(program, static_cast<int>(info.ssi_signo));
-                break;
-            default:
-                break;  // stopping is decided by what the program does
-        }
+        const auto signal = static_cast<int>(info.ssi_signo);
+        if (signal == SIGCHLD) look_at_children();
+        // What the terminal sends reaches the program too, as a member of the same process group; stopping is
+        // decided by what the program does.
+        const bool from_terminal = info.ssi_code > 0 && (signal == SIGINT || signal == SIGQUIT ||
+                                                         signal == SIGHUP || signal == SIGWINCH);
+        if (is_forwarded(signal) && !from_terminal && program > 0 && !program_ended) kill(program, signal);
     }
 }
 
