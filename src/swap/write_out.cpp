@@ -17,13 +17,13 @@ WriteOut::WriteOut(Slots& slots, StorePart& part, io::Loop& loop, const SwapArea
       loop_(loop),
       options_(options),
       events_(events),
-      runs_(options.writes_max, options.write_run_max) {
+      runs_(options.writes_max, options.write_run_max),
+      held_pages_(static_cast<std::uint32_t>(slots.cache().pool().frames() / 100 * options.held_percent /
+                                             slots.parts().size())) {
     // A quarter of what may be dirty, so that three quarters go on filling meanwhile; 16 MiB is enough for
     // any store.
     const std::uint32_t share = (slots.cache().pool().frames() - options.read_frames_min) / 4;
     flush_pages_ = std::clamp(share, 1u, 4096u);
-    held_pages_ = static_cast<std::uint32_t>(slots.cache().pool().frames() / 100 * options.held_percent /
-                                             slots.parts().size());
     flush_.complete = flush_ended;
     flush_.owner = this;
     flush_timer_.fire = flush_timer;

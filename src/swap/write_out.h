@@ -63,10 +63,10 @@ class WriteOut {
     const SwapAreaOptions& options_;
     SwapEvents& events_;
     PageRunTable runs_;
+    const std::uint32_t held_pages_;  ///< dirty pages that are not written yet unless frames are short
     FlushRequest flush_;
     io::Timer flush_timer_;      ///< the idle flush, or the next attempt of one that failed
     std::uint32_t flush_pages_;  ///< written pages that make a flush worth while
-    std::uint32_t held_pages_;   ///< dirty pages that are not written yet unless frames are short
     std::uint32_t epoch_ = 1;    ///< of writes that complete now
     std::uint32_t written_in_epoch_ = 0;
     std::uint32_t flush_failures_ = 0;

@@ -79,6 +79,7 @@ Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const sigset
     Fd failed_read(failed[0]), failed_write(failed[1]);
 
     std::vector<char*> arguments;
+    arguments.reserve(argv.size() + 1);
     for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
     arguments.push_back(nullptr);
 
