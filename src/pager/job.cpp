@@ -60,6 +60,7 @@ struct Job::State {
     void signal_came();
     void poll_and_rearm();
     void look_at_children();
+    void give_up_on_a_lost_status();
     void program_changed(const siginfo_t& info);
     void give_up_if_stuck();
     void stop_for(Error why);
@@ -153,6 +154,17 @@ void Job::State::look_at_children() {
             info = {};
         }
     }
+    give_up_on_a_lost_status();
+}
+
+/// Seen once: the program was gone, its status with it, and the job waited for ever.
+void Job::State::give_up_on_a_lost_status() {
+    if (program <= 0 || program_ended || members.is_injecting(program)) return;
+    siginfo_t info{};
+    const int result = waitid(P_PID, static_cast<id_t>(program), &info, WEXITED | WNOHANG | WNOWAIT);
+    if (result == 0 || errno != ECHILD) return;
+    program_ended = true;
+    stop_for(Error{ECHILD, fmt::format("process {} has ended, and its exit status went elsewhere", program)});
 }
 
 void Job::State::program_changed(const siginfo_t& info) {
