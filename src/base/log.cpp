@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 
 #include "base/assert.h"
@@ -12,6 +13,7 @@ namespace farswap {
 namespace {
 std::atomic<log::Level> current_level{log::Level::kWarning};
 std::atomic<void (*)()> before_line{nullptr};
+const auto began = std::chrono::steady_clock::now();
 }  // namespace
 
 void log::set_level(Level level) noexcept {
@@ -22,6 +24,10 @@ log::Level log::level() noexcept {
 }
 void log::set_before_line(void (*hook)()) noexcept {
     before_line.store(hook, std::memory_order_relaxed);
+}
+
+double log::uptime_s() noexcept {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
 
 void log::write_line(std::string_view line) noexcept {

@@ -17,6 +17,9 @@ Level level() noexcept;
 /// Writes one line with a single write(2), so that lines of several threads never mix. Any thread.
 void write_line(std::string_view line) noexcept;
 
+/// Seconds since the program started: what debug lines carry, so that a delay can be read off them.
+double uptime_s() noexcept;
+
 /// A hook that runs before each line: the live status line clears itself with it. Null removes it.
 void set_before_line(void (*hook)()) noexcept;
 
@@ -30,7 +33,8 @@ void info(fmt::format_string<Args...> format, Args&&... args) {
 }
 template <typename... Args>
 void debug(fmt::format_string<Args...> format, Args&&... args) {
-    if (level() >= Level::kDebug) write_line(fmt::format(format, std::forward<Args>(args)...));
+    if (level() >= Level::kDebug)
+        write_line(fmt::format("[{:.4f}] {}", uptime_s(), fmt::format(format, std::forward<Args>(args)...)));
 }
 
 }  // namespace farswap::log

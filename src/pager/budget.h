@@ -16,7 +16,12 @@ class Budget {
 
     std::uint64_t cap() const { return cap_; }
     std::uint64_t used() const { return used_; }
-    void measured(std::uint64_t bytes) { used_ = bytes; }
+    void measured(std::uint64_t bytes) {
+        // What was neither filled by us nor zapped although all was registered: new mappings, copies on write.
+        const std::uint64_t surge = used_ >= engage_at() && bytes > used_ ? bytes - used_ : 0;
+        surge_ = std::max(surge, surge_ - surge_ / kSurgeDecay);
+        used_ = bytes;
+    }
     void filled(std::uint64_t bytes) { used_ += bytes; }
     void zapped(std::uint64_t bytes) { used_ -= std::min(used_, bytes); }
 
@@ -25,32 +30,47 @@ class Budget {
     std::uint64_t engage_at() const {
         return cap_ - std::max(cap_ / 100 * 15, std::min(kHeadroomMin, cap_ / 2));
     }
-    /// Reclaim works while more than this is used: room for what programs take between two looks.
-    std::uint64_t target() const { return cap_ - std::clamp(cap_ / 50, kTargetGapMin, kTargetGapMax); }
+    /// Reclaim works while more than this is used: room for what programs take between two looks, by what
+    /// they took of late.
+    std::uint64_t target() const {
+        const std::uint64_t gap = std::clamp(cap_ / 50, kTargetGapMin, kTargetGapMax);
+        return cap_ - std::max(gap, std::min(kSurges * surge_, cap_ / 4));
+    }
     bool wants_reclaim() const { return used_ > target(); }
     std::uint64_t excess() const { return used_ > target() ? used_ - target() : 0; }
     /// Faults that need a page wait from here on.
-    bool has_room(std::uint64_t bytes) const { return used_ + bytes <= cap_; }
+    bool has_room(std::uint64_t bytes) const { return overdraft_ || used_ + bytes <= cap_; }
+    /// While it is on, there is room for whoever asks: nothing can leave, and he must go on before it can.
+    void allow_overdraft(bool on) { overdraft_ = on; }
     std::uint64_t room() const { return used_ < cap_ ? cap_ - used_ : 0; }
 
-    /// How long memory can be left unwatched: nobody takes it faster than about 10 GB/s.
+    /// How long it takes a program, at the least, to fill what is left of the cap.
+    std::chrono::nanoseconds time_to_fill() const { return time_for(room()); }
+
+    /// How long memory can be left unwatched.
     std::chrono::nanoseconds poll_period() const {
         const std::uint64_t limit = used_ < engage_at() ? engage_at() : target();
-        const std::uint64_t headroom = limit > used_ ? limit - used_ : 0;
-        constexpr double kBytesPerNanosecond = 10.0;
-        const auto period = std::chrono::nanoseconds(
-            static_cast<std::int64_t>(static_cast<double>(headroom) / kBytesPerNanosecond));
-        return std::clamp<std::chrono::nanoseconds>(period, std::chrono::milliseconds(1),
+        return std::clamp<std::chrono::nanoseconds>(time_for(limit > used_ ? limit - used_ : 0),
+                                                    std::chrono::milliseconds(1),
                                                     std::chrono::milliseconds(250));
     }
 
   private:
+    /// Nobody takes memory faster than about 10 GB/s, which is 10 bytes a nanosecond.
+    static std::chrono::nanoseconds time_for(std::uint64_t bytes) {
+        return std::chrono::nanoseconds(static_cast<std::int64_t>(bytes / 10));
+    }
+
     static constexpr std::uint64_t kHeadroomMin = 48u << 20;
     static constexpr std::uint64_t kTargetGapMin = 2u << 20;
     static constexpr std::uint64_t kTargetGapMax = 64u << 20;
+    static constexpr std::uint64_t kSurges = 2;        // room for so many of the largest
+    static constexpr std::uint64_t kSurgeDecay = 256;  // of a surge, a share is forgotten at each look
 
     std::uint64_t cap_;
     std::uint64_t used_ = 0;
+    std::uint64_t surge_ = 0;
+    bool overdraft_ = false;
 };
 
 }  // namespace farswap

@@ -211,6 +211,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
         child.far_pages++;
     });
     child.mapped.clear();
+    if (child_forked) child_forked();
 }
 
 /// Puts a mark into the child by which it is found in /proc: it has no number yet.
@@ -237,7 +238,8 @@ Pager::Recognised Pager::recognise(pid_t process) {
         Fd pagemap(::open(fmt::format("/proc/{}/pagemap", process).c_str(), O_RDONLY | O_CLOEXEC));
         const std::uint64_t end = child->cookie_base + target::kCookiePages * kPageSize;
         std::array<target::AddressRange, target::kCookiePages> range;
-        auto scan = target::scan_present(pagemap.get(), child->cookie_base, end, target::kCookiePages, range);
+        auto scan = target::scan_pages(pagemap.get(), target::PageKind::kAnonymous, child->cookie_base, end,
+                                       target::kCookiePages, range);
         if (!scan || scan->count == 0) continue;
         bears_marks = true;
         const std::uint64_t deepest = range[scan->count - 1].end - kPageSize;

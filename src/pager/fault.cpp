@@ -280,10 +280,9 @@ void Pager::admit_one_waiting_fault() {
     const WaitingFault fault = waiting_.front();
     waiting_.pop_front();
     if (fault.process->gone) return;
-    const std::uint64_t used = budget_.used();
-    budget_.measured(0);  // room for this one, whatever the cap says
+    budget_.allow_overdraft(true);
     const Served served = serve(*fault.process, fault.address);
-    budget_.measured(used + kPageSize);
+    budget_.allow_overdraft(false);
     if (served != Served::kDone) waiting_.push_back(fault);
 }
 

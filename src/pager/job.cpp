@@ -16,6 +16,7 @@ namespace farswap {
 namespace {
 
 constexpr std::chrono::milliseconds kTickPeriod{200};
+constexpr std::chrono::microseconds kBirth{300};  // from a FORK event to the child's place in /proc
 constexpr std::chrono::milliseconds kStuckBeforeAdmitting{50};
 constexpr std::chrono::seconds kStuckBeforeGivingUp{3};
 constexpr int kNice = -10;  // the program's threads wait for the pager, never the other way round
@@ -110,6 +111,10 @@ Status Job::State::start() {
     nice_before = getpriority(PRIO_PROCESS, 0);
     setpriority(PRIO_PROCESS, 0, std::min(nice_before, kNice));
     pager.fatal = [this](Error why) { stop_for(std::move(why)); };
+    pager.child_forked = [this] {
+        const auto soon = io::Clock::now() + kBirth;
+        if (members.look_soon() && poll_timer.armed() && poll_timer.when > soon) loop.arm(poll_timer, soon);
+    };
     pager.process_gone = [this](Process& process, bool alive) { members.process_gone(process, alive); };
     if (auto ready = take_signals(); !ready) return ready;
     if (auto ready = members.start(); !ready) return ready;
@@ -209,7 +214,8 @@ void Job::State::give_up_if_stuck() {
     // Nothing can go, so the cap cannot hold: a little over it is the stated slack, much over it is a wrong
     // cap.
     const std::uint64_t limit = budget.cap() + std::max<std::uint64_t>(budget.cap() / 100 * 8, 48u << 20);
-    if (budget.used() < limit) {
+    // Whoever is to get an agent may wait for a page in the middle of a system call, and cannot be stopped.
+    if (budget.used() < limit || members.is_injecting_any()) {
         for (int i = 0; i < 64 && pager.faults_waiting() > 0; i++) pager.admit_one_waiting_fault();
     } else if (now - since > kStuckBeforeGivingUp) {
         stop_for(Error{

@@ -14,8 +14,10 @@ namespace {
 
 // A process that lives shorter is not worth the millisecond that an agent costs, unless memory is short.
 constexpr std::chrono::milliseconds kAgeForAgent{50};
-constexpr std::chrono::milliseconds kScanPeriodMin{10};
+constexpr std::chrono::milliseconds kAgeForAgentMin{3};
+constexpr std::chrono::milliseconds kScanPeriodMin{2};
 constexpr int kScanDutyCycle = 50;  // the tree is walked for at most 1/50 of the time
+constexpr int kHurriedDutyCycle = 4;  // ... while forked children are known that it has not shown yet
 constexpr std::chrono::milliseconds kRefreshPeriod{100};
 constexpr std::chrono::milliseconds kRefusedFor{1000};
 constexpr std::uint64_t kUnexpectedGrowth = 256u << 10;
@@ -33,6 +35,7 @@ Members::Members(io::Loop& loop, Pager& pager, Budget& budget, JobStats& stats)
 Status Members::start() {
     self_status_.reset(open("/proc/self/status", O_RDONLY | O_CLOEXEC));
     if (!self_status_) return fail_errno(errno, "cannot read /proc/self/status");
+    tree_.leave_out_present();
     return injector_.start();
 }
 
@@ -89,6 +92,9 @@ void Members::injected(target::InjectDone done) {
         return;
     }
     target::Member* member = tree_.find(done.process);
+    for (const auto& process : pager_.processes()) {
+        if (!process->gone && process->target->process() == done.process) process->injecting = false;
+    }
     if (!done.agent) {
         refused_until_[done.process] = io::Clock::now() + kRefusedFor;
         // Whoever is ending cannot be traced: no loss.
@@ -100,8 +106,7 @@ void Members::injected(target::InjectDone done) {
     }
     if (is_child) {
         for (const auto& process : pager_.processes()) {
-            if (process->gone || process->target->process() != done.process || !process->injecting) continue;
-            process->injecting = false;
+            if (process->gone || process->target->process() != done.process) continue;
             if (auto given = pager_.give_agent(*process, std::move(*done.agent)); !given) {
                 log::debug("process {}: {}", done.process, given.error().message);
             } else if (budget_.used() >= budget_.engage_at()) {
@@ -133,8 +138,9 @@ void Members::poll() {
     const auto now = io::Clock::now();
     if (now >= next_scan_) {
         tree_.scan();
-        next_scan_ =
-            now + std::max<io::Clock::duration>(kScanPeriodMin, kScanDutyCycle * (io::Clock::now() - now));
+        const auto ended = io::Clock::now();
+        next_scan_ = now + std::max<io::Clock::duration>(kScanPeriodMin, kScanDutyCycle * (ended - now));
+        next_hurried_scan_ = ended + kHurriedDutyCycle * (ended - now);
         stats_.processes_seen = tree_.processes_seen();
         pager_.look_for_dead_children();
     }
@@ -144,6 +150,12 @@ void Members::poll() {
             consider(*member);
     }
     engage();
+}
+
+bool Members::look_soon() {
+    if (budget_.used() < budget_.cap() / 4) return false;
+    next_scan_ = std::min(next_scan_, next_hurried_scan_);
+    return true;
 }
 
 void Members::measure() {
@@ -181,18 +193,27 @@ void Members::measure() {
     stats_.need_peak = std::max(stats_.need_peak, sum + far * kPageSize);
 }
 
+/// Whether no injection of it is under way, nor one refused it a moment ago.
+bool Members::may_try(const target::Member& member) const {
+    const auto refused = refused_until_.find(member.process);
+    return !injecting_.contains(member.process) &&
+           (refused == refused_until_.end() || io::Clock::now() >= refused->second);
+}
+
 void Members::consider(target::Member& member) {
     if (injecting_.contains(member.process)) return;
     const Pager::Recognised recognised = pager_.recognise(member.process);
     if (recognised.child != nullptr) link(&member, recognised.child);
     // A forked child's memory is registered already: as a new process it could never be moved out.
-    if (!recognised.certain) return;
-    const auto refused = refused_until_.find(member.process);
-    const auto now = io::Clock::now();
-    if (refused != refused_until_.end() && now < refused->second) return;
-    const bool memory_is_short = budget_.used() > budget_.cap() / 100 * 60;
-    if (now - member.seen < kAgeForAgent && !memory_is_short) return;
-    if (member.owner == nullptr) inject(member, Fd());
+    if (!recognised.certain || !may_try(member)) return;
+    if (member.owner == nullptr && is_worth_an_agent(member)) inject(member, Fd());
+}
+
+/// Who has begun to fill memory in one system call cannot be stopped before its end, so an agent must be there
+/// before that could have filled the rest of the cap.
+bool Members::is_worth_an_agent(const target::Member& member) const {
+    const auto age = std::clamp<io::Clock::duration>(budget_.time_to_fill(), kAgeForAgentMin, kAgeForAgent);
+    return io::Clock::now() - member.seen >= age;
 }
 
 void Members::inject(target::Member& member, Fd adopt_uffd) {
@@ -207,20 +228,21 @@ void Members::engage() {
     const bool near_the_cap = budget_.used() >= budget_.engage_at();
     const auto now = io::Clock::now();
     const bool periodic = now >= next_refresh_;
+    const auto paused = near_the_cap ? injector_.pause() : std::unique_lock<std::mutex>();
     for (const auto& member : tree_.members()) {
         auto* process = static_cast<Process*>(member->owner);
         if (process == nullptr || process->gone || !member->alive) continue;
         const std::uint64_t rss = member->use.rss_anon;
         const bool grew = rss > process->rss + kUnexpectedGrowth;
         process->rss = rss;
-        if (!process->target->has_agent()) {
-            const bool old_enough = now - member->seen >= 2 * kAgeForAgent || near_the_cap;
-            if (old_enough && !process->injecting && !injecting_.contains(member->process)) {
-                process->injecting = true;
-                inject(*member, Fd(fcntl(process->target->uffd().fd(), F_DUPFD_CLOEXEC, 0)));
-            }
-            continue;
+        if (!process->target->has_agent() && !process->injecting && may_try(*member) &&
+            is_worth_an_agent(*member)) {
+            process->injecting = true;
+            inject(*member, Fd(fcntl(process->target->uffd().fd(), F_DUPFD_CLOEXEC, 0)));
         }
+        // Without an agent, too: what is registered waits for room under the cap. But not what the injector
+        // is mapping now.
+        if (process->injecting && !paused) continue;
         if (!near_the_cap) continue;
         if (periodic) process->target->forgive_unmovable();
         if (grew || periodic || process->target->registered().empty()) (void)pager_.engage(*process);

@@ -27,8 +27,11 @@ class Members {
     /// Looks at all processes: finds new ones, measures memory, has agents put in, registers memory near the
     /// cap.
     void poll();
+    /// A fork was announced. Whether it is worth a poll() at once; else the next one will do.
+    bool look_soon();
     /// Whether a process is being injected now: its stops and its end belong to the injector.
     bool is_injecting(pid_t process) const { return process == launching_ || injecting_.contains(process); }
+    bool is_injecting_any() const { return !injecting_.empty(); }
     /// The launched program's end may be waited for from now on.
     void launched() { launching_ = 0; }
     bool empty() const { return tree_.members().empty() && injecting_.empty(); }
@@ -41,6 +44,8 @@ class Members {
   private:
     void measure();
     void consider(target::Member& member);
+    bool may_try(const target::Member& member) const;
+    bool is_worth_an_agent(const target::Member& member) const;
     void inject(target::Member& member, Fd adopt_uffd);
     void injected(target::InjectDone done);
     void link(target::Member* member, Process* process);
@@ -61,7 +66,7 @@ class Members {
         0;  ///< bytes that the sum of RSS counts more than once, by the last Pss measurement
     std::uint64_t shared_generation_ = 0;
     std::uint64_t faults_at_pss_ = 0;
-    io::Clock::time_point next_pss_{}, next_scan_{}, next_refresh_{};
+    io::Clock::time_point next_pss_{}, next_scan_{}, next_hurried_scan_{}, next_refresh_{};
     Result<target::Agent>* launch_result_ = nullptr;
     pid_t launching_ = 0;
 };

@@ -56,6 +56,8 @@ class Pager : public target::TargetEvents {
 
     /// Called once when a page cannot be had: the job must be stopped.
     std::function<void(Error)> fatal;
+    /// A child was forked that is known by its userfaultfd only: recognise() is to be asked for it soon.
+    std::function<void()> child_forked;
     /// A process is gone; called before it is deleted.
     std::function<void(Process&, bool alive)> process_gone;
 
@@ -120,6 +122,8 @@ class Pager : public target::TargetEvents {
     // reclaim.cpp
     bool step(Process& process);
     bool move_out(Process& process);
+    bool drop_zeros(Process& process);
+    void forget_zeros(Process& process);
     std::uint32_t borrow_frames(Process& process);
     void return_frames(Process& process);
     void return_frames_of_the_stopped();

@@ -37,7 +37,8 @@ struct Process {
     agent_request asked{};
     std::vector<FrameRun> lent;    ///< frames for what is being moved
     std::vector<MovedPage> moved;  ///< taken by the last MOVE; empty when all are in the swap area
-    std::uint32_t staged = 0;      ///< pages in staging, not zapped yet
+    std::uint32_t staged = 0;      ///< pages in staging that take memory, not zapped yet
+    bool drops_zeros = false;      ///< what was asked for last is about the kernel's zero page
 
     std::uint64_t hand = 0;          ///< where the sweep goes on
     std::uint64_t rss = 0;           ///< bytes, by the last measurement, fills and zaps since included

@@ -12,6 +12,7 @@ namespace farswap {
 namespace {
 
 constexpr std::uint32_t kRunPages = 64;         // in one range of a request
+constexpr std::uint64_t kZeroScanBytes = 64u << 20;  // looked through at a time: about 0.2 ms
 constexpr std::uint64_t kScanPagesMax = 65536;  // looked at for one batch
 constexpr std::uint64_t kUnsharePages = 16;     // in one range
 constexpr std::uint64_t kUnshareMin = 16;       // in one request, even without room for the copies
@@ -26,7 +27,9 @@ constexpr std::uint32_t kDoubtTenths =
 void Pager::pump() {
     if (failed_) return;
     for (std::size_t i = 0; i < processes_.size(); i++) {
-        if (processes_[i]->target->is_moved()) settle(*processes_[i]);
+        Process& process = *processes_[i];
+        if (process.target->is_moved()) settle(process);
+        if (!process.gone && process.target->agent_idle() && !process->fresh().empty()) drop_zeros(process);
     }
     return_frames_of_the_stopped();
     if (!waiting_.empty()) retry_waiting();
@@ -97,6 +100,7 @@ bool Pager::move_out(Process& process) {
     agent_request& request = process.asked;
     request.op = AGENT_MOVE;
     request.count = 0;
+    process.drops_zeros = false;
     std::uint64_t to = process->agent().staging;
     if (choose_victims(process, request, frames) > 0) {
         for (std::uint32_t i = 0; i < request.count; i++) {
@@ -108,6 +112,56 @@ bool Pager::move_out(Process& process) {
     }
     return_frames(process);
     return false;
+}
+
+/// Takes the kernel's zero page out of memory that was registered a moment ago, so that its first write is an
+/// event, as of memory that was never touched. Costs no frame, as there is nothing to keep.
+bool Pager::drop_zeros(Process& process) {
+    agent_request& request = process.asked;
+    request.op = AGENT_MOVE;
+    request.count = 0;
+    process.drops_zeros = true;
+    std::uint64_t to = process->agent().staging;
+    std::uint64_t left = kBatchPages;
+    const target::AddressRange fresh = process->fresh().ranges().front();
+    std::array<target::AddressRange, AGENT_RANGES_MAX> found;
+    auto scan = process->scan_zero_pages(fresh.start, std::min(fresh.end, fresh.start + kZeroScanBytes), left,
+                                         found);
+    if (!scan) {
+        process->fresh().clear();
+        return false;
+    }
+    process->fresh().remove(fresh.start, std::max(scan->walk_end, fresh.start + kPageSize));
+    for (std::size_t i = 0; i < scan->count; i++) {
+        std::uint64_t page = found[i].start;
+        while (page < found[i].end && request.count < AGENT_RANGES_MAX) {
+            std::uint64_t end = page;
+            while (end < found[i].end && process.pages->get(end).evictable()) end += kPageSize;
+            if (end > page) request.range[request.count++] = {page, to, end - page};
+            to += end - page;
+            page = std::max(end, page + kPageSize);
+        }
+    }
+    return request.count > 0 && process.target->ask_agent(request);
+}
+
+/// Of what was moved, forgets what is nothing but the zero page: at its address, nothing means the same.
+void Pager::forget_zeros(Process& process) {
+    const std::uint64_t staging = process->agent().staging;
+    std::array<target::AddressRange, 64> zeros;
+    for (std::uint64_t at = staging, end = staging + kBatchPages * kPageSize; at < end;) {
+        auto scan = process->scan_zero_pages(at, end, kBatchPages, zeros);
+        if (!scan) return;
+        for (std::size_t i = 0; i < scan->count; i++) {
+            const auto first = (zeros[i].start - staging) / kPageSize;
+            const auto last = (zeros[i].end - staging) / kPageSize;
+            std::erase_if(process.moved, [&](const MovedPage& page) {
+                return page.staging_index >= first && page.staging_index < last;
+            });
+        }
+        if (scan->walk_end <= at) return;
+        at = scan->walk_end;
+    }
 }
 
 /// Sets frames aside for a batch: what is moved must be copied before the next event is read. How many.
@@ -220,6 +274,7 @@ void Pager::moved(Process& process, const agent_reply& reply) {
     FARSWAP_ASSERT(process.moved.empty());
     for (std::uint32_t i = 0; i < reply.count; i++)
         note_moved(process, process.asked.range[i], reply.result[i]);
+    if (process.drops_zeros) forget_zeros(process);
     process.staged = static_cast<std::uint32_t>(process.moved.size());
     settle(process);
 }
@@ -234,11 +289,13 @@ void Pager::note_moved(Process& process, const agent_range& range, const agent_r
         case 0:
             break;
         case EBUSY:
+            if (process.drops_zeros) break;  // Linux 6.8 does not move it
             if (process.forked && process.shared.size() < kSharedMax) process.shared.push_back(stopped_at);
             if (stopped_at + kPageSize < range.src + range.len)
                 process.hand = std::min(process.hand, stopped_at + kPageSize);
             break;
         case EAGAIN:
+            if (process.drops_zeros) process->fresh().add_apart(stopped_at, range.src + range.len);
             process.hand = std::min(process.hand, stopped_at);
             arm_retry();
             break;
@@ -265,7 +322,7 @@ void Pager::settle(Process& process) {
     }
     return_frames(process);
     process.target->move_settled();
-    if (process.staged > 0) zap(process);
+    if (process.staged > 0 || process.drops_zeros) zap(process);
     process.target->drain();
 }
 

@@ -5,9 +5,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 namespace farswap::target {
 namespace {
-constexpr int kStopLimitMs = 500;
+constexpr std::chrono::milliseconds kStopLimit{500};
+constexpr std::chrono::microseconds kStopPeriod{50};  // a stop is an event of ptrace: nothing to sleep on
 constexpr std::chrono::milliseconds kStragglerPeriod{10};
 }  // namespace
 
@@ -53,29 +56,70 @@ void Injector::submit(InjectJob job) {
 void Injector::run() {
     std::unique_lock lock(mutex_);
     while (!stop_) {
-        if (jobs_.empty()) {
-            if (RemoteTask::detach_stragglers() == 0) {
-                changed_.wait(lock);
-            } else {
+        stop_all();
+        Stopping ready;
+        if (!take_ready(ready)) {
+            if (!stopping_.empty()) {
+                changed_.wait_for(lock, kStopPeriod);
+            } else if (RemoteTask::detach_stragglers() > 0) {
                 changed_.wait_for(lock, kStragglerPeriod);
+            } else {
+                changed_.wait(lock);
             }
             continue;
         }
-        InjectJob job = std::move(jobs_.front());
-        jobs_.pop_front();
         lock.unlock();
-        InjectDone done{job.process, work(job)};
+        InjectDone done{ready.job.process, work(ready)};
+        ready.task.reset();  // it runs again before its agent is asked for anything
         lock.lock();
         results_.push_back(std::move(done));
         const std::uint64_t one = 1;
         [[maybe_unused]] auto written = write(event_.get(), &one, sizeof one);
     }
+    stopping_.clear();
 }
 
-Result<Agent> Injector::work(InjectJob& job) {
-    auto task = job.go ? RemoteTask::seize_at_exec(job.process, job.go.get())
-                       : RemoteTask::seize(job.process, kStopLimitMs);
+/// Has the processes of all jobs that have come stopped. Called with the lock held: none of it waits.
+void Injector::stop_all() {
+    for (; !jobs_.empty(); jobs_.pop_front()) {
+        InjectJob& job = jobs_.front();
+        std::optional<Result<RemoteTask>> task;
+        if (!job.go) task.emplace(RemoteTask::seize_begin(job.process));
+        stopping_.push_back({std::move(job), std::move(task), io::Clock::now() + kStopLimit, {}});
+    }
+}
+
+bool Injector::take_ready(Stopping& ready) {
+    const auto found = std::ranges::find_if(stopping_, is_ready);
+    if (found == stopping_.end()) return false;
+    ready.job = std::move(found->job);
+    if (found->task) ready.task.emplace(std::move(*found->task));
+    ready.failure = std::move(found->failure);
+    stopping_.erase(found);
+    return true;
+}
+
+/// Whether its process has stopped, or never will.
+bool Injector::is_ready(Stopping& stopping) {
+    if (!stopping.task || !*stopping.task) return true;
+    auto stopped = (*stopping.task)->has_stopped();
+    if (!stopped) {
+        stopping.failure = stopped.error();
+    } else if (!*stopped && io::Clock::now() > stopping.limit) {
+        stopping.failure =
+            Error{ETIMEDOUT, fmt::format("process {} does not stop: it sleeps in the kernel",
+                                         stopping.job.process)};
+    }
+    return stopping.failure || *stopped;
+}
+
+Result<Agent> Injector::work(Stopping& stopping) {
+    const InjectJob& job = stopping.job;
+    if (stopping.failure) return std::unexpected(*stopping.failure);
+    if (!stopping.task) stopping.task.emplace(RemoteTask::seize_at_exec(job.process, job.go.get()));
+    Result<RemoteTask>& task = *stopping.task;
     if (!task) return std::unexpected(task.error());
+    const std::lock_guard mapping(mapping_);
     return inject(*task, {.staging_pages = job.staging_pages, .adopt_uffd = job.adopt_uffd.get()});
 }
 

@@ -5,12 +5,15 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/fd.h"
 #include "io/loop.h"
 #include "target/inject.h"
+#include "target/remote.h"
 #include "target/spawn.h"
 
 namespace farswap::target {
@@ -27,7 +30,9 @@ struct InjectDone {
     Result<Agent> agent;
 };
 
-/// Jobs go in and results come out on the loop's thread; the work is done on the injector's own.
+/// Jobs go in and results come out on the loop's thread; the work is done on the injector's own. All whose
+/// turn is to come are on their way to a stop already, so that they take no memory meanwhile, and who has
+/// stopped first is served first: a thread that the kernel holds up holds up no other process.
 class Injector {
   public:
     /// `done` is called from the loop, once a job.
@@ -37,19 +42,33 @@ class Injector {
 
     Status start();
     void submit(InjectJob job);
+    /// While the result lives, nothing is mapped into any process; it owns no lock when that is going on now.
+    std::unique_lock<std::mutex> pause() { return std::unique_lock(mapping_, std::try_to_lock); }
 
   private:
+    /// A job whose process is on its way to a stop; the injector's thread only.
+    struct Stopping {
+        InjectJob job;
+        std::optional<Result<RemoteTask>> task;  ///< none: it is stopped at its exec
+        io::Clock::time_point limit;
+        std::optional<Error> failure;
+    };
     void run();
     void collect();
-    static Result<Agent> work(InjectJob& job);
+    void stop_all();
+    bool take_ready(Stopping& ready);
+    static bool is_ready(Stopping& stopping);
+    Result<Agent> work(Stopping& stopping);
 
     io::Loop& loop_;
     std::function<void(InjectDone)> done_;
     io::Watch watch_;
     Fd event_;
+    std::mutex mapping_;  ///< held while an agent is put into a process
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<InjectJob> jobs_;
+    std::list<Stopping> stopping_;
     std::deque<InjectDone> results_;
     bool stop_ = false;
     std::thread thread_;

@@ -8,8 +8,8 @@
 
 namespace farswap::target {
 
-Result<PagemapScan> scan_present(int pagemap_fd, std::uint64_t start, std::uint64_t end,
-                                 std::uint64_t pages_max, std::span<AddressRange> ranges) {
+Result<PagemapScan> scan_pages(int pagemap_fd, PageKind kind, std::uint64_t start, std::uint64_t end,
+                               std::uint64_t pages_max, std::span<AddressRange> ranges) {
     std::array<page_region, 64> regions;
     pm_scan_arg scan{};
     scan.size = sizeof scan;
@@ -18,7 +18,7 @@ Result<PagemapScan> scan_present(int pagemap_fd, std::uint64_t start, std::uint6
     scan.vec = reinterpret_cast<std::uintptr_t>(regions.data());
     scan.vec_len = std::min(regions.size(), ranges.size());
     scan.max_pages = pages_max;
-    scan.category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO;
+    scan.category_inverted = PAGE_IS_FILE | (kind == PageKind::kAnonymous ? PAGE_IS_PFNZERO : 0);
     scan.category_mask = PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_PFNZERO;
     scan.return_mask = PAGE_IS_PRESENT;
     const int found = ioctl(pagemap_fd, PAGEMAP_SCAN, &scan);

@@ -15,9 +15,14 @@ struct PagemapScan {
     std::uint64_t walk_end = 0;  ///< how far the scan went
 };
 
-/// Finds ranges of private anonymous pages that are present (zero page and file pages excluded) in [start,
-/// end), at most `pages_max` pages. `pagemap_fd` is of /proc/PID/pagemap.
-Result<PagemapScan> scan_present(int pagemap_fd, std::uint64_t start, std::uint64_t end,
-                                 std::uint64_t pages_max, std::span<AddressRange> ranges);
+enum class PageKind {
+    kAnonymous,  ///< private anonymous memory that is present and the process's own: what RssAnon counts
+    kZeroPage,   ///< the kernel's one page of zeros, mapped where memory was read before it was ever written
+};
+
+/// Finds ranges of pages of that kind in [start, end), at most `pages_max` pages. `pagemap_fd` is of
+/// /proc/PID/pagemap.
+Result<PagemapScan> scan_pages(int pagemap_fd, PageKind kind, std::uint64_t start, std::uint64_t end,
+                               std::uint64_t pages_max, std::span<AddressRange> ranges);
 
 }  // namespace farswap::target

@@ -79,6 +79,14 @@ std::uint64_t labelled_number(std::string_view text, std::string_view label, int
     return value;
 }
 
+/// From the `number`th field (3 and up) of /proc/PID/stat on; never empty.
+std::string_view stat_field(const std::string& text, int number) {
+    std::size_t at = text.rfind(')');  // the name before it may hold anything
+    for (int field = 2; field < number && at != std::string::npos; field++) at = text.find(' ', at + 1);
+    if (at == std::string::npos || at + 1 >= text.size()) return std::string_view("", 1);
+    return std::string_view(text).substr(at + 1);
+}
+
 void append_numeric_entries(const std::string& folder, std::vector<pid_t>& numbers) {
     DIR* directory = opendir(folder.c_str());
     if (directory == nullptr) return;
@@ -187,20 +195,17 @@ void append_children(pid_t process, std::vector<pid_t>& children) {
 
 char read_state(pid_t process) {
     auto text = read_proc_file(process, "stat");
-    if (!text) return 0;
-    const std::size_t close = text->rfind(')');  // the name before it may hold anything
-    return close == std::string::npos || close + 2 >= text->size() ? '\0' : (*text)[close + 2];
+    return text ? stat_field(*text, 3).front() : '\0';
+}
+
+pid_t read_parent(pid_t process) {
+    auto text = read_proc_file(process, "stat");
+    return text ? std::atoi(stat_field(*text, 4).data()) : 0;
 }
 
 std::uint64_t read_minor_faults(pid_t process) {
     auto text = read_proc_file(process, "stat");
-    if (!text) return 0;
-    std::size_t at = text->rfind(')');
-    for (int field = 2; field < 10 && at != std::string::npos; field++) at = text->find(' ', at + 1);
-    if (at == std::string::npos) return 0;
-    std::uint64_t faults = 0;
-    parse(text->data() + at + 1, text->data() + text->size(), faults, 10);
-    return faults;
+    return text ? std::strtoull(stat_field(*text, 10).data(), nullptr, 10) : 0;
 }
 
 bool signal_is_deliverable(pid_t task, std::uint64_t blocked) {

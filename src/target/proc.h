@@ -58,6 +58,8 @@ Result<std::uint64_t> read_pss(pid_t process);
 void append_children(pid_t process, std::vector<pid_t>& children);
 void append_threads(pid_t process, std::vector<pid_t>& threads);
 
+/// The parent's number; 0 when the process is gone.
+pid_t read_parent(pid_t process);
 /// Field 3 of /proc/PID/stat ('R', 'S', 'D', 'T', 't', 'Z', ...), 0 when the process is gone.
 char read_state(pid_t process);
 /// Field 10 of /proc/PID/stat: page faults that needed no I/O; 0 when the process is gone.

@@ -1,6 +1,8 @@
 #include "target/process_tree.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -35,11 +37,41 @@ void ProcessTree::visit(pid_t process, pid_t parent) {
     generation_++;
 }
 
+void ProcessTree::leave_out_present() {
+    strangers_.push_back({getpid(), Fd()});  // as if we were one: all below it are
+    follow_strangers();
+    strangers_.erase(strangers_.begin());
+}
+
+bool ProcessTree::is_stranger(pid_t process) const noexcept {
+    return std::ranges::any_of(strangers_, [&](const Stranger& one) { return one.process == process; });
+}
+
+/// Forgets strangers that have ended, and finds those that they have started.
+void ProcessTree::follow_strangers() {
+    std::erase_if(strangers_, [](const Stranger& one) {
+        pollfd ended{one.pidfd.get(), POLLIN, 0};
+        return one.pidfd && poll(&ended, 1, 0) != 0;
+    });
+    std::vector<pid_t> children;
+    for (std::size_t i = 0; i < strangers_.size(); i++) {
+        children.clear();
+        append_children(strangers_[i].process, children);
+        for (const pid_t child : children) {
+            if (is_stranger(child)) continue;
+            Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));
+            if (pidfd) strangers_.push_back({child, std::move(pidfd)});
+        }
+    }
+}
+
 void ProcessTree::scan() {
     std::erase_if(members_, [](const auto& member) { return !member->alive; });
     for (auto& member : members_) member->alive = false;
     queue_.clear();
+    follow_strangers();
     append_children(getpid(), queue_);
+    std::erase_if(queue_, [this](pid_t child) { return is_stranger(child); });
     for (pid_t child : queue_) visit(child, getpid());
     for (std::size_t i = 0; i < queue_.size(); i++) {
         const pid_t process = queue_[i];

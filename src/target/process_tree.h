@@ -31,6 +31,9 @@ struct Member {
 /// One thread. The pager must be a child subreaper (prctl(2)), so that orphans stay below it.
 class ProcessTree {
   public:
+    /// What runs below us now is not of the job: a shell may have left us children before it executed
+    /// farswap (`2> >(tee log)`), and to page the one that reads our messages would end in a deadlock.
+    void leave_out_present();
     /// Looks for processes that came and went. Members that are gone have alive == false until the next scan.
     void scan();
     /// Reads every member's memory. Sum in bytes of RssAnon, RssShmem and huge pages.
@@ -49,7 +52,14 @@ class ProcessTree {
 
   private:
     void visit(pid_t process, pid_t parent);
+    void follow_strangers();
+    bool is_stranger(pid_t process) const noexcept;
 
+    struct Stranger {
+        pid_t process = 0;
+        Fd pidfd;  ///< readable once it has ended: its number may then be somebody else's
+    };
+    std::vector<Stranger> strangers_;
     std::vector<std::unique_ptr<Member>> members_;
     std::vector<pid_t> queue_;
     std::uint64_t seen_ = 0;

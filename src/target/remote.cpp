@@ -31,39 +31,30 @@ bool is_event(int status, int event) noexcept {
     return WIFSTOPPED(status) && status >> 16 == event;
 }
 
-/// Waits for the task's next stop. ESRCH when it ended.
-Result<int> wait_stop(pid_t task) {
-    int status = 0;
-    while (waitpid(task, &status, __WALL) < 0) {
+/// As waitpid(2) with `flags`, but the end of a child of our own is left for whoever waits for its exit
+/// status. (The end of anybody else's child has to be taken: until then its parent is not told.) ESRCH: it
+/// has ended.
+Result<int> take_stop(pid_t task, int flags) {
+    siginfo_t info{};
+    while (waitid(P_PID, static_cast<id_t>(task), &info, WSTOPPED | WEXITED | WNOWAIT | __WALL | flags) < 0) {
         if (errno != EINTR) return fail_errno(ESRCH, "cannot wait for process {}", task);
     }
-    if (!WIFSTOPPED(status)) return fail(ESRCH, "process {} ended", task);
-    return status;
+    if (info.si_pid == 0) return 0;
+    if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED) {
+        if (read_parent(task) != getpid()) waitpid(task, nullptr, __WALL | WNOHANG);
+        return fail(ESRCH, "process {} ended", task);
+    }
+    waitid(P_PID, static_cast<id_t>(task), &info, WSTOPPED | __WALL | WNOHANG);
+    return info.si_status << 8 | 0x7f;  // as wait(2) encodes it
+}
+
+/// Waits for the task's next stop. ESRCH when it ended.
+Result<int> wait_stop(pid_t task) {
+    return take_stop(task, 0);
 }
 
 /// Tasks that did not stop in time. Only a stopped task can be detached, so this waits until they wake up.
 thread_local std::vector<pid_t> stragglers;
-
-/// Waits for a PTRACE_INTERRUPT to take effect; hands signals that arrive before it on. Polls, since a task
-/// in an uninterruptible sleep gives no event at all.
-Status wait_interrupted(pid_t task, int limit_ms) {
-    for (int waited_us = 0; waited_us < limit_ms * 1000;) {
-        int status = 0;
-        const pid_t got = waitpid(task, &status, __WALL | WNOHANG);
-        if (got < 0) return fail_errno(ESRCH, "cannot wait for process {}", task);
-        if (got == 0) {
-            const timespec pause{0, 50'000};
-            nanosleep(&pause, nullptr);
-            waited_us += 50;
-            continue;
-        }
-        if (!WIFSTOPPED(status)) return fail(ESRCH, "process {} ended", task);
-        if (is_event(status, PTRACE_EVENT_STOP)) return {};
-        const bool signal_delivery = status >> 16 == 0;
-        trace(PTRACE_CONT, task, 0, signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(status)) : 0);
-    }
-    return fail(ETIMEDOUT, "process {} does not stop: it sleeps in the kernel", task);
-}
 
 /// The address of a `syscall` instruction in the task's vdso, so that no byte of the program is changed.
 Result<std::uint64_t> find_syscall_instruction(pid_t task) {
@@ -113,14 +104,11 @@ bool ends_with_eintr_at_a_stop(std::uint64_t number) noexcept {
 
 std::size_t RemoteTask::detach_stragglers() {
     std::erase_if(stragglers, [](pid_t task) {
-        int status = 0;
-        const pid_t got = waitpid(task, &status, __WALL | WNOHANG);
-        if (got == 0) return false;
-        if (got == task && WIFSTOPPED(status)) {
-            const bool signal_delivery = status >> 16 == 0;
-            trace(PTRACE_DETACH, task, 0,
-                  signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(status)) : 0);
-        }
+        auto status = take_stop(task, WNOHANG);
+        if (!status) return true;
+        if (*status == 0) return false;
+        const bool signal_delivery = *status >> 16 == 0;
+        trace(PTRACE_DETACH, task, 0, signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(*status)) : 0);
         return true;
     });
     return stragglers.size();
@@ -129,6 +117,7 @@ std::size_t RemoteTask::detach_stragglers() {
 RemoteTask::RemoteTask(RemoteTask&& other) noexcept
     : task_(std::exchange(other.task_, 0)),
       born_(std::exchange(other.born_, 0)),
+      stopped_(other.stopped_),
       prepared_(std::exchange(other.prepared_, false)),
       saved_(other.saved_),
       signal_mask_(other.signal_mask_),
@@ -136,22 +125,58 @@ RemoteTask::RemoteTask(RemoteTask&& other) noexcept
 
 RemoteTask::~RemoteTask() {
     if (task_ == 0) return;
+    if (!stopped_) {
+        stragglers.push_back(task_);
+        return;
+    }
     if (prepared_) restore();
     trace(PTRACE_DETACH, task_, 0, 0);
 }
 
 Result<RemoteTask> RemoteTask::seize(pid_t task, int limit_ms) {
+    auto remote = seize_begin(task);
+    if (!remote) return remote;
+    if (auto stopped = remote->wait_until_stopped(limit_ms); !stopped) return std::unexpected(stopped.error());
+    return remote;
+}
+
+Result<RemoteTask> RemoteTask::seize_begin(pid_t task) {
     if (trace(PTRACE_SEIZE, task, 0, PTRACE_O_TRACECLONE) != 0) {
         return fail_errno(errno, "cannot trace process {}", task);
     }
     RemoteTask remote(task);
     trace(PTRACE_INTERRUPT, task, 0, 0);
-    if (auto stopped = wait_interrupted(task, limit_ms); !stopped) {
-        if (stopped.error().code == ETIMEDOUT) stragglers.push_back(std::exchange(remote.task_, 0));
-        return std::unexpected(stopped.error());
-    }
-    if (auto prepared = remote.prepare(); !prepared) return std::unexpected(prepared.error());
     return remote;
+}
+
+Result<bool> RemoteTask::has_stopped() {
+    for (;;) {
+        auto status = take_stop(task_, WNOHANG);
+        if (!status) {
+            task_ = 0;
+            return std::unexpected(status.error());
+        }
+        if (*status == 0) return false;
+        if (is_event(*status, PTRACE_EVENT_STOP)) break;
+        const bool signal_delivery = *status >> 16 == 0;
+        trace(PTRACE_CONT, task_, 0,
+              signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(*status)) : 0);
+    }
+    stopped_ = true;
+    if (auto prepared = prepare(); !prepared) return std::unexpected(prepared.error());
+    return true;
+}
+
+/// Polls, since a task in an uninterruptible sleep gives no event at all.
+Status RemoteTask::wait_until_stopped(int limit_ms) {
+    for (int waited_us = 0; waited_us < limit_ms * 1000; waited_us += 50) {
+        auto stopped = has_stopped();
+        if (!stopped) return std::unexpected(stopped.error());
+        if (*stopped) return {};
+        const timespec pause{0, 50'000};
+        nanosleep(&pause, nullptr);
+    }
+    return fail(ETIMEDOUT, "process {} does not stop: it sleeps in the kernel", task_);
 }
 
 Result<RemoteTask> RemoteTask::seize_at_exec(pid_t task, int go_fd) {
@@ -175,8 +200,7 @@ Result<RemoteTask> RemoteTask::seize_at_exec(pid_t task, int go_fd) {
     // At the exec event the system call has not returned yet and would overwrite rax: step out of it first.
     trace(PTRACE_INTERRUPT, task, 0, 0);
     trace(PTRACE_CONT, task, 0, 0);
-    if (auto stopped = wait_interrupted(task, 10'000); !stopped) return std::unexpected(stopped.error());
-    if (auto prepared = remote.prepare(); !prepared) return std::unexpected(prepared.error());
+    if (auto stopped = remote.wait_until_stopped(10'000); !stopped) return std::unexpected(stopped.error());
     return remote;
 }
 

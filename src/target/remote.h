@@ -20,6 +20,11 @@ class RemoteTask {
     /// within `limit_ms` (it sleeps uninterruptibly, as vfork parents do); EPERM when it may not be traced or
     /// already is; ESRCH when it is gone.
     static Result<RemoteTask> seize(pid_t task, int limit_ms);
+    /// The same in two steps, so that several tasks can be on their way to a stop at once. A task that is
+    /// given up before has_stopped() is one of the stragglers.
+    static Result<RemoteTask> seize_begin(pid_t task);
+    /// Never waits. Signals that arrive before the stop are handed on.
+    Result<bool> has_stopped();
     /// Seizes `task`, which waits for a byte before it calls execve; `go_fd` gets that byte. Stops the new
     /// program before its first instruction. ECHILD when the task ended instead of executing anything.
     static Result<RemoteTask> seize_at_exec(pid_t task, int go_fd);
@@ -43,12 +48,14 @@ class RemoteTask {
 
   private:
     explicit RemoteTask(pid_t task) noexcept : task_(task) {}
+    Status wait_until_stopped(int limit_ms);
     Status prepare();
     Status single_step(long number, const long (&arguments)[6]);
     void restore() noexcept;
 
     pid_t task_ = 0;
     pid_t born_ = 0;  ///< the thread that the last call() has cloned
+    bool stopped_ = false;
     bool prepared_ = false;
     user_regs_struct saved_{};
     std::uint64_t signal_mask_ = 0;

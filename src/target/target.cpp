@@ -222,7 +222,10 @@ Status Target::refresh_mappings(std::uint64_t unregistered_max) {
         // What we saw may be ahead of the events: a mapping that has just moved here would then seem to be an
         // old one when its REMAP is read. Nothing is lost by looking again; registering is idempotent.
         if (uffd_.is_quiet()) {
-            for (const AddressRange& range : fresh) registered_.add(range.start, range.end);
+            for (const AddressRange& range : fresh) {
+                registered_.add(range.start, range.end);
+                fresh_.add_apart(range.start, range.end);
+            }
         }
     } else {
         for (const AddressRange& range : fresh) evictable.remove(range.start, range.end);
@@ -237,12 +240,16 @@ void Target::range_unmapped(std::uint64_t start, std::uint64_t end) {
     registered_.remove(start, end);
     evictable_.remove(start, end);
     refused_.remove(start, end);
+    fresh_.remove(start, end);
 }
 
 void Target::range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     registered_.add(to, to + bytes);
     evictable_.add_apart(to, to + bytes);
     evictable_.remove(from, from + bytes);
+    for (const AddressRange& part : fresh_.overlap(from, from + bytes))
+        fresh_.add_apart(to + (part.start - from), to + (part.end - from));
+    fresh_.remove(from, from + bytes);
 }
 
 void Target::range_unmovable(std::uint64_t address) {
@@ -258,6 +265,8 @@ void Target::inherit_ranges(const Target& parent, const IntervalSet& mapped) {
         for (const AddressRange& part : parent.registered_.overlap(range.start, range.end)) {
             registered_.add(part.start, part.end);
         }
+        for (const AddressRange& part : parent.fresh_.overlap(range.start, range.end))
+            fresh_.add_apart(part.start, part.end);
     }
     refused_ = parent.refused_;
 }

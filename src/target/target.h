@@ -104,11 +104,18 @@ class Target {
     const IntervalSet& registered() const noexcept { return registered_; }
     const IntervalSet& evictable() const noexcept { return evictable_; }
 
-    /// As target::scan_present().
+    /// Present pages, as target::scan_pages().
     Result<PagemapScan> scan_present(std::uint64_t start, std::uint64_t end, std::uint64_t pages_max,
                                      std::span<AddressRange> ranges) const {
-        return target::scan_present(pagemap_.get(), start, end, pages_max, ranges);
+        return scan_pages(pagemap_.get(), PageKind::kAnonymous, start, end, pages_max, ranges);
     }
+    Result<PagemapScan> scan_zero_pages(std::uint64_t start, std::uint64_t end, std::uint64_t pages_max,
+                                        std::span<AddressRange> ranges) const {
+        return scan_pages(pagemap_.get(), PageKind::kZeroPage, start, end, pages_max, ranges);
+    }
+    /// What was registered and may still have the kernel's zero page mapped. A write to that one gets memory
+    /// without an event, so they have to go; who has looked takes the range out.
+    IntervalSet& fresh() noexcept { return fresh_; }
     ThreadWatch& threads() noexcept { return threads_; }
     /// Copies memory of the process (present pages: else it would wait for ourselves). Bytes read.
     std::size_t read_memory(std::uint64_t address, void* into, std::size_t bytes) const noexcept;
@@ -138,7 +145,7 @@ class Target {
     Uffd uffd_;
     Agent agent_;
     ThreadWatch threads_;
-    IntervalSet registered_, evictable_, refused_, unmovable_;
+    IntervalSet registered_, evictable_, refused_, unmovable_, fresh_;
     io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
     bool waiting_ = false;  ///< the agent owes a reply
     bool moving_ = false;   ///< ... to a MOVE, or that is not settled

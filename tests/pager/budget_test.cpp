@@ -52,6 +52,33 @@ TEST(Budget, AMeasurementReplacesWhatWasCountedSince) {
     EXPECT_EQ(budget.used(), 20u);
 }
 
+TEST(Budget, KeepsRoomForWhatCameUnannouncedOfLate) {
+    Budget budget(1000 * kMiB);
+    const std::uint64_t usual = budget.target();
+    budget.measured(800 * kMiB);
+    EXPECT_EQ(budget.target(), usual) << "grown far from the cap: nothing was registered yet";
+    budget.measured(900 * kMiB);
+    budget.filled(20 * kMiB);
+    budget.measured(920 * kMiB);
+    EXPECT_EQ(budget.target(), usual) << "announced";
+    budget.measured(960 * kMiB);
+    EXPECT_EQ(budget.target(), 920 * kMiB) << "room for two of 40 MiB";
+    budget.measured(2000 * kMiB);
+    EXPECT_EQ(budget.target(), 750 * kMiB) << "a quarter of the cap at the most";
+    for (int looks = 0; looks < 3000; looks++) budget.measured(900 * kMiB);
+    EXPECT_EQ(budget.target(), usual) << "forgotten";
+}
+
+TEST(Budget, AnOverdraftIsRoomForWhoeverAsks) {
+    Budget budget(100 * kMiB);
+    budget.measured(120 * kMiB);
+    EXPECT_FALSE(budget.has_room(4096));
+    budget.allow_overdraft(true);
+    EXPECT_TRUE(budget.has_room(4096));
+    budget.allow_overdraft(false);
+    EXPECT_FALSE(budget.has_room(4096));
+}
+
 TEST(Budget, LooksTheMoreOftenTheLessIsLeft) {
     Budget budget(64 * kGiB);
     EXPECT_EQ(budget.poll_period(), milliseconds(250));

@@ -53,7 +53,7 @@ std::uint32_t threads_of(pid_t process) {
 std::uint64_t pages_present(pid_t process, std::uint64_t start, std::uint64_t bytes) {
     const Fd pagemap(open(("/proc/" + std::to_string(process) + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC));
     AddressRange ranges[64];
-    auto scan = scan_present(pagemap.get(), start, start + bytes, 1024, ranges);
+    auto scan = scan_pages(pagemap.get(), PageKind::kAnonymous, start, start + bytes, 1024, ranges);
     EXPECT_TRUE(scan) << scan.error().message;
     std::uint64_t pages = 0;
     for (std::size_t i = 0; scan && i < scan->count; i++)
