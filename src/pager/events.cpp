@@ -59,11 +59,13 @@ Result<Process*> Pager::adopt(target::Agent agent) {
     return processes_.back().get();
 }
 
-Status Pager::give_agent(Process& child, target::Agent agent) {
+void Pager::give_agent(Process& child, target::Agent agent) {
+    child.former_base = child.cookie_base;
+    child.former_depth = child.cookie_depth;
     child.cookie_base = agent.cookie;
     child.cookie_depth = 0;
     stats_.processes_managed++;
-    return child.target->give_agent(std::move(agent));
+    child.target->give_agent(std::move(agent));
 }
 
 Status Pager::engage(Process& process) {
@@ -191,6 +193,8 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     parent.forked = child.forked = true;
     child.cookie_base = parent.cookie_base;
     child.cookie_depth = target.has_agent() ? 0 : parent.cookie_depth + 1;
+    child.former_base = parent.former_base;
+    child.former_depth = parent.former_depth + 1;
     child.cookie = {0x66617273776170ull, ++cookies_};
     mark(child);
     log::debug("process {} (mark {}) forked mark {}, depth {}", target.process(), parent.cookie[1], cookies_,
@@ -216,12 +220,20 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
 
 /// Puts a mark into the child by which it is found in /proc: it has no number yet.
 void Pager::mark(Process& child) {
-    if (child.cookie_depth >= target::kCookiePages)
-        return;  // served, but never found: nothing is evicted from it
+    child.unmarkable = child.cookie_depth >= target::kCookiePages;
+    if (child.unmarkable) return;  // served, but never found: nothing is evicted from it
     alignas(kPageSize) std::array<std::uint64_t, kPageSize / 8> page{};
     std::copy(child.cookie.begin(), child.cookie.end(), page.begin());
     const std::uint64_t at = child.cookie_base + child.cookie_depth * kPageSize;
-    child.marked = child->uffd().copy(at, page.data(), kPageSize).error != EAGAIN;
+    const int error = child->uffd().copy(at, page.data(), kPageSize).error;
+    child.marked = error != EAGAIN;
+    if (error == ENOENT && child.former_base != 0) {
+        // Forked by another thread while its parent got an agent, whose memory the child has not got.
+        child.cookie_base = std::exchange(child.former_base, 0);
+        child.cookie_depth = child.former_depth;
+        return mark(child);
+    }
+    child.unmarkable = error != 0 && error != EAGAIN && error != ESRCH;
 }
 
 Pager::Recognised Pager::recognise(pid_t process) {
@@ -234,6 +246,7 @@ Pager::Recognised Pager::recognise(pid_t process) {
     bool bears_marks = false;
     for (auto& child : processes_) {
         if (child->target->process() != 0 || child->gone) continue;
+        bears_marks |= child->unmarkable;  // it may be any of them
         // Only a page that is present may be read: another one could wait for ourselves.
         Fd pagemap(::open(fmt::format("/proc/{}/pagemap", process).c_str(), O_RDONLY | O_CLOEXEC));
         const std::uint64_t end = child->cookie_base + target::kCookiePages * kPageSize;

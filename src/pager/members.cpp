@@ -107,11 +107,8 @@ void Members::injected(target::InjectDone done) {
     if (is_child) {
         for (const auto& process : pager_.processes()) {
             if (process->gone || process->target->process() != done.process) continue;
-            if (auto given = pager_.give_agent(*process, std::move(*done.agent)); !given) {
-                log::debug("process {}: {}", done.process, given.error().message);
-            } else if (budget_.used() >= budget_.engage_at()) {
-                (void)pager_.engage(*process);
-            }
+            pager_.give_agent(*process, std::move(*done.agent));
+            if (budget_.used() >= budget_.engage_at()) (void)pager_.engage(*process);
             return;
         }
         return;

@@ -26,7 +26,7 @@ class Pager : public target::TargetEvents {
     /// Takes a process with an agent under management.
     Result<Process*> adopt(target::Agent agent);
     /// A forked child got its agent.
-    Status give_agent(Process& child, target::Agent agent);
+    void give_agent(Process& child, target::Agent agent);
     /// Registers new mappings of the process; nothing is evicted from it before. ESRCH: it is gone.
     Status engage(Process& process);
     /// Moves pages out until the budget is content, as far as agents and frames allow now; retries faults

@@ -60,6 +60,10 @@ struct Process {
     std::uint32_t cookie_depth = 0;
     bool marked = true;  ///< false: the cookie could not be placed yet
     std::array<std::uint64_t, 2> cookie{};
+    bool unmarkable = false;  ///< its number cannot be learnt
+    /// Where children are marked that were forked before this process had its agent; 0: nowhere.
+    std::uint64_t former_base = 0;
+    std::uint32_t former_depth = 0;
 
     Streams streams;               ///< of the faults on far pages
     std::uint64_t next_fresh = 0;  ///< behind the last first touch that was filled

@@ -186,6 +186,19 @@ Result<Fd> connect_uffd(int socket, int adopt) {
     return uffd;
 }
 
+/// While the task is stopped: a fork between mapping and registering would give a child that cannot be marked.
+Status register_memory(const Agent& agent) {
+    for (auto [start, bytes] : {std::pair{agent.staging, std::uint64_t{agent.staging_pages} * kPageSize},
+                                std::pair{agent.cookie, kCookieBytes}}) {
+        uffdio_register request{};
+        request.range = {start, bytes};
+        request.mode = UFFDIO_REGISTER_MODE_MISSING;
+        if (ioctl(agent.uffd.get(), UFFDIO_REGISTER, &request) != 0)
+            return fail_errno(errno, "cannot register the agent's memory in process {}", agent.process);
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<Agent> inject(RemoteTask& task, const InjectOptions& options) {
@@ -224,6 +237,7 @@ Result<Agent> inject(RemoteTask& task, const InjectOptions& options) {
         auto closed = checked(task, "close", SYS_close, start.socket);
         if (!uffd) return std::unexpected(uffd.error());
         agent.uffd = std::move(*uffd);
+        if (auto registered = register_memory(agent); !registered) return registered;
         if (!closed) return std::unexpected(closed.error());
         return {};
     }();

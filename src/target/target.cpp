@@ -36,7 +36,7 @@ Result<std::unique_ptr<Target>> Target::create(Agent agent, io::Loop& loop, Targ
     target->process_ = agent.process;
     target->uffd_ = Uffd(std::move(agent.uffd));
     if (auto opened = target->open_proc(); !opened) return std::unexpected(opened.error());
-    if (auto given = target->give_agent(std::move(agent)); !given) return std::unexpected(given.error());
+    target->give_agent(std::move(agent));
     target->watch_uffd();
     return target;
 }
@@ -77,18 +77,11 @@ Status Target::identify(pid_t process) {
     return open_proc();
 }
 
-Status Target::give_agent(Agent agent) {
+void Target::give_agent(Agent agent) {
     FARSWAP_ASSERT(!has_agent());
-    for (auto [start, bytes] : {std::pair{agent.staging, std::uint64_t{agent.staging_pages} * kPageSize},
-                                std::pair{agent.cookie, kCookiePages * std::uint64_t{kPageSize}}}) {
-        if (const int code = uffd_.register_range(start, bytes)) {
-            return fail_errno(code, "cannot register the agent's memory in process {}", process_);
-        }
-    }
     agent_ = std::move(agent);
     socket_ = std::move(agent_.socket);
     watch_agent();
-    return {};
 }
 
 void Target::watch_uffd() {

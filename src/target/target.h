@@ -69,7 +69,7 @@ class Target {
     /// The child turned out to be `process`. Opens what is needed of it.
     Status identify(pid_t process);
     /// The child's agent is in place.
-    Status give_agent(Agent agent);
+    void give_agent(Agent agent);
 
     /// Sends a request; the answer comes by on_agent_reply. Only when agent_idle(). From a MOVE until
     /// move_settled() the userfaultfd is not read: no event is acknowledged between the agent's probe and its

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -277,6 +278,33 @@ TEST(RemoteTask, SaysWhyItCannotSeize) {
     kill(ended, SIGKILL);
     child.join();
     EXPECT_EQ(RemoteTask::seize(ended, kSeizeLimitMs).error().code, ESRCH);
+}
+
+// Seen: a program ended while it was stopped for its agent, and its exit status was gone.
+TEST(RemoteTask, LeavesTheExitStatusOfAChildThatEndsToItsParent) {
+    Child child([] { return pause(); });
+    auto task = RemoteTask::seize(child.process(), kSeizeLimitMs);
+    ASSERT_TRUE(task) << task.error().message;
+    EXPECT_FALSE(task->call(SYS_exit_group, 42)) << "it is gone";
+    EXPECT_EQ(child.join(), 42);
+}
+
+TEST(RemoteTask, TakesTheEndOfAnybodyElsesChildSoThatItsParentIsTold) {
+    Shared<std::atomic<pid_t>> grandchild;
+    Child parent([&] {
+        const pid_t born = fork();
+        if (born == 0) {
+            for (;;) pause();
+        }
+        *grandchild.get() = born;
+        int status = 0;
+        return waitpid(born, &status, 0) == born && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    });
+    ASSERT_TRUE(wait_until([&] { return grandchild.get()->load() > 0; }));
+    auto task = RemoteTask::seize(*grandchild.get(), kSeizeLimitMs);
+    ASSERT_TRUE(task) << task.error().message;
+    EXPECT_FALSE(task->call(SYS_exit_group, 42));
+    EXPECT_EQ(parent.join(), 42);
 }
 
 }  // namespace

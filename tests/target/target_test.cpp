@@ -86,7 +86,8 @@ class Recorder : public TargetEvents {
 
 class TargetTest : public ::testing::Test {
   protected:
-    void start(std::vector<Puppet::Step> script) {
+    /// `injected` runs when the agent is in place and the program goes on, before anybody listens to it.
+    void start(std::vector<Puppet::Step> script, const std::function<void()>& injected = [] {}) {
         puppet_ = std::make_unique<Puppet>(std::move(script));
         auto loop = io::Loop::create();
         ASSERT_TRUE(loop) << loop.error().message;
@@ -97,6 +98,8 @@ class TargetTest : public ::testing::Test {
         ASSERT_TRUE(task) << task.error().message;
         auto agent = inject(*task, {.staging_pages = 32});
         ASSERT_TRUE(agent) << agent.error().message;
+        { const RemoteTask done = std::move(*task); }  // detaches
+        injected();
         auto target = Target::create(std::move(*agent), *loop_, *events_);
         ASSERT_TRUE(target) << target.error().message;
         target_ = std::move(*target);
@@ -303,6 +306,64 @@ TEST_F(TargetTest, AForkedChildIsRecognisedByItsCookie) {
     EXPECT_TRUE(events_->child->identify(*grandchild.get()));
     kill(*grandchild.get(), SIGKILL);
     EXPECT_TRUE(run_until([&] { return events_->has(Seen::kGone); }));
+}
+
+// Seen: such a child had no mark, was taken for a new program, and its memory could never be moved out.
+TEST_F(TargetTest, AChildForkedAsSoonAsTheAgentIsThereCanBeMarked) {
+    Shared<std::atomic<pid_t>> grandchild;
+    start({[number = grandchild.get()](Arena&) {
+              const pid_t child = fork();
+              if (child == 0) {
+                  for (;;) pause();
+              }
+              *number = child;
+              return 0;
+          }},
+          [&] {
+              puppet_->go();
+              ASSERT_TRUE(wait_until([&] { return waits_for_userfaultfd(puppet_->process()); }));
+          });
+    ASSERT_TRUE(run_until([&] { return puppet_->done() == 1; }));
+    const Child reaper(grandchild.get()->load());
+    ASSERT_NE(events_->child, nullptr);
+    const std::vector<unsigned char> mark(kPageSize, 0x5a);
+    EXPECT_EQ(events_->child->uffd().copy(target_->agent().cookie, mark.data(), kPageSize).error, 0);
+}
+
+// Memory that was read before it was registered: a write to it would get a page without an event.
+TEST_F(TargetTest, ZeroPagesAreFoundInFreshMemoryAndAreEventsOnceMovedOut) {
+    start({[](Arena& arena) {
+               int sum = 0;
+               for (std::uint64_t i = 16; i < 24; i++) sum += arena.data()[i * kPageSize];
+               return sum;
+           },
+           [](Arena& arena) {
+               arena.data()[17 * kPageSize] = 1;
+               return int{arena.data()[18 * kPageSize]};
+           }},
+          [&] {
+              puppet_->go();
+              ASSERT_TRUE(wait_until([&] { return puppet_->done() == 1; }));
+          });
+    const AddressRange* fresh = target_->fresh().find(page(16));
+    ASSERT_NE(fresh, nullptr);
+    std::array<AddressRange, 4> found;
+    auto scan = target_->scan_zero_pages(fresh->start, fresh->end, 100, found);
+    ASSERT_TRUE(scan) << scan.error().message;
+    ASSERT_EQ(scan->count, 1u);
+    EXPECT_EQ(found[0].start, page(16));
+    EXPECT_EQ(found[0].end, page(24));
+    ASSERT_TRUE(ask(AGENT_MOVE, page(16), 8));
+    ASSERT_TRUE(run_until([&] { return target_->agent_idle(); }));
+    ASSERT_EQ(events_->reply.result[0].moved, 8 * kPageSize) << events_->reply.result[0].error;
+    const std::uint64_t staging = target_->agent().staging;
+    scan = target_->scan_zero_pages(staging, staging + 32 * kPageSize, 100, found);
+    ASSERT_TRUE(scan) << scan.error().message;
+    ASSERT_EQ(scan->count, 1u);
+    EXPECT_EQ(found[0].end - found[0].start, 8 * kPageSize) << "nothing to keep of any";
+    events_->seen.clear();
+    step();
+    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kFault, page(17)}, Seen{Seen::kFault, page(18)}));
 }
 
 // Kernel fact 2.5: after a fork MOVE answers EBUSY until the page is the process's own again.
