@@ -295,15 +295,16 @@ void Pager::bury() {
     std::erase_if(processes_, [](const auto& process) { return process->gone; });
 }
 
-void Pager::look_for_dead_children() {
+void Pager::look_for_gone_children() {
     for (auto& process : processes_) {
-        // A child that nobody has identified tells of its end only when asked.
-        if (process->gone || process->target->process() != 0) continue;
+        // A child without an agent tells only when asked that its address space is gone.
+        if (process->gone || process->target->has_agent() || !process->marked) continue;
         static constexpr std::byte kNothing[kPageSize] = {};
         const std::uint32_t depth = std::min(process->cookie_depth, target::kCookiePages - 1);
         const std::uint64_t at = process->cookie_base + depth * kPageSize;
-        if (process->marked && process->target->uffd().copy(at, kNothing, kPageSize).error == ESRCH)
-            on_gone(*process->target, false);
+        if (process->target->uffd().copy(at, kNothing, kPageSize).error != ESRCH) continue;
+        const char state = process->target->process() == 0 ? '\0' : target::read_state(process->target->process());
+        on_gone(*process->target, state != '\0' && state != 'Z' && state != 'X');
     }
 }
 

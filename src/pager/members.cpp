@@ -15,9 +15,11 @@ namespace {
 // A process that lives shorter is not worth the millisecond that an agent costs, unless memory is short.
 constexpr std::chrono::milliseconds kAgeForAgent{50};
 constexpr std::chrono::milliseconds kAgeForAgentMin{3};
-constexpr std::chrono::milliseconds kScanPeriodMin{2};
-constexpr int kScanDutyCycle = 50;  // the tree is walked for at most 1/50 of the time
-constexpr int kHurriedDutyCycle = 4;  // ... while forked children are known that it has not shown yet
+constexpr std::chrono::milliseconds kScanPeriodMin{1};
+// The tree is walked for at most 1/50 of the time; 1/20 when a new program could soon fill what is left of the
+// cap; 1/4 while forked children are known that it has not shown yet.
+constexpr int kScanDutyCycle = 50, kCloseDutyCycle = 20, kHurriedDutyCycle = 4;
+constexpr std::chrono::milliseconds kClose{20};
 constexpr std::chrono::milliseconds kRefreshPeriod{100};
 constexpr std::chrono::milliseconds kRefusedFor{1000};
 constexpr std::uint64_t kUnexpectedGrowth = 256u << 10;
@@ -96,12 +98,13 @@ void Members::injected(target::InjectDone done) {
         if (!process->gone && process->target->process() == done.process) process->injecting = false;
     }
     if (!done.agent) {
+        log::debug("process {} has no agent: {}", done.process, done.agent.error().message);
+        if (done.agent.error().code == ESTALE) return;  // a new program: found by the next look
         refused_until_[done.process] = io::Clock::now() + kRefusedFor;
         // Whoever is ending cannot be traced: no loss.
         const char state = target::read_state(done.process);
         if (!member || state == 0 || state == 'Z' || state == 'X') return;
-        log::debug("process {} is not managed: {}", done.process, done.agent.error().message);
-        if (done.agent.error().code != ETIMEDOUT) unmanaged_[done.agent.error().message]++;
+        unmanaged_[done.agent.error().message]++;
         return;
     }
     if (is_child) {
@@ -136,10 +139,11 @@ void Members::poll() {
     if (now >= next_scan_) {
         tree_.scan();
         const auto ended = io::Clock::now();
-        next_scan_ = now + std::max<io::Clock::duration>(kScanPeriodMin, kScanDutyCycle * (ended - now));
+        const int duty = budget_.time_to_fill() < kClose ? kCloseDutyCycle : kScanDutyCycle;
+        next_scan_ = now + std::max<io::Clock::duration>(kScanPeriodMin, duty * (ended - now));
         next_hurried_scan_ = ended + kHurriedDutyCycle * (ended - now);
         stats_.processes_seen = tree_.processes_seen();
-        pager_.look_for_dead_children();
+        pager_.look_for_gone_children();
     }
     measure();
     for (const auto& member : tree_.members()) {
@@ -214,6 +218,7 @@ bool Members::is_worth_an_agent(const target::Member& member) const {
 }
 
 void Members::inject(target::Member& member, Fd adopt_uffd) {
+    log::debug("process {} is to get an agent{}", member.process, adopt_uffd ? ", a forked child" : "");
     injecting_[member.process] = static_cast<bool>(adopt_uffd);
     injector_.submit({.process = member.process,
                       .go = Fd(),

@@ -48,8 +48,8 @@ class Pager : public target::TargetEvents {
     io::Clock::time_point stuck_since() const noexcept { return stuck_since_; }
     /// Deletes what on_gone() marked; not from inside a callback.
     void bury();
-    /// Finds forked children that ended before they were identified. Now and then.
-    void look_for_dead_children();
+    /// Finds forked children that ended or executed another program before they had an agent. Now and then.
+    void look_for_gone_children();
 
     /// Lets one waiting fault have its page although the cap is reached: nothing could be moved out for long.
     void admit_one_waiting_fault();

@@ -186,6 +186,13 @@ Result<Fd> connect_uffd(int socket, int adopt) {
     return uffd;
 }
 
+bool is_of_a_gone_address_space(int uffd) {
+    uffdio_zeropage nowhere{};
+    nowhere.range.len = kPageSize;
+    // ENOENT, or EAGAIN with an event pending, while it lives.
+    return ioctl(uffd, UFFDIO_ZEROPAGE, &nowhere) != 0 && errno == ESRCH;
+}
+
 /// While the task is stopped: a fork between mapping and registering would give a child that cannot be marked.
 Status register_memory(const Agent& agent) {
     for (auto [start, bytes] : {std::pair{agent.staging, std::uint64_t{agent.staging_pages} * kPageSize},
@@ -202,6 +209,8 @@ Status register_memory(const Agent& agent) {
 }  // namespace
 
 Result<Agent> inject(RemoteTask& task, const InjectOptions& options) {
+    if (options.adopt_uffd >= 0 && is_of_a_gone_address_space(options.adopt_uffd))
+        return fail(ESTALE, "process {} has executed another program meanwhile", task.task());
     Agent agent;
     agent.process = task.task();
     agent.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, task.task(), 0)));

@@ -37,7 +37,8 @@ struct InjectOptions {
 };
 
 /// Puts an agent into the stopped task. On failure the program is as it was. EPERM: no right to a
-/// userfaultfd; ENOSYS: the kernel lacks a feature (named).
+/// userfaultfd; ENOSYS: the kernel lacks a feature (named); ESTALE: the task has left the address space of
+/// `adopt_uffd` by an exec.
 Result<Agent> inject(RemoteTask& task, const InjectOptions& options);
 
 }  // namespace farswap::target

@@ -9,9 +9,9 @@
 
 namespace farswap::target {
 namespace {
-constexpr std::chrono::milliseconds kStopLimit{500};
-constexpr std::chrono::microseconds kStopPeriod{50};  // a stop is an event of ptrace: nothing to sleep on
-constexpr std::chrono::milliseconds kStragglerPeriod{10};
+// A stop is an event of ptrace, with nothing to sleep on: looked for often at first, then as often as a hundredth of
+// the time that it has taken.
+constexpr std::chrono::microseconds kStopPeriodMin{50}, kStopPeriodMax{10'000};
 }  // namespace
 
 Injector::Injector(io::Loop& loop, std::function<void(InjectDone)> done)
@@ -59,12 +59,10 @@ void Injector::run() {
         stop_all();
         Stopping ready;
         if (!take_ready(ready)) {
-            if (!stopping_.empty()) {
-                changed_.wait_for(lock, kStopPeriod);
-            } else if (RemoteTask::detach_stragglers() > 0) {
-                changed_.wait_for(lock, kStragglerPeriod);
-            } else {
+            if (stopping_.empty()) {
                 changed_.wait(lock);
+            } else {
+                changed_.wait_for(lock, stop_period());
             }
             continue;
         }
@@ -85,7 +83,7 @@ void Injector::stop_all() {
         InjectJob& job = jobs_.front();
         std::optional<Result<RemoteTask>> task;
         if (!job.go) task.emplace(RemoteTask::seize_begin(job.process));
-        stopping_.push_back({std::move(job), std::move(task), io::Clock::now() + kStopLimit, {}});
+        stopping_.push_back({std::move(job), std::move(task), io::Clock::now(), {}});
     }
 }
 
@@ -103,14 +101,14 @@ bool Injector::take_ready(Stopping& ready) {
 bool Injector::is_ready(Stopping& stopping) {
     if (!stopping.task || !*stopping.task) return true;
     auto stopped = (*stopping.task)->has_stopped();
-    if (!stopped) {
-        stopping.failure = stopped.error();
-    } else if (!*stopped && io::Clock::now() > stopping.limit) {
-        stopping.failure =
-            Error{ETIMEDOUT, fmt::format("process {} does not stop: it sleeps in the kernel",
-                                         stopping.job.process)};
-    }
+    if (!stopped) stopping.failure = stopped.error();
     return stopping.failure || *stopped;
+}
+
+std::chrono::microseconds Injector::stop_period() const {
+    const auto last = stopping_.back().since;
+    const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(io::Clock::now() - last);
+    return std::clamp(taken / 100, kStopPeriodMin, kStopPeriodMax);
 }
 
 Result<Agent> Injector::work(Stopping& stopping) {

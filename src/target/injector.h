@@ -50,7 +50,7 @@ class Injector {
     struct Stopping {
         InjectJob job;
         std::optional<Result<RemoteTask>> task;  ///< none: it is stopped at its exec
-        io::Clock::time_point limit;
+        io::Clock::time_point since;
         std::optional<Error> failure;
     };
     void run();
@@ -58,6 +58,7 @@ class Injector {
     void stop_all();
     bool take_ready(Stopping& ready);
     static bool is_ready(Stopping& stopping);
+    std::chrono::microseconds stop_period() const;
     Result<Agent> work(Stopping& stopping);
 
     io::Loop& loop_;

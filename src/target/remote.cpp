@@ -53,9 +53,6 @@ Result<int> wait_stop(pid_t task) {
     return take_stop(task, 0);
 }
 
-/// Tasks that did not stop in time. Only a stopped task can be detached, so this waits until they wake up.
-thread_local std::vector<pid_t> stragglers;
-
 /// The address of a `syscall` instruction in the task's vdso, so that no byte of the program is changed.
 Result<std::uint64_t> find_syscall_instruction(pid_t task) {
     auto vdso = find_mapping(task, "[vdso]");
@@ -102,18 +99,6 @@ bool ends_with_eintr_at_a_stop(std::uint64_t number) noexcept {
 
 }  // namespace
 
-std::size_t RemoteTask::detach_stragglers() {
-    std::erase_if(stragglers, [](pid_t task) {
-        auto status = take_stop(task, WNOHANG);
-        if (!status) return true;
-        if (*status == 0) return false;
-        const bool signal_delivery = *status >> 16 == 0;
-        trace(PTRACE_DETACH, task, 0, signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(*status)) : 0);
-        return true;
-    });
-    return stragglers.size();
-}
-
 RemoteTask::RemoteTask(RemoteTask&& other) noexcept
     : task_(std::exchange(other.task_, 0)),
       born_(std::exchange(other.born_, 0)),
@@ -124,11 +109,7 @@ RemoteTask::RemoteTask(RemoteTask&& other) noexcept
       syscall_instruction_(other.syscall_instruction_) {}
 
 RemoteTask::~RemoteTask() {
-    if (task_ == 0) return;
-    if (!stopped_) {
-        stragglers.push_back(task_);
-        return;
-    }
+    if (task_ == 0 || !stopped_) return;
     if (prepared_) restore();
     trace(PTRACE_DETACH, task_, 0, 0);
 }

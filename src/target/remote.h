@@ -20,8 +20,8 @@ class RemoteTask {
     /// within `limit_ms` (it sleeps uninterruptibly, as vfork parents do); EPERM when it may not be traced or
     /// already is; ESRCH when it is gone.
     static Result<RemoteTask> seize(pid_t task, int limit_ms);
-    /// The same in two steps, so that several tasks can be on their way to a stop at once. A task that is
-    /// given up before has_stopped() is one of the stragglers.
+    /// The same in two steps, so that several tasks can be on their way to a stop at once. The kernel detaches
+    /// no task that runs: one that is given up before it has stopped stays traced until this thread ends.
     static Result<RemoteTask> seize_begin(pid_t task);
     /// Never waits. Signals that arrive before the stop are handed on.
     Result<bool> has_stopped();
@@ -32,10 +32,6 @@ class RemoteTask {
     RemoteTask(RemoteTask&& other) noexcept;
     RemoteTask& operator=(RemoteTask&&) = delete;
     ~RemoteTask();
-
-    /// Lets go of tasks that did not stop within seize()'s limit and have done so since. Called by the
-    /// seizing thread from time to time; how many are left.
-    static std::size_t detach_stragglers();
 
     pid_t task() const noexcept { return task_; }
     /// Executes a system call; its result (a negative errno inside the value) or why it could not be made.
