@@ -230,7 +230,6 @@ void Members::engage() {
     const bool near_the_cap = budget_.used() >= budget_.engage_at();
     const auto now = io::Clock::now();
     const bool periodic = now >= next_refresh_;
-    const auto paused = near_the_cap ? injector_.pause() : std::unique_lock<std::mutex>();
     for (const auto& member : tree_.members()) {
         auto* process = static_cast<Process*>(member->owner);
         if (process == nullptr || process->gone || !member->alive) continue;
@@ -242,10 +241,11 @@ void Members::engage() {
             process->injecting = true;
             inject(*member, Fd(fcntl(process->target->uffd().fd(), F_DUPFD_CLOEXEC, 0)));
         }
+        if (!near_the_cap) continue;
         // Without an agent, too: what is registered waits for room under the cap. But not what the injector
         // is mapping now.
-        if (process->injecting && !paused) continue;
-        if (!near_the_cap) continue;
+        const auto held_back = injector_.hold_back(member->process);
+        if (!held_back) continue;
         if (periodic) process->target->forgive_unmovable();
         if (grew || periodic || process->target->registered().empty()) (void)pager_.engage(*process);
     }

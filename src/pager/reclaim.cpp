@@ -117,6 +117,10 @@ bool Pager::move_out(Process& process) {
 /// Takes the kernel's zero page out of memory that was registered a moment ago, so that its first write is an
 /// event, as of memory that was never touched. Costs no frame, as there is nothing to keep.
 bool Pager::drop_zeros(Process& process) {
+    if (!keep_thread_pages(process)) {
+        arm_retry();
+        return false;
+    }
     agent_request& request = process.asked;
     request.op = AGENT_MOVE;
     request.count = 0;

@@ -117,8 +117,21 @@ Result<Agent> Injector::work(Stopping& stopping) {
     if (!stopping.task) stopping.task.emplace(RemoteTask::seize_at_exec(job.process, job.go.get()));
     Result<RemoteTask>& task = *stopping.task;
     if (!task) return std::unexpected(task.error());
-    const std::lock_guard mapping(mapping_);
-    return inject(*task, {.staging_pages = job.staging_pages, .adopt_uffd = job.adopt_uffd.get()});
+    put_into(job.process);
+    auto agent = inject(*task, {.staging_pages = job.staging_pages, .adopt_uffd = job.adopt_uffd.get()});
+    put_into(0);
+    return agent;
+}
+
+void Injector::put_into(pid_t process) {
+    const std::lock_guard lock(begin_);
+    into_ = process;
+}
+
+std::unique_lock<std::mutex> Injector::hold_back(pid_t process) {
+    std::unique_lock lock(begin_);
+    if (into_ == process) lock.unlock();
+    return lock;
 }
 
 void Injector::collect() {

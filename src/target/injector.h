@@ -42,8 +42,9 @@ class Injector {
 
     Status start();
     void submit(InjectJob job);
-    /// While the result lives, nothing is mapped into any process; it owns no lock when that is going on now.
-    std::unique_lock<std::mutex> pause() { return std::unique_lock(mapping_, std::try_to_lock); }
+    /// While the result lives, the agent's memory is not mapped into `process`; it owns no lock when that is
+    /// going on now.
+    std::unique_lock<std::mutex> hold_back(pid_t process);
 
   private:
     /// A job whose process is on its way to a stop; the injector's thread only.
@@ -60,12 +61,14 @@ class Injector {
     static bool is_ready(Stopping& stopping);
     std::chrono::microseconds stop_period() const;
     Result<Agent> work(Stopping& stopping);
+    void put_into(pid_t process);
 
     io::Loop& loop_;
     std::function<void(InjectDone)> done_;
     io::Watch watch_;
     Fd event_;
-    std::mutex mapping_;  ///< held while an agent is put into a process
+    std::mutex begin_;       ///< guards `into_`
+    pid_t into_ = 0;         ///< whom an agent is put into now
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<InjectJob> jobs_;

@@ -101,11 +101,11 @@ TEST_F(InjectorTest, RefusesTheUserfaultfdOfAnAddressSpaceThatIsGone) {
     EXPECT_TRUE(wait_until([&] { return read_state(after.process()) == 'S'; })) << "it is let go";
 }
 
-TEST_F(InjectorTest, NothingIsMappedWhileItIsPaused) {
+TEST_F(InjectorTest, NothingIsMappedWhileItIsHeldBack) {
     const Child child([] { return pause(); });
     {
-        const auto paused = injector_->pause();
-        ASSERT_TRUE(paused.owns_lock());
+        const auto held_back = injector_->hold_back(child.process());
+        ASSERT_TRUE(held_back.owns_lock());
         submit(child.process());
         ASSERT_TRUE(wait_until([&] { return read_state(child.process()) == 't'; }));
         std::vector<pid_t> threads;
