@@ -181,6 +181,52 @@ TEST_F(LoopRequests, CancelThatComesTooLateSparesTheNextRequest) {
     run_until_complete(context.next);
 }
 
+TEST_F(LoopRequests, CancelBeforeTheKernelHasItMeansNoIo) {
+    Buffer memory(kPageSize);
+    Recorded write(WRITE, 0, memory.data(), memory.size());
+    loop_->submit(write, file_);
+    loop_->cancel(write);
+    EXPECT_EQ(write.completions, 0) << "completed inside cancel";
+    run_until_complete(write);
+    EXPECT_EQ(write.result, -ECANCELED);
+    struct stat info {};
+    ASSERT_EQ(::fstat(fd_.get(), &info), 0);
+    EXPECT_EQ(info.st_size, 0);
+    EXPECT_EQ(write.completions, 1);
+}
+
+// Between two pieces of a transfer the request is neither waiting nor in the kernel.
+TEST_F(LoopRequests, CancelBetweenTwoPiecesEndsTheTransfer) {
+    Buffer half(2 * kPageSize), memory(4 * kPageSize);
+    ASSERT_EQ(::pwrite(fd_.get(), half.data(), half.size(), kPageSize), static_cast<ssize_t>(half.size()));
+    Recorded read(READ, 0, memory.data(), memory.size());
+    loop_->submit(read, file_);
+    while (read.done == 0 && read.completions == 0) loop_->run_once(milliseconds(1));
+    ASSERT_EQ(read.completions, 0);
+    loop_->cancel(read);
+    run_until_complete(read);
+    EXPECT_EQ(read.result, -ECANCELED);
+    EXPECT_EQ(loop_->requests_in_flight(), 0u);
+}
+
+// A deadline is the time from submit to completion: the pieces of a slow transfer do not each get it anew.
+TEST_F(LoopRequests, DeadlineCoversAllPiecesOfATransfer) {
+    Buffer memory(64u << 20);
+    Recorded read(READ, 0, memory.data(), memory.size());
+    read.timeout = milliseconds(20);
+    // The file grows by a byte whenever the loop has read to its end: by pieces alone this would take for
+    // ever.
+    ASSERT_EQ(::pwrite(fd_.get(), "x", 1, kPageSize), 1);
+    loop_->submit(read, file_);
+    while (read.completions == 0) {
+        const std::uint32_t before = read.done;
+        while (read.completions == 0 && read.done == before) loop_->run_once(milliseconds(1));
+        if (read.completions > 0) break;
+        ASSERT_EQ(::pwrite(fd_.get(), "x", 1, static_cast<off_t>(kPageSize + read.done)), 1);
+    }
+    EXPECT_EQ(read.result, -ETIMEDOUT);
+}
+
 TEST_F(LoopRequests, SyncAndAllocate) {
     Recorded allocate(READ, 0, nullptr, 16 << 20);
     loop_->submit_allocate(allocate, file_);

@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -68,6 +70,36 @@ TEST(Pool, LockedPoolIsLockedAndPopulated) {
     EXPECT_GE(locked_kib() - before_kib, 256 * kPageSize / 1024);
     pool->reset();
     EXPECT_EQ(locked_kib(), before_kib);
+}
+
+/// The VmFlags of the mapping that holds `address`: proc_pid_smaps(5).
+std::string flags_of(const void* address) {
+    std::ifstream smaps("/proc/self/smaps");
+    bool inside = false;
+    for (std::string line; std::getline(smaps, line);) {
+        unsigned long begin = 0, end = 0;
+        if (std::sscanf(line.c_str(), "%lx-%lx ", &begin, &end) == 2)
+            inside = begin <= address_of(address) && address_of(address) < end;
+        else if (inside && line.starts_with("VmFlags:"))
+            return line + " ";
+    }
+    return {};
+}
+
+TEST(Pool, HugePagesAreAskedForOnlyWhereTheyAreWanted) {
+    if (!std::filesystem::exists("/sys/kernel/mm/transparent_hugepage"))
+        GTEST_SKIP() << "the kernel has none";
+    const auto wanted = Pool::create({.frames = 1024, .lock = false, .huge_pages = true});
+    ASSERT_TRUE(wanted) << wanted.error().message;
+    EXPECT_THAT(flags_of((*wanted)->memory().data()), testing::HasSubstr(" hg "));
+    const auto unwanted = make_pool(1024);
+    EXPECT_THAT(flags_of(unwanted->memory().data()), testing::Not(testing::HasSubstr(" hg ")));
+}
+
+// A core of whoever holds the pool is not the place for the program's pages.
+TEST(Pool, MemoryStaysOutOfCoreDumps) {
+    const auto pool = make_pool(16);
+    EXPECT_THAT(flags_of(pool->memory().data()), testing::HasSubstr(" dd "));
 }
 
 /// As a user who may lock nothing.
