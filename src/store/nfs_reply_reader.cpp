@@ -74,7 +74,8 @@ std::size_t ReplyReader::take_head(std::span<const std::byte> bytes) noexcept {
     std::memcpy(head_.data() + head_have_, bytes.data(), copied);
     head_have_ += static_cast<std::uint32_t>(copied);
     if (head_have_ < 4) return copied;
-    if (call_ == nullptr && (call_ = calls_.find(load_u32(head_.data()))) == nullptr) {
+    if (call_ == nullptr) call_ = calls_.find(load_u32(head_.data()));
+    if (call_ == nullptr) {
         phase_ = Phase::kSkip;
         return copied;
     }
