@@ -1,8 +1,10 @@
 // What pinning costs: get_kernel_page(s) + put_page in ns a page, one at a time and 64 at a time, on 1 and 2
-// threads; and what a run of frames costs, from a pool that is free and from one that is scattered.
+// threads, against the two atomic operations that it cannot do without; and what a run of frames costs, from
+// a pool that is free and from one that is scattered.
 #include <benchmark/benchmark.h>
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -41,6 +43,26 @@ void report_per_page(benchmark::State& state, std::uint32_t pages_per_iteration)
     state.counters["per_page"] = Counter(static_cast<double>(state.iterations()) * pages_per_iteration,
                                          Counter::kIsRate | Counter::kInvert);
 }
+
+/// The floor: one compare-and-swap takes a pin and one puts it, on words that lie as far apart as those of
+/// frames.
+void two_compare_and_swaps(benchmark::State& state) {
+    struct alignas(16) Word {
+        std::atomic<std::uint64_t> bits{0};
+        void add(std::uint64_t difference) {
+            std::uint64_t before = bits.load(std::memory_order_relaxed);
+            while (!bits.compare_exchange_weak(before, before + difference)) continue;
+        }
+    };
+    std::array<Word, kVector> words;
+    benchmark::DoNotOptimize(words.data());
+    for (auto _ : state) {
+        for (Word& word : words) word.add(1);
+        for (Word& word : words) word.add(~std::uint64_t{0});
+    }
+    report_per_page(state, kVector);
+}
+BENCHMARK(two_compare_and_swaps)->Threads(1)->Threads(2);
 
 void pin_put_single(benchmark::State& state) {
     Frames frames;

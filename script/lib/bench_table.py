@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Turns the JSON of Google Benchmark into one Markdown table: medians of the repetitions.
+"""Turns the JSON of Google Benchmark into Markdown tables, one for each file: medians of the repetitions, in ns of CPU
+time for a call and for a page, and how many times the first benchmark of the file that is for a page.
 
 Usage: bench_table.py FILE...
 """
@@ -7,25 +8,37 @@ import json
 import pathlib
 import sys
 
+NS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 
-def rate(benchmark):
-    if "bytes_per_second" in benchmark:
-        return f"{benchmark['bytes_per_second'] / 2**20:,.0f} MiB/s"
-    if "items_per_second" in benchmark:
-        return f"{1e9 / benchmark['items_per_second']:,.1f} ns/item"
-    return ""
+
+def medians(file):
+    for benchmark in json.loads(file.read_text())["benchmarks"]:
+        if "error_message" in benchmark:
+            sys.exit(f"{file.name}: {benchmark['name']}: {benchmark['error_message']}")
+        if benchmark.get("aggregate_name") == "median":
+            yield benchmark
+
+
+def print_table(file):
+    base = None
+    for benchmark in medians(file):
+        a_call = benchmark["cpu_time"] * NS[benchmark["time_unit"]]
+        a_page = benchmark.get("per_page", 0) * 1e9
+        if base is None:
+            base = a_page
+            print(f"| {file.stem} | ns a call | ns a page | a page, against the first |\n|---|---:|---:|---:|")
+        columns = f"{a_page:,.1f} | {a_page / base:.2f}" if a_page else "|"
+        print(f"| {benchmark['run_name']} | {a_call:,.1f} | {columns} |")
+    if base is None:
+        sys.exit(f"{file.name}: there is no median in it")
 
 
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    print("| benchmark | time | CPU | rate |\n|---|---:|---:|---:|")
-    for file in sys.argv[1:]:
-        for benchmark in json.loads(pathlib.Path(file).read_text())["benchmarks"]:
-            if benchmark.get("aggregate_name") == "median":
-                unit = benchmark["time_unit"]
-                print(f"| {benchmark['run_name']} | {benchmark['real_time']:,.1f} {unit} | {benchmark['cpu_time']:,.1f} {unit} "
-                      f"| {rate(benchmark)} |")
+    for number, file in enumerate(sys.argv[1:]):
+        print(end="\n" if number else "")
+        print_table(pathlib.Path(file))
 
 
 if __name__ == "__main__":
