@@ -115,6 +115,7 @@ std::vector<CgroupMembership> parse_cgroup(std::string_view text) {
         const auto first = line.find(':');
         const auto second = line.find(':', first + 1);
         if (first == std::string_view::npos || second == std::string_view::npos) continue;
+        if (!line.substr(second + 1).starts_with('/')) continue;  // cgroups(7): relative to the mount point
         memberships.push_back({split_strings(line.substr(first + 1, second - first - 1), ','),
                                std::string(line.substr(second + 1))});
     }
@@ -131,6 +132,7 @@ std::vector<CgroupMount> parse_cgroup_mounts(std::string_view mountinfo) {
         const auto after = split(line.substr(dash + 3), ' ');
         if (before.size() < 6 || after.size() < 3) continue;
         if (after[0] != "cgroup" && after[0] != "cgroup2") continue;
+        if (!before[4].starts_with('/')) continue;
         mounts.push_back({.v2 = after[0] == "cgroup2",
                           .controllers = split_strings(after[2], ','),
                           .root = unescape(before[3]),

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <limits>
 #include <type_traits>
 
 #include "base/fd.h"
@@ -42,6 +43,15 @@ std::int64_t now_seconds() noexcept {
     timespec now{};
     ::clock_gettime(CLOCK_REALTIME, &now);
     return now.tv_sec;
+}
+
+/// Seconds since the last beat, by whatever clock wrote it: the record may hold any number.
+std::int64_t age_of(const Lease& lease, std::int64_t now_s) noexcept {
+    std::int64_t age = 0;
+    if (__builtin_sub_overflow(now_s, lease.beat_time_s, &age))
+        return lease.beat_time_s < 0 ? std::numeric_limits<std::int64_t>::max()
+                                     : std::numeric_limits<std::int64_t>::min();
+    return age;
 }
 
 /// Reads a small file of /proc into `text`, zero-terminated. Allocates nothing. The bytes read, or -1.
@@ -154,17 +164,21 @@ Owner judge(const Lease& lease, const Observer& observer) noexcept {
         return observer.process_runs(lease.pid, lease.pid_start) ? Owner::kAlive : Owner::kDead;
     // A fresh beat is believed. An old one may be the word of a clock that is wrong, so it only asks for a
     // closer look.
-    const std::int64_t age = observer.now_s - lease.beat_time_s;
+    const std::int64_t age = age_of(lease, observer.now_s);
     return age >= -kLeaseExpiry.count() && age <= kLeaseExpiry.count() ? Owner::kAlive : Owner::kUnknown;
 }
 
 std::string describe_owner(const Lease& lease, std::int64_t now_s) {
-    const std::int64_t age = std::max<std::int64_t>(0, now_s - lease.beat_time_s);
+    const std::int64_t age = std::max<std::int64_t>(0, age_of(lease, now_s));
     std::string ago = age < 120       ? fmt::format("{} s", age)
                       : age < 7200    ? fmt::format("{} min", age / 60)
                       : age < 172'800 ? fmt::format("{} h", age / 3600)
                                       : fmt::format("{} days", age / 86'400);
-    return fmt::format("host {}, pid {}, last sign of life {} ago", lease.host.data(), lease.pid, ago);
+    // Whoever may write to the server has chosen the name, and it ends up on a terminal.
+    std::string host = lease.host.data();
+    std::ranges::replace_if(
+        host, [](char c) { return c < ' ' || c > '~'; }, '?');
+    return fmt::format("host {}, pid {}, last sign of life {} ago", host, lease.pid, ago);
 }
 
 }  // namespace farswap

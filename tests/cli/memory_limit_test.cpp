@@ -109,5 +109,15 @@ TEST(CgroupParsing, DoesNotTakeASiblingForTheMountsRoot) {
     EXPECT_EQ(found[0].leaf, "/cg");
 }
 
+// Texts that no kernel writes; they come through a container's /proc.
+TEST(MemoryLimit, PathsThatAreNotAbsoluteAreNoDirectories) {
+    const Files files{{{"/proc/meminfo", kMeminfo},
+                       {"/proc/self/cgroup", "0::job\n1:memory:\n"},
+                       {"/proc/self/mountinfo", "31 23 0:27 / cgroup rw - cgroup2 cgroup2 rw\n"}}};
+    EXPECT_EQ(files.limit().bytes, kMemTotal);
+    EXPECT_TRUE(parse_cgroup("0::job\n1:memory:\n").empty());
+    EXPECT_TRUE(parse_cgroup_mounts("31 23 0:27 / cgroup rw - cgroup2 cgroup2 rw\n").empty());
+}
+
 }  // namespace
 }  // namespace farswap::cli

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace farswap {
 namespace {
@@ -107,6 +108,25 @@ TEST_F(JudgeLease, OwnerIsDescribed) {
     EXPECT_THAT(describe_owner(lease_, lease_.beat_time_s + 3 * 3600),
                 HasSubstr("last sign of life 3 h ago"));
     EXPECT_THAT(describe_owner(lease_, lease_.beat_time_s), HasSubstr(std::to_string(::getpid())));
+}
+
+// Whoever may write to the server may write the record.
+TEST_F(JudgeLease, NameThatWouldMoveACursorIsShownWithoutIt) {
+    constexpr char kName[] = "nas\x1b[2Jrm\xc3\xa4\n";
+    std::copy(std::begin(kName), std::end(kName), lease_.host.begin());
+    EXPECT_THAT(describe_owner(lease_, lease_.beat_time_s), HasSubstr("host nas?[2Jrm???, pid"));
+}
+
+TEST_F(JudgeLease, TimesAtTheEndsOfTheirRangeAreFarAway) {
+    constexpr auto kFirst = std::numeric_limits<std::int64_t>::min();
+    constexpr auto kLast = std::numeric_limits<std::int64_t>::max();
+    lease_.boot_id.front() ^= 1;
+    for (const auto& [beat, now] : {std::pair{kFirst, kLast}, {kLast, kFirst}, {kFirst, std::int64_t{0}}}) {
+        lease_.beat_time_s = beat;
+        here_.now_s = now;
+        EXPECT_EQ(judge(lease_, here_), Owner::kUnknown) << beat << " " << now;
+        EXPECT_THAT(describe_owner(lease_, now), HasSubstr(beat < now ? " days ago" : " 0 s ago"));
+    }
 }
 
 }  // namespace
