@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -36,28 +37,6 @@ const char* parse(const char* at, const char* end, T& value, int base) {
     return std::from_chars(at, end, value, base).ptr;
 }
 
-/// Parses "start-end perms offset major:minor inode   name".
-bool parse_mapping(std::string_view line, Mapping& mapping) {
-    const char* at = line.data();
-    const char* end = at + line.size();
-    at = parse(at, end, mapping.start, 16);
-    if (at == end || *at != '-') return false;
-    at = parse(at + 1, end, mapping.end, 16);
-    if (end - at < 6) return false;
-    std::memcpy(mapping.permissions, at + 1, 4);
-    at += 6;
-    std::uint64_t offset = 0;
-    unsigned major = 0, minor = 0;
-    at = parse(at, end, offset, 16) + 1;
-    at = parse(at, end, major, 16) + 1;
-    at = parse(at, end, minor, 16) + 1;
-    at = parse(at, end, mapping.inode, 10);
-    mapping.has_device = major != 0 || minor != 0;
-    while (at < end && *at == ' ') at++;
-    mapping.name = std::string_view(at, static_cast<std::size_t>(end - at));
-    return true;
-}
-
 template <typename Visit>
 void for_each_line(std::string_view text, Visit visit) {
     while (!text.empty()) {
@@ -67,9 +46,18 @@ void for_each_line(std::string_view text, Visit visit) {
     }
 }
 
+/// Where a line begins with the label. Not anywhere: the first line of a status holds a name that the program
+/// has chosen, and that may be "RssAnon:9999999".
+std::size_t find_label(std::string_view text, std::string_view label) {
+    std::size_t found = text.find(label);
+    while (found != std::string_view::npos && found > 0 && text[found - 1] != '\n')
+        found = text.find(label, found + 1);
+    return found;
+}
+
 /// The number behind "Label:" in a text of "Label:   123 kB" lines; 0 when the label is not there.
 std::uint64_t labelled_number(std::string_view text, std::string_view label, int base = 10) {
-    const std::size_t found = text.find(label);
+    const std::size_t found = find_label(text, label);
     if (found == std::string_view::npos) return 0;
     const char* at = text.data() + found + label.size();
     const char* end = text.data() + text.size();
@@ -97,6 +85,34 @@ void append_numeric_entries(const std::string& folder, std::vector<pid_t>& numbe
 }
 
 }  // namespace
+
+bool parse_mapping(std::string_view line, Mapping& mapping) {
+    const char* at = line.data();
+    const char* const end = at + line.size();
+    // Steps over the character between two fields, but never over the end.
+    const auto skip = [&](std::ptrdiff_t characters) { at += std::min(characters, end - at); };
+    at = parse(at, end, mapping.start, 16);
+    if (at == end || *at != '-') return false;
+    at = parse(at + 1, end, mapping.end, 16);
+    constexpr std::ptrdiff_t kPermissions = sizeof mapping.permissions;
+    if (end - at < kPermissions + 2) return false;
+    std::memcpy(mapping.permissions, at + 1, kPermissions);
+    skip(kPermissions + 2);
+    std::uint64_t offset = 0;
+    unsigned major = 0, minor = 0;
+    at = parse(at, end, offset, 16);
+    skip(1);
+    at = parse(at, end, major, 16);
+    skip(1);
+    at = parse(at, end, minor, 16);
+    skip(1);
+    mapping.inode = 0;
+    at = parse(at, end, mapping.inode, 10);
+    mapping.has_device = major != 0 || minor != 0;
+    while (at < end && *at == ' ') at++;
+    mapping.name = std::string_view(at, static_cast<std::size_t>(end - at));
+    return true;
+}
 
 Status for_each_mapping(pid_t process, const std::function<void(const Mapping&)>& visit) {
     auto text = read_proc_file(process, "maps");
@@ -156,7 +172,7 @@ Result<MemoryUse> read_memory_use(int status_fd) {
     use.rss_shmem = labelled_number(view, "RssShmem:") * 1024;
     use.hugetlb = labelled_number(view, "HugetlbPages:") * 1024;
     use.swap = labelled_number(view, "VmSwap:") * 1024;
-    use.has_memory = view.find("VmRSS:") != view.npos;
+    use.has_memory = find_label(view, "VmRSS:") != view.npos;
     use.threads = static_cast<std::uint32_t>(labelled_number(view, "Threads:"));
     return use;
 }

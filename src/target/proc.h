@@ -24,13 +24,15 @@ struct Mapping {
     std::string_view name;
 };
 
+/// Parses "start-end perms offset major:minor inode   name". False, and nothing that may be used, for a line
+/// that does not begin so.
+bool parse_mapping(std::string_view line, Mapping& mapping);
 /// Calls `visit` for each mapping in ascending order. ESRCH when the process is gone.
 Status for_each_mapping(pid_t process, const std::function<void(const Mapping&)>& visit);
 /// The first mapping of that name. ENOENT when there is none.
 Result<Mapping> find_mapping(pid_t process, std::string_view name);
 
 /// A range of addresses, page-aligned.
-/// MADV_WIPEONFORK).
 struct AddressRange {
     std::uint64_t start = 0, end = 0;
 };

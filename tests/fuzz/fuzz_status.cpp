@@ -28,5 +28,14 @@ using namespace farswap::target;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string_view text = farswap::fuzz::text_of(data, size);
     PROMISE(use_of(text).has_value() == !text.empty());
+
+    // As a name, where the kernel writes at most 15 bytes and escapes line ends, it changes nothing.
+    std::string name(text.substr(0, 15));
+    std::ranges::replace(name, '\n', '?');
+    const auto use =
+        use_of("Name:\t" + name + "\nVmRSS:\t  9 kB\nRssAnon:\t  4 kB\nRssShmem:\t  2 kB\nVmSwap:\t  1 kB\n" +
+               "HugetlbPages:\t  8 kB\nThreads:\t3\n");
+    PROMISE(use && use->has_memory && use->rss_anon == 4096 && use->rss_shmem == 2048);
+    PROMISE(use->swap == 1024 && use->hugetlb == 8192 && use->threads == 3);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -48,6 +49,49 @@ class Guarded {
 bool covers(const std::vector<AddressRange>& ranges, std::uint64_t address) {
     return std::ranges::any_of(ranges,
                                [&](const AddressRange& r) { return r.start <= address && address < r.end; });
+}
+
+// A program names itself, and the name stands in the first line of its status: prctl(2) PR_SET_NAME.
+TEST(Proc, ANameThatLooksLikeAFieldIsNoField) {
+    constexpr const char* kNames[] = {"RssAnon:9999999", "Threads:777", "VmSwap:9999999", "SigPnd:ffffffff"};
+    char before[16] = {};
+    ASSERT_EQ(prctl(PR_GET_NAME, before), 0);
+    const Fd status(open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(status);
+    const auto plain = read_memory_use(status.get());
+    ASSERT_TRUE(plain);
+    for (const char* name : kNames) {
+        ASSERT_EQ(prctl(PR_SET_NAME, name), 0);
+        const auto named = read_memory_use(status.get());
+        ASSERT_TRUE(named);
+        EXPECT_LT(named->rss_anon, plain->rss_anon + (64u << 20)) << name;
+        EXPECT_EQ(named->threads, plain->threads) << name;
+        EXPECT_EQ(named->swap, plain->swap) << name;
+        EXPECT_FALSE(signal_is_deliverable(gettid(), 0)) << name;
+    }
+    prctl(PR_SET_NAME, before);
+}
+
+TEST(Proc, LinesOfMappingsAreReadToTheirEndAndNoFurther) {
+    constexpr std::string_view kLine = "7f00a000-7f00b000 rw-p 00001000 fd:01 1234   /usr/lib/a b";
+    Mapping whole;
+    ASSERT_TRUE(parse_mapping(kLine, whole));
+    EXPECT_EQ(whole.start, 0x7f00a000u);
+    EXPECT_EQ(whole.end, 0x7f00b000u);
+    EXPECT_EQ(std::string_view(whole.permissions, 4), "rw-p");
+    EXPECT_EQ(whole.inode, 1234u);
+    EXPECT_TRUE(whole.has_device);
+    EXPECT_EQ(whole.name, "/usr/lib/a b");
+    // Every beginning of it, in memory of its own: the address sanitizer sees a byte too many.
+    for (std::size_t length = 0; length < kLine.size(); ++length) {
+        const std::vector<char> piece(kLine.begin(), kLine.begin() + static_cast<std::ptrdiff_t>(length));
+        Mapping mapping;
+        if (!parse_mapping({piece.data(), piece.size()}, mapping)) continue;
+        EXPECT_LE(mapping.name.size(), length) << length;
+    }
+    Mapping shortest;
+    ASSERT_TRUE(parse_mapping("1000-2000 r--p ", shortest));
+    EXPECT_EQ(shortest.name, "");
 }
 
 TEST(Proc, MappingsOfThisProcess) {
