@@ -90,24 +90,39 @@ def check_style(root):
                 yield f"{name}:{number}: unfinished: {line.strip()}"
 
 
+def named_after(word, text):
+    """`a`, `b` behind a word: "scenario `a`", "Checks `a`, `b`"."""
+    for names in re.findall(rf"\b[{word[0].upper()}{word[0]}]{word[1:]}s?((?:[\s,]+`\w+`)+)", text):
+        yield from re.findall(r"\w+", names)
+
+
+def missing_tests(root, text):
+    """What a document names and the tests have not: `Suite.Case`, scenarios, checks of tests/e2e, C tests."""
+    tests = "\n".join(path.read_text() for path in sorted((root / "tests").rglob("*.cpp")))
+    for suite, case in re.findall(r"`([A-Z]\w*)\.([A-Z]\w*)`", text):
+        if not re.search(rf"^TEST\w*\({suite}, {case}\)", tests, re.M):
+            yield f"there is no test {suite}.{case}"
+    for name in named_after("scenario", text):
+        if name != "x" and not (root / f"tests/workloads/{name}.cpp").exists():
+            yield f"there is no scenario {name}"
+    sources = {"check": ("tests/e2e/*.py", r"^def {}\("), "C test": ("tests/*/*.c", r"^static void {}\(void\)")}
+    for word, (files, pattern) in sources.items():
+        code = "\n".join(path.read_text() for path in sorted(root.glob(files)))
+        for name in named_after(word, text):
+            if not re.search(pattern.format(name), code, re.M):
+                yield f"there is no {word} {name}"
+
+
 def check_documents(root):
-    """Links lead somewhere, and every test that the kernel facts name exists."""
+    """Links lead somewhere, and every test that the kernel facts and the contract of the pins name exists."""
     for path in sorted([*root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / "tests").rglob("*.md")]):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
             if not (path.parent / target).exists():
                 yield f"{path.relative_to(root)}: the link to {target} leads nowhere"
-    facts = root / "docs/kernel-facts.md"
-    if not facts.exists():
-        return
-    text = facts.read_text()
-    tests = "\n".join(path.read_text() for path in sorted((root / "tests").rglob("*.cpp")))
-    for suite, case in re.findall(r"`(\w+)\.(\w+)`", text):
-        if not re.search(rf"^TEST\w*\({suite}, {case}\)", tests, re.M):
-            yield f"docs/kernel-facts.md: there is no test {suite}.{case}"
-    for names in re.findall(r"[Ss]cenarios?((?:[\s,]+`\w+`)+)", text):
-        for name in re.findall(r"\w+", names):
-            if name != "x" and not (root / f"tests/workloads/{name}.cpp").exists():
-                yield f"docs/kernel-facts.md: there is no scenario {name}"
+    for name in ("docs/kernel-facts.md", "docs/pinning.md"):
+        if (root / name).exists():
+            for missing in missing_tests(root, (root / name).read_text()):
+                yield f"{name}: {missing}"
 
 
 def main():

@@ -66,14 +66,21 @@ class CheckSourceTest(unittest.TestCase):
 
     def test_dead_link_and_missing_test_are_found(self):
         self.write("README.md", "[there](docs/kernel-facts.md), [nowhere](docs/none.md), [web](https://kernel.org)")
-        self.write("docs/kernel-facts.md", "`Pool.IsTested`, `Pool.IsNot`; scenarios `known`, `unknown`")
+        self.write("docs/kernel-facts.md", "`Pool.IsTested`, `Pool.IsNot`; scenarios `known`, `unknown`;\n"
+                   "Checks `seen`, `unseen`")
+        self.write("docs/pinning.md", "`Pool.IsNeither`; C tests `there`, `absent`")
         self.write("tests/a.cpp", "TEST_F(Pool, IsTested) {}")
         self.write("tests/workloads/known.cpp", "")
+        self.write("tests/e2e/a.py", "def seen(far):\n")
+        self.write("tests/page/a.c", "static void there(void) {\n")
         self.assertEqual(
             list(check_source.check_documents(self.root)),
             ["README.md: the link to docs/none.md leads nowhere",
              "docs/kernel-facts.md: there is no test Pool.IsNot",
-             "docs/kernel-facts.md: there is no scenario unknown"])
+             "docs/kernel-facts.md: there is no scenario unknown",
+             "docs/kernel-facts.md: there is no check unseen",
+             "docs/pinning.md: there is no test Pool.IsNeither",
+             "docs/pinning.md: there is no C test absent"])
 
 
 if __name__ == "__main__":

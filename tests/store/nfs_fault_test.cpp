@@ -1,9 +1,14 @@
 // The NFS store when servers and connections fail under it: nothing is lost silently, nothing completes
 // twice, and no memory is touched that was given back.
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 
 #include "nfs_driver.h"
 #include "nfs_server.h"
@@ -84,6 +89,41 @@ TEST_F(NfsFaultTest, ConnectionCutAnywhereInAReplyGivesTheRightBytes) {
         }
     }
     EXPECT_GE(store->counters().reconnects, 14u);
+}
+
+/// TCP_NODELAY of each of this process's connections to a port of this machine, by the port at our end.
+std::map<std::uint16_t, int> no_delay_of_connections_to(std::uint16_t port) {
+    std::map<std::uint16_t, int> found;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+        const int fd = std::stoi(entry.path().filename());
+        sockaddr_in peer{}, own{};
+        socklen_t size = sizeof peer, own_size = sizeof own;
+        if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0 || peer.sin_family != AF_INET ||
+            ntohs(peer.sin_port) != port)
+            continue;
+        int value = -1;
+        socklen_t length = sizeof value;
+        EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &own_size), 0);
+        EXPECT_EQ(::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &length), 0);
+        found[ntohs(own.sin_port)] = value;
+    }
+    return found;
+}
+
+// A call is a head and data, sent in turn: without it the second of two small writes waits for the server's
+// delayed ACK.
+TEST_F(NfsFaultTest, ConnectionsSendAtOnceAlsoThoseMadeAnew) {
+    using testing::Each, testing::Pair, testing::Not, testing::IsEmpty;
+    const auto first = no_delay_of_connections_to(proxy->port());
+    EXPECT_THAT(first, Not(IsEmpty()));
+    EXPECT_THAT(first, Each(Pair(testing::_, 1)));
+    proxy->cut_after(0);
+    EXPECT_TRUE(read(*store, 0, 4096) == pattern(0, 4096));
+    ASSERT_GT(store->counters().reconnects, 0u);
+    const auto second = no_delay_of_connections_to(proxy->port());
+    EXPECT_THAT(second, Not(IsEmpty()));
+    EXPECT_THAT(second, Each(Pair(testing::_, 1)));
+    EXPECT_NE(first, second) << "no connection was made anew";
 }
 
 TEST_F(NfsFaultTest, DeadlineGivesTheMemoryBack) {

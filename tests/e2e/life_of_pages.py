@@ -1,0 +1,202 @@
+#!/usr/bin/python3
+"""When farswap begins to touch a program's memory, and when a page comes back without its store: both seen from outside,
+while a program under farswap does what it is told.
+
+  life_of_pages.py --build DIR
+
+Prints a line for each check; exits 1 when one failed.
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import harness
+from harness import MIB
+
+LIMIT_S = 60
+PAGE = 4096
+CAP = 400 * MIB
+ENGAGED_AT = CAP * 85 // 100
+POOL = 64 * MIB
+# Each command is a line on standard input and is answered by one. A page holds its own number, so that a wrong one shows.
+PROGRAM = """
+import mmap, struct, sys, time, ctypes
+blocks = []
+def grow(pages):
+    block = mmap.mmap(-1, pages * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for page in range(pages): block[page * 4096:page * 4096 + 8] = struct.pack("Q", page + 1)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(block))
+    blocks.append((block, address, pages))
+    return f"{address:x} {address + pages * 4096:x}"
+def outside(address, pages):
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        pagemap.seek(address // 4096 * 8)
+        words = struct.unpack(f"{pages}Q", pagemap.read(pages * 8))
+    return [page for page in range(pages) if not words[page] >> 63]
+def right(block, wanted):
+    return sum(block[page * 4096:page * 4096 + 8] == struct.pack("Q", page + 1) for page in wanted)
+def touch_outside(count):
+    block, address, pages = blocks[0]
+    while len(found := outside(address, pages)) < count: time.sleep(0.001)
+    return right(block, found[:count])
+def check():
+    return all(right(block, range(pages)) == pages for block, _, pages in blocks)
+print("ready", flush=True)
+for line in sys.stdin: print(eval(line), flush=True)
+"""
+
+
+class Far:
+    """The program under farswap."""
+
+    def __init__(self, tools, url, stats):
+        self.process = subprocess.Popen(
+            [tools.farswap, "run", "--ram", str(CAP), "--pool", str(POOL), "--quiet", "--stats", str(stats), "--swap", url, "--",
+             harness.PYTHON, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.stats = stats
+        self.text = b""
+        assert self.answer() == "ready"
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        assert len(children) == 1, children
+        self.program = int(children[0])
+
+    def answer(self):
+        deadline = time.monotonic() + LIMIT_S
+        while b"\n" not in self.text:
+            if not select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+                raise AssertionError(f"no answer within {LIMIT_S} s")
+            piece = os.read(self.process.stdout.fileno(), 4096)
+            assert piece, "the program has ended"
+            self.text += piece
+        line, _, self.text = self.text.partition(b"\n")
+        return line.decode()
+
+    def ask(self, command):
+        self.process.stdin.write(command.encode() + b"\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def grow(self, size):
+        """Maps so many bytes and touches them all. Returns where they are."""
+        start, end = (int(word, 16) for word in self.ask(f"grow({size // PAGE})").split())
+        return range(start, end)
+
+    def used(self):
+        """Bytes of the job as farswap counts them: the program's memory and the pager's own."""
+        return sum(int(line.split()[1]) * 1024 for pid in (self.program, self.process.pid)
+                   for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+                   if line.startswith(("RssAnon:", "RssShmem:")))
+
+    def registered(self, addresses):
+        """Bytes of these addresses in mappings that are registered with a userfaultfd: VmFlags um, proc_pid_smaps(5)."""
+        total, mapping = 0, range(0)
+        for line in pathlib.Path(f"/proc/{self.program}/smaps").read_text().splitlines():
+            if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+                mapping = range(int(match[1], 16), int(match[2], 16))
+            elif line.startswith("VmFlags:") and "um" in line.split():
+                total += max(0, min(mapping.stop, addresses.stop) - max(mapping.start, addresses.start))
+        return total
+
+    def turns_of_the_pager(self):
+        """How often it has gone to sleep."""
+        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", text, re.M)[1])
+
+    def wait_until(self, what, holds):
+        deadline = time.monotonic() + LIMIT_S
+        while not holds():
+            assert time.monotonic() < deadline, f"not within {LIMIT_S} s: {what}"
+            time.sleep(0.001)
+
+    def finish(self):
+        assert self.ask("check()") == "True", "wrong bytes"
+        self.process.stdin.close()
+        assert self.process.wait(LIMIT_S) == 0
+        return json.loads(pathlib.Path(self.stats).read_text())
+
+    def kill(self):
+        if self.process.poll() is not None:
+            return
+        for pid in (self.program, self.process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+
+
+def nothing_is_registered_below_85_percent(far, _server):
+    memory = far.grow(200 * MIB)
+    assert far.used() < ENGAGED_AT, far.used()
+    before = far.turns_of_the_pager()
+    far.wait_until("the pager has looked ten times", lambda: far.turns_of_the_pager() >= before + 10)
+    assert far.registered(memory) == 0, f"{far.registered(memory) // MIB} MiB are registered"
+    more = far.grow(80 * MIB)
+    assert ENGAGED_AT < far.used() < CAP - 16 * MIB, far.used()
+    # What was there before is registered as it is; what is new, too.
+    far.wait_until("all is registered", lambda: far.registered(memory) + far.registered(more) == len(memory) + len(more))
+    stats = far.finish()
+    assert stats["pages"]["evicted"] == 0, stats["pages"]
+    assert stats["faults"]["second_chance"] + stats["faults"]["cached"] + stats["faults"]["stored"] == 0, stats["faults"]
+
+
+def pages_come_back_while_the_store_is_silent(far, server):
+    touched = 200
+    server.pause()
+    far.grow(336 * MIB)
+    right = far.ask(f"touch_outside({touched})")
+    assert right == str(touched), f"{right} of {touched} pages are right"
+    server.go_on()
+    stats = far.finish()
+    assert stats["faults"]["second_chance"] > 0, stats["faults"]
+
+
+class Server(harness.NfsServer):
+    def pid(self):
+        return int(re.search(r"^GANESHA_PID=(\d+)", (self.directory / "env").read_text(), re.M)[1])
+
+    def pause(self):
+        os.kill(self.pid(), signal.SIGSTOP)
+
+    def go_on(self):
+        os.kill(self.pid(), signal.SIGCONT)
+
+
+CHECKS = [nothing_is_registered_below_85_percent, pages_come_back_while_the_store_is_silent]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", required=True)
+    tools = harness.Tools.of_build(parser.parse_args().build)
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="farswap-pages-", dir="/var/tmp"))
+    failed = 0
+    with Server(directory / "server") as server:
+        for check in CHECKS:
+            far = None
+            try:
+                far = Far(tools, server.url, directory / "stats.json")
+                check(far, server)
+                print(f"PASS {check.__name__}", flush=True)
+            except AssertionError as error:
+                failed += 1
+                print(f"FAIL {check.__name__}: {error}", flush=True)
+            finally:
+                server.go_on()
+                if far:
+                    far.kill()
+    shutil.rmtree(directory, ignore_errors=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
