@@ -2,7 +2,7 @@
 # Prints the head of a recorded result: what was measured, at which commit, on which machine. Usage: machine.sh TITLE
 set -euo pipefail
 commit=$(git rev-parse --short HEAD)
-git diff --quiet HEAD -- || commit+=" with local changes"
+git diff --quiet HEAD -- . ':!docs' || commit+=" with local changes" # the result itself is being written to docs
 cpu=$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)
 memory_mib=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
 cat <<END
