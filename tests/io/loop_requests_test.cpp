@@ -53,6 +53,17 @@ TEST_F(LoopRequests, BadRequestCompletesWithInvalid) {
     }
 }
 
+TEST_F(LoopRequests, ResultThatIsKnownAlreadyIsNotWaitedFor) {
+    Recorded refused(READ, 0, nullptr, kPageSize), unopened(READ, 0, nullptr, 0);
+    loop_->submit(refused, file_);
+    loop_->complete_later(unopened, -EROFS);
+    const auto start = Clock::now();
+    EXPECT_EQ(loop_->run_once(std::chrono::seconds(60)), 2);
+    EXPECT_LT(Clock::now() - start, std::chrono::seconds(30));
+    EXPECT_EQ(refused.result, -EINVAL);
+    EXPECT_EQ(unopened.result, -EROFS);
+}
+
 TEST_F(LoopRequests, ReadPastTheEndIsAnError) {
     Buffer memory(2 * kPageSize);
     Recorded write(WRITE, 0, memory.data(), kPageSize);
@@ -227,6 +238,52 @@ TEST_F(LoopRequests, DeadlineCoversAllPiecesOfATransfer) {
     EXPECT_EQ(read.result, -ETIMEDOUT);
 }
 
+// A place in the table serves many requests; the deadline of one is not that of the next.
+TEST_F(LoopRequests, DeadlineOfACompletedRequestSparesTheNextInItsPlace) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    Fd near(ends[0]), far(ends[1]);
+    File socket{.fd = near.get()};
+    Buffer memory(kPageSize);
+    Recorded quick(WRITE, 0, memory.data(), memory.size());
+    quick.timeout = milliseconds(50);
+    const auto due = Clock::now() + quick.timeout;
+    loop_->submit(quick, file_);
+    run_until_complete(quick);
+    ASSERT_EQ(quick.result, static_cast<int>(memory.size()));
+
+    Recorded held(READ, 0, memory.data(), memory.size());
+    loop_->submit(held, socket);
+    struct Fired : Timer {
+        bool yes = false;
+    } after;
+    after.fire = [](Timer& timer) { static_cast<Fired&>(timer).yes = true; };
+    loop_->arm(after, due + milliseconds(1));
+    run_until([&] { return after.yes; });
+    for (int i = 0; i < 3; ++i) loop_->run_once(milliseconds(1));
+    EXPECT_EQ(held.completions, 0);
+    loop_->cancel(held);
+    run_until_complete(held);
+}
+
+TEST_F(LoopRequests, FirstReasonForAnEarlyEndIsTheOneThatIsTold) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    Fd near(ends[0]), far(ends[1]);
+    File socket{.fd = near.get()};
+    Buffer memory(kPageSize);
+    Recorded held(READ, 0, memory.data(), memory.size());
+    held.timeout = milliseconds(20);
+    const auto due = Clock::now() + held.timeout;
+    loop_->submit(held, socket);
+    loop_->run_once(milliseconds(0));
+    loop_->cancel(held);
+    // Its deadline passes before the loop comes to the cancellation.
+    while (Clock::now() < due + milliseconds(1)) continue;
+    run_until_complete(held);
+    EXPECT_EQ(held.result, -ECANCELED);
+}
+
 TEST_F(LoopRequests, SyncAndAllocate) {
     Recorded allocate(READ, 0, nullptr, 16 << 20);
     loop_->submit_allocate(allocate, file_);
@@ -343,6 +400,45 @@ TEST_F(LoopWithFewPlaces, DeadlineAndCancelReachWaitingRequests) {
     for (std::size_t i = 0; i < 5; ++i) loop_->cancel(requests[i]);
     run_until([&] { return loop_->requests_in_flight() == 0; });
     for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(requests[i].result, -ECANCELED);
+}
+
+// Waiting counts: a request that gets its place late has only what is left of its time.
+TEST_F(LoopWithFewPlaces, DeadlineBeginsAtSubmissionAndNotAtThePlace) {
+    constexpr milliseconds kTimeout{400}, kPlaceAfter{350},
+        kTooLate{700};  // from the place on it would be 750
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    Fd near(ends[0]), far(ends[1]);
+    File socket{.fd = near.get()};
+    Buffer memory(5 * kPageSize);
+    std::vector<Recorded> requests;
+    for (std::size_t i = 0; i < 5; ++i)
+        requests.emplace_back(READ, 0, memory.data() + i * kPageSize, kPageSize);
+    requests[4].timeout = kTimeout;
+    for (Recorded& request : requests) loop_->submit(request, socket);  // the last one waits
+
+    struct Step : Timer {
+        Loop* loop = nullptr;
+        Request* request = nullptr;
+        bool done = false;
+    } make_room, too_late;
+    make_room.loop = loop_.get();
+    make_room.request = &requests[0];
+    make_room.fire = [](Timer& timer) {
+        auto& step = static_cast<Step&>(timer);
+        step.loop->cancel(*step.request);
+    };
+    too_late.fire = [](Timer& timer) { static_cast<Step&>(timer).done = true; };
+    const auto submitted = Clock::now();
+    loop_->arm(make_room, submitted + kPlaceAfter);
+    loop_->arm(too_late, submitted + kTooLate);
+    run_until_complete(requests[4]);
+    EXPECT_EQ(requests[4].result, -ETIMEDOUT);
+    EXPECT_EQ(requests[0].result, -ECANCELED) << "it had its place by then";
+    EXPECT_FALSE(too_late.done);
+    loop_->cancel(too_late);
+    for (std::size_t i = 1; i < 4; ++i) loop_->cancel(requests[i]);
+    run_until([&] { return loop_->requests_in_flight() == 0; });
 }
 
 TEST_F(LoopWithFewPlaces, DestructionEndsWhatTheKernelHolds) {
