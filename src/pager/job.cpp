@@ -204,7 +204,7 @@ void Job::State::poll_and_rearm() {
             static_cast<std::uint64_t>((now - throttled_since) / std::chrono::milliseconds(1));
         throttled_since = io::Clock::time_point::max();
     }
-    loop.arm(poll_timer, now + budget.poll_period());
+    loop.arm(poll_timer, now + std::max(budget.poll_period(), members.period_min()));
 }
 
 void Job::State::give_up_if_stuck() {

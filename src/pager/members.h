@@ -27,6 +27,8 @@ class Members {
     /// Looks at all processes: finds new ones, measures memory, has agents put in, registers memory near the
     /// cap.
     void poll();
+    /// How long the next poll() has to wait at the least, by what the last one cost.
+    std::chrono::nanoseconds period_min() const { return period_min_; }
     /// A fork was announced. Whether it is worth a poll() at once; else the next one will do.
     bool look_soon();
     /// Whether a process is being injected now: its stops and its end belong to the injector.
@@ -67,6 +69,7 @@ class Members {
     std::uint64_t shared_generation_ = 0;
     std::uint64_t faults_at_pss_ = 0;
     io::Clock::time_point next_pss_{}, next_scan_{}, next_hurried_scan_{}, next_refresh_{};
+    std::chrono::nanoseconds period_min_{};
     Result<target::Agent>* launch_result_ = nullptr;
     pid_t launching_ = 0;
 };
