@@ -16,6 +16,46 @@ namespace {
 
 constexpr std::size_t kFetchesMax = 1024;
 
+/// Which pages of its parent a forked child has got, asked of the child's userfaultfd in ascending order. The
+/// parent's mappings do not tell: it goes on as soon as the event has been read, and what other threads of it
+/// unmapped before the fork may still be unannounced.
+class ForkedPages {
+  public:
+    explicit ForkedPages(const target::Uffd& child) : child_(child) {}
+
+    /// Whether the child has the page at `address`. `end` is where its mapping may end: what is asked for at
+    /// once.
+    bool has(std::uint64_t address, std::uint64_t end) {
+        if (address >= known_end_) ask(address, end);
+        return has_;
+    }
+    /// All that was found, and more of the same mappings.
+    const target::IntervalSet& found() const { return found_; }
+
+  private:
+    void ask(std::uint64_t address, std::uint64_t end) {
+        for (std::uint64_t bytes = std::min(step_, end - address);;
+             bytes = bytes / 2 / kPageSize * kPageSize) {
+            bytes = std::max<std::uint64_t>(bytes, kPageSize);
+            const std::optional<bool> registered = child_.is_registered(address, bytes);
+            // It runs already and changes its mappings: its events will say what it has not got any more.
+            if (!registered) bytes = PageTable::kAddressEnd - address;
+            has_ = registered.value_or(true);
+            if (!has_ && bytes > kPageSize) continue;
+            known_end_ = address + bytes;
+            step_ = has_ ? 2 * bytes : kPageSize;
+            if (has_) found_.add(address, known_end_);
+            return;
+        }
+    }
+
+    const target::Uffd& child_;
+    target::IntervalSet found_;
+    std::uint64_t known_end_ = 0;
+    std::uint64_t step_ = PageTable::kAddressEnd;
+    bool has_ = false;
+};
+
 }  // namespace
 
 Pager::Pager(io::Loop& loop, Pool& pool, SwapArea& area, Budget& budget, JobStats& stats)
@@ -200,22 +240,35 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     log::debug("process {} (mark {}) forked mark {}, depth {}", target.process(), parent.cookie[1], cookies_,
                child.cookie_depth);
 
-    // What was unmapped just before the fork may not have been announced yet, and never will be to the child.
-    if (auto ranges = target::inherited_ranges(target.process(), parent.cookie_base)) {
-        for (const auto& range : *ranges) child.mapped.add(range.start, range.end);
-    } else {
-        child.mapped.add(0, PageTable::kAddressEnd);  // it has ended or executed another program since
-    }
-    child.target->inherit_ranges(target, child.mapped);
+    inherit_pages(parent, child);
+    if (child_forked) child_forked();
+}
+
+/// Gives the child its own view of what its parent has outside.
+void Pager::inherit_pages(Process& parent, Process& child) {
+    ForkedPages forked(child->uffd());
     parent.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
-        if (child.mapped.find(at) == nullptr) return;
+        const target::AddressRange* range = parent->registered().find(at);
+        if (!forked.has(at, range == nullptr ? at + kPageSize : range->end)) return;
         child.pages->set(at, word.inherited());
         if (!word.has_slot()) return;
         area_.get(word.value());
         child.far_pages++;
     });
-    child.mapped.clear();
-    if (child_forked) child_forked();
+
+    target::IntervalSet mapped = forked.found();
+    if (auto ranges = target::fork_ranges(parent->process(), parent.cookie_base)) {
+        for (const auto& range : ranges->inherited) mapped.add(range.start, range.end);
+        for (const auto& range : ranges->wiped) {
+            child.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
+                let_go(child, at, word);
+                child.pages->set(at, word.unmapped());
+            });
+        }
+    } else {
+        mapped.add(0, PageTable::kAddressEnd);  // it has ended or executed another program since
+    }
+    child.target->inherit_ranges(*parent.target, mapped);
 }
 
 /// Puts a mark into the child by which it is found in /proc: it has no number yet.

@@ -116,6 +116,7 @@ class Pager : public target::TargetEvents {
     void give_up_fetch(Process& process, std::uint64_t address, PageWord word);
     void displace(Process& process, std::uint64_t start, std::uint64_t end);
     void let_go(Process& process, std::uint64_t address, PageWord word);
+    void inherit_pages(Process& parent, Process& child);
     void mark(Process& child);
     void drop_all(Process& process);
 

@@ -47,7 +47,6 @@ struct Process {
     bool forked = false;  ///< pages may be shared with a child or parent: MOVE may need an unshare
     std::vector<std::uint64_t> shared;      ///< addresses of pages to unshare before they can be moved
     std::vector<std::uint64_t> kept_found;  ///< scratch of the thread scan
-    target::IntervalSet mapped;             ///< at the fork, what this child has got of its parent's mappings
     /// Ranges whose old mapping's end is still to be announced, and the words of that mapping (see
     /// displace()).
     target::IntervalSet owed;

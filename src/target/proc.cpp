@@ -136,20 +136,21 @@ Result<Mapping> find_mapping(pid_t process, std::string_view name) {
     return found;
 }
 
-Result<std::vector<AddressRange>> inherited_ranges(pid_t process, std::uint64_t witness) {
+Result<ForkRanges> fork_ranges(pid_t process, std::uint64_t witness) {
     Fd fd(open(fmt::format("/proc/{}/smaps", process).c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) return fail_errno(ESRCH, "cannot read the mappings of process {}", process);
     auto text = read_to_end(fd.get());
     if (!text) return std::unexpected(text.error());
-    std::vector<AddressRange> ranges;
+    ForkRanges ranges;
     Mapping mapping;
     bool witnessed = false;
     for_each_line(*text, [&](std::string_view line) {
         constexpr std::string_view flags = "VmFlags:";
         if (line.starts_with(flags)) {
-            if (line.find(" dc") == std::string::npos && line.find(" wf") == std::string::npos) {
-                ranges.push_back({mapping.start, mapping.end});
-            }
+            if (line.find(" wf") != std::string::npos)
+                ranges.wiped.push_back({mapping.start, mapping.end});
+            else if (line.find(" dc") == std::string::npos)
+                ranges.inherited.push_back({mapping.start, mapping.end});
         } else if (!line.empty() && (line[0] < 'A' || line[0] > 'Z')) {
             parse_mapping(line, mapping);
             witnessed |= mapping.start == witness;

@@ -36,10 +36,15 @@ Result<Mapping> find_mapping(pid_t process, std::string_view name);
 struct AddressRange {
     std::uint64_t start = 0, end = 0;
 };
-/// The mappings whose pages a forked child inherits: all but those with VmFlags dc or wf in smaps
-/// (MADV_DONTFORK, MADV_WIPEONFORK). Walks the page tables. ESRCH when the process ends meanwhile, or is no
-/// longer the program that has a mapping starting at `witness`: it may have executed another one.
-Result<std::vector<AddressRange>> inherited_ranges(pid_t process, std::uint64_t witness);
+/// What a fork makes of a process's mappings, by their VmFlags in smaps.
+struct ForkRanges {
+    std::vector<AddressRange>
+        inherited;                    ///< a child has their pages: all but those with dc (MADV_DONTFORK), wf
+    std::vector<AddressRange> wiped;  ///< wf (MADV_WIPEONFORK): a child has the mapping, and zeros in it
+};
+/// Walks the page tables. ESRCH when the process ends meanwhile, or is no longer the program that has a
+/// mapping starting at `witness`: it may have executed another one.
+Result<ForkRanges> fork_ranges(pid_t process, std::uint64_t witness);
 
 /// A process's memory, bytes, from /proc/PID/status.
 struct MemoryUse {

@@ -42,6 +42,20 @@ bool Uffd::is_quiet() const noexcept {
     return ioctl(fd_.get(), UFFDIO_COPY, &request) != 0 && errno != EAGAIN;
 }
 
+std::optional<bool> Uffd::is_registered(std::uint64_t start, std::uint64_t bytes) const noexcept {
+    // A write-protected fill is refused where write-protection was not registered, which it never is. The
+    // kernel says so (EINVAL) only after it has found the mapping; else ENOENT (mm/userfaultfd.c).
+    uffdio_copy request{};
+    request.dst = start;
+    request.src = start;
+    request.len = bytes;
+    request.mode = UFFDIO_COPY_MODE_WP | UFFDIO_COPY_MODE_DONTWAKE;
+    if (ioctl(fd_.get(), UFFDIO_COPY, &request) == 0) return true;
+    if (errno == EINVAL) return true;
+    if (errno == ENOENT && is_quiet()) return false;
+    return std::nullopt;
+}
+
 void Uffd::wake(std::uint64_t start, std::uint64_t bytes) const noexcept {
     uffdio_range range{start, bytes};
     ioctl(fd_.get(), UFFDIO_WAKE, &range);

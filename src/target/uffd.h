@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "base/fd.h"
@@ -33,6 +34,9 @@ class Uffd {
     /// Whether every change of the address space up to now has been read as an event: else fills answer
     /// EAGAIN.
     bool is_quiet() const noexcept;
+    /// Whether one mapping that is registered here holds all of [start, start + bytes). Nothing: the address
+    /// space is gone, or has changed and the event must be read first.
+    std::optional<bool> is_registered(std::uint64_t start, std::uint64_t bytes) const noexcept;
     void wake(std::uint64_t start, std::uint64_t bytes) const noexcept;
 
   private:

@@ -129,7 +129,7 @@ TEST(Proc, FindsMappingsByName) {
 
 TEST(Proc, ProcessesThatAreGoneAreESRCH) {
     EXPECT_EQ(for_each_mapping(kNobody, [](const Mapping&) {}).error().code, ESRCH);
-    EXPECT_EQ(inherited_ranges(kNobody, 0).error().code, ESRCH);
+    EXPECT_EQ(fork_ranges(kNobody, 0).error().code, ESRCH);
     EXPECT_EQ(read_pss(kNobody).error().code, ESRCH);
     EXPECT_EQ(read_state(kNobody), 0);
 
@@ -146,19 +146,21 @@ TEST(Proc, InheritedRangesLeaveOutWhatAForkDoes) {
     const Guarded plain, unforked, wiped;
     ASSERT_EQ(madvise(unforked.data(), kBytes, MADV_DONTFORK), 0);
     ASSERT_EQ(madvise(wiped.data(), kBytes, MADV_WIPEONFORK), 0);
-    auto ranges = inherited_ranges(getpid(), plain.address());
+    auto ranges = fork_ranges(getpid(), plain.address());
     ASSERT_TRUE(ranges) << ranges.error().message;
-    EXPECT_TRUE(covers(*ranges, plain.address()));
-    EXPECT_TRUE(covers(*ranges, plain.address() + kBytes - 1));
-    EXPECT_FALSE(covers(*ranges, unforked.address()));
-    EXPECT_FALSE(covers(*ranges, wiped.address()));
+    EXPECT_TRUE(covers(ranges->inherited, plain.address()));
+    EXPECT_TRUE(covers(ranges->inherited, plain.address() + kBytes - 1));
+    EXPECT_FALSE(covers(ranges->inherited, unforked.address()));
+    EXPECT_FALSE(covers(ranges->inherited, wiped.address()));
+    EXPECT_TRUE(covers(ranges->wiped, wiped.address()));
+    EXPECT_FALSE(covers(ranges->wiped, unforked.address()));
     ASSERT_EQ(madvise(unforked.data(), kBytes, MADV_DOFORK), 0);
     ASSERT_EQ(madvise(wiped.data(), kBytes, MADV_KEEPONFORK), 0);
-    ranges = inherited_ranges(getpid(), plain.address());
+    ranges = fork_ranges(getpid(), plain.address());
     ASSERT_TRUE(ranges) << ranges.error().message;
-    EXPECT_TRUE(covers(*ranges, unforked.address()));
-    EXPECT_TRUE(covers(*ranges, wiped.address()));
-    EXPECT_EQ(inherited_ranges(getpid(), plain.address() + kPageSize).error().code, ESRCH)
+    EXPECT_TRUE(covers(ranges->inherited, unforked.address()));
+    EXPECT_TRUE(covers(ranges->inherited, wiped.address()));
+    EXPECT_EQ(fork_ranges(getpid(), plain.address() + kPageSize).error().code, ESRCH)
         << "a program without the witness is another one";
 }
 

@@ -87,7 +87,8 @@ class Recorder : public TargetEvents {
 class TargetTest : public ::testing::Test {
   protected:
     /// `injected` runs when the agent is in place and the program goes on, before anybody listens to it.
-    void start(std::vector<Puppet::Step> script, const std::function<void()>& injected = [] {}) {
+    void start(
+        std::vector<Puppet::Step> script, const std::function<void()>& injected = [] {}) {
         puppet_ = std::make_unique<Puppet>(std::move(script));
         auto loop = io::Loop::create();
         ASSERT_TRUE(loop) << loop.error().message;
@@ -167,6 +168,33 @@ TEST_F(TargetTest, RegistersPrivateMemoryAndNothingElse) {
         EXPECT_TRUE(plain || target_->registered().find(mapping.start) == nullptr) << mapping.name;
     });
     EXPECT_TRUE(visited);
+}
+
+TEST_F(TargetTest, TheUserfaultfdTellsWhatIsRegisteredAndFillsNothingWhenAsked) {
+    start({[](Arena& arena) {
+        munmap(arena.data() + 4 * kPageSize, 2 * kPageSize);
+        return 0;
+    }});
+    move_out(2, 3);
+    const auto asked = [&](std::uint64_t first, std::uint64_t pages) {
+        return target_->uffd().is_registered(page(first), pages * kPageSize);
+    };
+    EXPECT_EQ(asked(0, kArenaPages), true);
+    EXPECT_EQ(asked(2, 1), true);
+    EXPECT_EQ(asked(kArenaPages, 1), false) << "the guard behind";
+    EXPECT_EQ(asked(kArenaPages - 1, 2), false) << "in part";
+    std::array<AddressRange, 4> present;
+    auto scan = target_->scan_present(page(2), page(5), 3, present);
+    ASSERT_TRUE(scan) << scan.error().message;
+    EXPECT_EQ(scan->count, 0u);
+
+    const int before = puppet_->done();
+    puppet_->go();
+    ASSERT_TRUE(wait_until([&] { return !asked(0, 1).has_value(); })) << "an event is not read yet";
+    ASSERT_TRUE(run_until([&] { return puppet_->done() > before; }));
+    EXPECT_EQ(asked(0, kArenaPages), false);
+    EXPECT_EQ(asked(4, 2), false);
+    EXPECT_EQ(asked(6, kArenaPages - 6), true);
 }
 
 TEST_F(TargetTest, FirstTouchesAndEvictedPagesAreFaults) {
