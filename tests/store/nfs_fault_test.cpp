@@ -37,17 +37,26 @@ class NfsFaultTest : public testing::Test, protected Driver {
         proxy->hold_replies(false);
         store->close();
     }
+    /// What the server's own disk has.
+    std::vector<std::byte> on_server(std::uint64_t offset, std::size_t size) const {
+        std::vector<std::byte> bytes(size);
+        std::ifstream file(server->path("export/farswap-test"), std::ios::binary);
+        file.seekg(static_cast<std::streamoff>(kLeaseSize + offset));
+        file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
+        return bytes;
+    }
     std::unique_ptr<NfsServer> server;
     std::unique_ptr<Proxy> proxy;
     std::unique_ptr<Store> store;
 };
 
 TEST_F(NfsFaultTest, RestartedServerIsWaitedForAndLostWritesAreReported) {
+    constexpr std::uint64_t kEach = kMiB / 4, kHalf = 8 * kMiB, kAll = 16 * kMiB;
     std::deque<Transfer> writes;
-    const auto submit_all = [&](std::uint64_t version) {
+    const auto submit = [&](std::uint64_t from, std::uint64_t to, std::uint64_t version) {
         writes.clear();
-        for (std::uint64_t at = 0; at < 16 * kMiB; at += kMiB / 4)
-            writes.emplace_back(WRITE, at, pattern(at, kMiB / 4, version));
+        for (std::uint64_t at = from; at < to; at += kEach)
+            writes.emplace_back(WRITE, at, pattern(at, kEach, version));
         for (Transfer& transfer : writes) store->submit(transfer);
     };
     const auto all_written = [&] {
@@ -56,9 +65,17 @@ TEST_F(NfsFaultTest, RestartedServerIsWaitedForAndLostWritesAreReported) {
                    return transfer.result == static_cast<int>(transfer.length);
                });
     };
-    submit_all(1);
-    ASSERT_TRUE(run_until([&] { return writes.front().completed; }));
+    // The first half is acknowledged and uncommitted when the server dies; of the second half the server has
+    // a write at least, and none is acknowledged.
+    submit(0, kHalf, 1);
+    ASSERT_TRUE(all_written());
+    proxy->hold_replies(true);
+    submit(kHalf, kAll, 1);
+    ASSERT_TRUE(run_until([&] { return on_server(kHalf, 4096) == pattern(kHalf, 4096, 1); }));
+    EXPECT_TRUE(std::ranges::none_of(writes, &Transfer::completed));
     server->kill();
+    proxy->cut();
+    proxy->hold_replies(false);
     server->restart();
     ASSERT_TRUE(all_written());
     EXPECT_GT(store->counters().reconnects, 0u);
@@ -66,10 +83,10 @@ TEST_F(NfsFaultTest, RestartedServerIsWaitedForAndLostWritesAreReported) {
 
     EXPECT_EQ(flush(*store), -ESTALE);
     EXPECT_EQ(store->counters().lost_writes, 1u);
-    submit_all(2);
+    submit(0, kAll, 2);
     ASSERT_TRUE(all_written());
     EXPECT_EQ(flush(*store), 0);
-    for (std::uint64_t at = 0; at < 16 * kMiB; at += kMiB)
+    for (std::uint64_t at = 0; at < kAll; at += kMiB)
         EXPECT_TRUE(read(*store, at, kMiB) == pattern(at, kMiB, 2));
 }
 

@@ -116,6 +116,10 @@ void Proxy::cut_after(std::int64_t reply_bytes) {
     cut_after_ = reply_bytes;
 }
 
+void Proxy::cut() {
+    set(cut_, true);
+}
+
 /// False: the pair is to be closed.
 bool Proxy::forward(Pair& pair, bool from_server) {
     std::array<char, 64 * 1024> buffer;
@@ -149,9 +153,11 @@ void Proxy::run() {
         ::poll(polls.data(), polls.size(), -1);
         eventfd_t ignored;
         if (polls[1].revents != 0) ::eventfd_read(wake_.get(), &ignored);
+        // Looked at after the poll: whoever cuts and then releases what was held must not see it forwarded.
+        const bool cut = cut_.exchange(false);
         for (std::size_t i = pairs_.size(); i-- > 0;) {
-            bool good = true;
-            if (polls[2 + 2 * i].revents != 0) good = forward(pairs_[i], false);
+            bool good = !cut;
+            if (good && polls[2 + 2 * i].revents != 0) good = forward(pairs_[i], false);
             if (good && polls[3 + 2 * i].revents != 0) good = forward(pairs_[i], true);
             if (!good) {
                 reset_on_close(pairs_[i].client.get());

@@ -59,6 +59,8 @@ class Proxy {
     void hold_requests(bool hold) { set(hold_requests_, hold); }
     /// Breaks the connections once so many more bytes have gone from the server to the client.
     void cut_after(std::int64_t reply_bytes);
+    /// Breaks the connections now. What is held, or comes after this call, goes nowhere.
+    void cut();
     /// Connections accepted so far.
     int accepted() const { return accepted_; }
 
@@ -73,7 +75,7 @@ class Proxy {
 
     std::uint16_t to_port_, port_ = 0;
     Fd listener_, wake_;
-    std::atomic<bool> stop_ = false, hold_replies_ = false, hold_requests_ = false;
+    std::atomic<bool> stop_ = false, hold_replies_ = false, hold_requests_ = false, cut_ = false;
     std::atomic<std::int64_t> cut_after_ = -1;
     std::atomic<int> accepted_ = 0;
     std::vector<Pair> pairs_;
