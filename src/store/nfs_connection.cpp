@@ -120,11 +120,15 @@ Call* Connection::take(bool internal) noexcept {
 
 void Connection::submit(Call& call) noexcept {
     FARSWAP_ASSERT(call.state == Call::State::kTaken);
+    number(call);
+    enqueue(call);
+    if (!receiving_) send();
+}
+
+void Connection::number(Call& call) noexcept {
     const auto slot = static_cast<std::uint32_t>(&call - calls_.data());
     call.xid = next_number_++ << kSlotBits | slot;
     call.head_size = encoder_.encode(call.procedure, call.xid, call.offset, call.length, call.head);
-    enqueue(call);
-    if (!receiving_) send();
 }
 
 void Connection::release(Call& call) noexcept {
@@ -201,6 +205,9 @@ void Connection::resume_delayed() noexcept {
     for (Call& call : calls_) {
         if (call.state != Call::State::kDelayed) continue;
         ++counters_.resent;
+        // With the old number a server may repeat the refusal that it remembers, for ever: RFC 1813
+        // section 2.6 asks for a new one.
+        number(call);
         enqueue(call);
     }
     send();

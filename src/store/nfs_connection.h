@@ -81,6 +81,7 @@ class Connection final : private ReplyReader::Calls {
     void send() noexcept;
     void account_sent(std::size_t bytes) noexcept;
     void watch(std::uint32_t events) noexcept;
+    void number(Call& call) noexcept;
     void enqueue(Call& call) noexcept;
     void unlink(Call& call) noexcept;
     void free_entry(Call& call, bool tell) noexcept;

@@ -52,6 +52,7 @@ NfsFile::NfsFile(io::Loop& loop, ClaimedFile file)
 }
 
 NfsFile::~NfsFile() {
+    close();
     loop_.cancel(kick_timer_);
     loop_.cancel(deadline_timer_);
     loop_.cancel(beat_timer_);
@@ -93,7 +94,7 @@ void NfsFile::submit(Request& request) noexcept {
 
 /// Sends waiting requests while the window has room.
 void NfsFile::dispatch(Lane& lane) noexcept {
-    while (Request* const request = lane.waiting.head) {
+    while (Request* const request = lost_ == 0 ? lane.waiting.head : nullptr) {
         const std::uint64_t offset = kLeaseSize + request->offset;
         if (lane.connection.abandoned_write_overlaps(offset, request->length)) return;
         Call* const call = lane.connection.take(false);
@@ -138,7 +139,7 @@ void NfsFile::on_transfer(Transfer& transfer) noexcept {
     if (write && !reply.durable) transfer.unstable.add(reply.verifier);
     (write ? counters_.bytes_written : counters_.bytes_read) += reply.count;
     request.done += reply.count;
-    if (request.done < request.length) return send_rest(transfer);
+    if (request.done < request.length) return lost_ == 0 ? send_rest(transfer) : end(transfer, lost_);
     unstable_.add(transfer.unstable);
     end(transfer, static_cast<int>(request.length));
 }
@@ -197,6 +198,7 @@ void NfsFile::on_kick() noexcept {
     List<FlushRequest> flushes = std::exchange(flushed_, {});
     while (Request* request = requests.pop()) request->complete(*request, static_cast<int>(request->done));
     while (FlushRequest* flush = flushes.pop()) flush->complete(*flush, static_cast<int>(flush->cookie));
+    if (lost_ != 0) give_up(kNever, lost_);
     dispatch(reads_);
     dispatch(writes_);
     start_flush();
@@ -212,29 +214,34 @@ void NfsFile::note_deadline(std::uint64_t deadline_ns) noexcept {
 }
 
 void NfsFile::on_deadline() noexcept {
-    const std::uint64_t now = now_ns();
+    give_up(now_ns(), -ETIMEDOUT);
+    dispatch(reads_);
+    dispatch(writes_);
+}
+
+/// Ends the requests and flushes that are due then or earlier. What was sent of them is not sent again, but
+/// the server may still execute it.
+void NfsFile::give_up(std::uint64_t due_ns, int result) noexcept {
     List<Request> expired;
     List<FlushRequest> flushes;
     for (Lane* lane : {&reads_, &writes_}) {
-        lane->waiting.move_if(expired, [&](const Request& request) { return request.cookie <= now; });
+        lane->waiting.move_if(expired, [&](const Request& request) { return request.cookie <= due_ns; });
         for (Transfer& transfer : lane->transfers) {
-            if (transfer.request == nullptr || transfer.request->cookie > now) continue;
+            if (transfer.request == nullptr || transfer.request->cookie > due_ns) continue;
             lane->connection.abandon(*transfer.call);
             transfer.call = nullptr;
             expired.push(*std::exchange(transfer.request, nullptr));
         }
     }
     for (List<FlushRequest>* list : {&flushes_active_, &flushes_waiting_}) {
-        list->move_if(flushes, [&](const FlushRequest& flush) { return flush.cookie <= now; });
+        list->move_if(flushes, [&](const FlushRequest& flush) { return flush.cookie <= due_ns; });
     }
     arm_next_deadline();
     while (Request* request = expired.pop()) {
         request->index = kWaiting;
-        request->complete(*request, -ETIMEDOUT);
+        request->complete(*request, result);
     }
-    while (FlushRequest* flush = flushes.pop()) flush->complete(*flush, -ETIMEDOUT);
-    dispatch(reads_);
-    dispatch(writes_);
+    while (FlushRequest* flush = flushes.pop()) flush->complete(*flush, result);
 }
 
 void NfsFile::arm_next_deadline() noexcept {

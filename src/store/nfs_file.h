@@ -137,6 +137,7 @@ class NfsFile final : public Store {
     void on_kick() noexcept;
     void note_deadline(std::uint64_t deadline_ns) noexcept;
     void on_deadline() noexcept;
+    void give_up(std::uint64_t due_ns, int result) noexcept;
     void arm_next_deadline() noexcept;
 
     Call& internal_call(Lane& lane, Procedure procedure, std::uint64_t offset, std::byte* data,
@@ -159,6 +160,7 @@ class NfsFile final : public Store {
     Lane reads_, writes_;
     Counters counters_;
     int lost_ = 0;  ///< the lease is not ours any more: what every request ends with
+    bool closed_ = false;
 
     List<Request> finished_;      ///< results wait in `done`
     List<FlushRequest> flushed_;  ///< results wait in `cookie`

@@ -92,12 +92,14 @@ void NfsFile::on_commit(const Reply& reply) noexcept {
         unstable_.add(covered);  // for the next flush to try
     } else if (!covered.kept_by(reply.verifier)) {
         result = -ESTALE;
-        ++counters_.lost_writes;
         log::warning("{}: the server restarted and lost writes that it had taken; sending them again",
                      file_.name);
-        // Those that came later ask about the same lost writes.
+        // Those that came later ask about the same lost writes. When nobody asks (the flush ended at its
+        // deadline), the next one has to be told.
         flushes_waiting_.move_if(flushes, [](const FlushRequest&) { return true; });
+        if (flushes.head == nullptr) unstable_.add(covered);
     }
+    if (result == -ESTALE && flushes.head != nullptr) ++counters_.lost_writes;
     settle_flushes(flushes, result);
     start_flush();
 }
@@ -139,6 +141,10 @@ void NfsFile::advance_reserve() noexcept {
 
 void NfsFile::send_zeros() noexcept {
     Reserving& now = reserving_;
+    if (lost_ != 0) {
+        now.error = lost_;
+        now.next = now.end = file_.reserved;
+    }
     const auto piece_max = std::min(kZerosMax, writes_.transfer_max);
     while (now.next < now.end && now.error == 0 && now.in_flight < kZerosInFlight) {
         const auto length =
@@ -219,7 +225,7 @@ void NfsFile::on_beat() noexcept {
 void NfsFile::on_lease_read(const Reply& reply) noexcept {
     if (reply.error != 0 || reply.count != kLeaseSize) {
         beating_.active = false;
-        if (reply.error == -ESTALE) lose_lease("the file is gone from the server");
+        if (reply.error == -ESTALE) return lose_lease("the file is gone from the server");
         if (!std::exchange(beating_.reported, true)) log::warning("{}: cannot read the lease", file_.name);
         return;
     }
@@ -248,14 +254,17 @@ void NfsFile::on_lease_written(const Reply& reply) noexcept {
     beating_.reported = failed;
 }
 
-/// From now on nothing may touch the file: what is in it may be another's.
+/// From now on nothing may touch the file: what is in it may be another's. What is under way is given up from
+/// the loop, as this may be inside the answer to a part of it.
 void NfsFile::lose_lease(const char* reason) noexcept {
     if (lost_ != 0) return;
     lost_ = -EIO;
     log::warning("{}: the store is lost: {}", file_.name, reason);
+    kick();
 }
 
 void NfsFile::close() noexcept {
+    if (std::exchange(closed_, true)) return;
     loop_.cancel(beat_timer_);
     if (lost_ != 0) return;
     auto control = Control::connect(file_.server, std::chrono::steady_clock::now() + kCloseMax);

@@ -1,0 +1,90 @@
+// The NFS store against answers that real servers seldom give.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <atomic>
+#include <semaphore>
+
+#include "nfs_driver.h"
+#include "scripted_server.h"
+#include "store/nfs_file.h"
+
+namespace farswap::test {
+namespace {
+
+using nfs::Procedure;
+using Call = ScriptedServer::Call;
+using Answer = ScriptedServer::Answer;
+
+constexpr std::uint64_t kMiB = 1u << 20;
+constexpr std::uint32_t kStale = 70;  // NFS3ERR_STALE, RFC 1813 section 2.6
+
+class NfsScriptTest : public testing::Test, protected Driver {
+  protected:
+    /// A store on a file that has been claimed already.
+    void start(ScriptedServer::Script script) {
+        server = std::make_unique<ScriptedServer>(std::move(script));
+        nfs::ClaimedFile file;
+        file.name = "nfs://scripted/file";
+        file.server.host = "127.0.0.1";
+        file.server.nfs_port = server->port();
+        file.address = server->address();
+        file.file.size = 8;
+        file.capacity = file.reserved = 16 * kMiB;
+        file.read_max = file.write_max = kMiB;
+        store = std::make_unique<nfs::NfsFile>(*loop, std::move(file));
+    }
+    std::unique_ptr<ScriptedServer> server;
+    std::unique_ptr<nfs::NfsFile> store;
+};
+
+TEST_F(NfsScriptTest, LossThatNoFlushWasToldOfIsReportedToTheNext) {
+    std::binary_semaphore timed_out(0);
+    std::atomic<int> commits = 0;
+    start([&](const Call& call) -> std::optional<Answer> {
+        if (call.procedure != Procedure::kCommit) return Answer{.verifier = 1};
+        // The server restarted before it got to the first one, whose flush has ended at its deadline by then.
+        if (commits++ == 0) timed_out.acquire();
+        return Answer{.verifier = 2};
+    });
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(flush(*store, 20ms), -ETIMEDOUT);
+    timed_out.release();
+    // Answered in order on one connection: the commit before this write.
+    ASSERT_EQ(write(*store, 4096, pattern(4096, 4096)), 4096);
+    EXPECT_EQ(flush(*store), -ESTALE);
+    EXPECT_EQ(store->counters().lost_writes, 1u);
+}
+
+TEST_F(NfsScriptTest, WhatWaitedForALostFileIsNotSent) {
+    std::atomic<unsigned> writes = 0;
+    start([&](const Call& call) -> std::optional<Answer> {
+        if (call.procedure != Procedure::kWrite) return Answer{};
+        if (writes++ == 0) return Answer{.status = kStale};
+        return std::nullopt;
+    });
+    std::deque<Transfer> transfers;
+    for (std::uint64_t i = 0; i < 2 * nfs::kWindow; ++i)
+        transfers.emplace_back(WRITE, i * 4096, pattern(i * 4096, 4096));
+    for (Transfer& transfer : transfers) store->submit(transfer);
+    for (Transfer& transfer : transfers) ASSERT_EQ(finish(transfer), -EIO);
+    EXPECT_EQ(flush(*store), -EIO);
+    EXPECT_EQ(reserve(*store, 16 * kMiB), 0);
+    EXPECT_LE(store->counters().writes, nfs::kWindow) << "sent after the file was known to be lost";
+}
+
+TEST_F(NfsScriptTest, TryLaterIsAskedAgainUnderANewNumber) {
+    std::atomic<std::uint32_t> refused = 0;
+    start([&](const Call& call) -> std::optional<Answer> {
+        std::uint32_t none = 0;
+        // As a server does that remembers its replies: the same number gets the same answer.
+        if (refused.compare_exchange_strong(none, call.xid) || none == call.xid)
+            return Answer{.status = nfs::kStatusJukebox};
+        return Answer{};
+    });
+    EXPECT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(store->counters().retries, 1u);
+}
+
+}  // namespace
+}  // namespace farswap::test

@@ -1,0 +1,51 @@
+// An NFS server that answers READ, WRITE and COMMIT as a test says, on threads of its own: for what a real
+// one does once in a year. Knows the calls' bytes only as far as it needs.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "base/fd.h"
+#include "store/nfs_connection.h"
+
+namespace farswap::test {
+
+class ScriptedServer {
+  public:
+    struct Call {
+        nfs::Procedure procedure{};
+        std::uint32_t xid = 0;
+        std::uint64_t offset = 0;
+        std::uint32_t count = 0;
+    };
+    /// `status` is an nfsstat3; the verifier is for WRITE and COMMIT. READ of zeros only.
+    struct Answer {
+        std::uint32_t status = 0;
+        std::uint8_t verifier = 1;  ///< its first byte
+    };
+    /// Nothing: the call is never answered. Called on a connection's thread, and may block.
+    using Script = std::function<std::optional<Answer>(const Call&)>;
+
+    explicit ScriptedServer(Script script);
+    ~ScriptedServer();
+    ScriptedServer(const ScriptedServer&) = delete;
+    ScriptedServer& operator=(const ScriptedServer&) = delete;
+
+    nfs::Address address() const { return address_; }
+    std::uint16_t port() const;
+
+  private:
+    void accept();
+    void serve(int fd) const;
+
+    Script script_;
+    nfs::Address address_;
+    Fd listener_;
+    std::vector<Fd> connections_;
+    std::vector<std::thread> threads_;  ///< the first accepts
+};
+
+}  // namespace farswap::test
