@@ -27,6 +27,9 @@ constexpr std::uint32_t kTransferMax = 1u
 constexpr auto kClaimSettle = 300ms;           // longer than anybody's look before his claim
 constexpr auto kWatchPoll = 1s;
 constexpr std::string_view kJobPrefix = "farswap-";
+constexpr int kNamesTried = 100;
+constexpr std::uint64_t kForeignSearch = 1u
+                                         << 20;  // bytes; file systems and disk images leave their mark there
 
 /// The place that a URL names.
 struct Place {
@@ -140,7 +143,10 @@ Result<Place> find(const Url& url, const Server& server, Control& control) {
         place.file_name = rest.back();
     }
     if (!at && at.error().code == ENOENT) {
-        return fail(ENOENT, "no such file or directory on the server; make the directory, or name another");
+        return fail(
+            ENOENT,
+            "no such file or directory on the server; make the directory (or an empty file) there, or "
+            "name another");
     }
     if (!at) return std::unexpected(at.error());
     if (at->directory) {
@@ -234,11 +240,30 @@ Status write_lease(Control& control, const FileHandle& file, const Lease& lease)
     return {};
 }
 
+/// Whether the file begins with nothing but zeros: the first page alone says little, as some file systems
+/// (btrfs, ISO 9660) leave it empty.
+Result<bool> begins_with_zeros(Control& control, const FileHandle& file) {
+    std::vector<std::byte> bytes(64 * 1024);
+    control.set_deadline(soon());
+    for (std::uint64_t at = 0; at < kForeignSearch;) {
+        const auto count = control.read(file, at, bytes);
+        if (!count) return std::unexpected(count.error());
+        if (*count == 0) break;
+        const auto read = std::span(bytes).first(*count);
+        if (std::ranges::any_of(read, [](std::byte byte) { return byte != std::byte{0}; })) return false;
+        at += *count;
+    }
+    return true;
+}
+
 /// Takes a file that serves one job at a time, unless somebody has it.
 Status claim(Control& control, const FileHandle& file, const Lease& lease) {
     const auto record = read_record(control, file);
     if (!record) return std::unexpected(record.error());
-    if (record->content == LeaseContent::kForeign) {
+    const auto unused = record->content == LeaseContent::kEmpty ? begins_with_zeros(control, file)
+                                                                : record->content == LeaseContent::kLease;
+    if (!unused) return std::unexpected(unused.error());
+    if (!*unused) {
         return fail(
             EEXIST,
             "the file holds something that is not farswap's; to give it up, empty it first (truncate -s 0)");
@@ -319,6 +344,24 @@ Error explained(Error error, const Place& place) {
     }
 }
 
+/// A file of the job's own. One name may be taken: by another store of the same job, on the same directory.
+Status create_own_file(Control& control, const StoreOptions& options, ClaimedFile& file) {
+    const std::string stem =
+        options.job.empty() ? fmt::format("{}{:016x}", kJobPrefix, file.lease.nonce) : options.job;
+    for (int number = 1; number <= kNamesTried; ++number) {
+        const std::string name = number == 1 ? stem : fmt::format("{}-{}", stem, number);
+        auto created = control.create(file.directory, name);
+        if (!created && created.error().code == EEXIST) continue;
+        if (!created) return std::unexpected(created.error());
+        file.file = *created;
+        file.file_name = name;
+        file.remove_at_close = true;
+        return {};
+    }
+    return fail(EEXIST, "{} and {} more names are taken: farswap check --clean removes what dead jobs left",
+                stem, kNamesTried);
+}
+
 Result<ClaimedFile> activate(Control& control, const Place& place, const Url& url,
                              const StoreOptions& options) {
     ClaimedFile file{.name = fmt::format("nfs://{}{}", url.host, url.path),
@@ -336,12 +379,7 @@ Result<ClaimedFile> activate(Control& control, const Place& place, const Url& ur
 
     Status claimed;
     if (place.file_name.empty()) {
-        file.file_name =
-            options.job.empty() ? fmt::format("{}{:016x}", kJobPrefix, lease->nonce) : options.job;
-        auto created = control.create(file.directory, file.file_name);
-        if (!created) return std::unexpected(created.error());
-        file.file = *created;
-        file.remove_at_close = true;
+        if (auto made = create_own_file(control, options, file); !made) return std::unexpected(made.error());
         claimed = write_lease(control, file.file, file.lease);
     } else {
         claimed = claim(control, file.file, file.lease);
