@@ -1,5 +1,6 @@
 // The command `farswap`: parses the command line and does what it says. Knows no details of either.
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -27,6 +28,13 @@ void occupy_standard_descriptors() {
     }
 }
 
+/// A capability from the file (setcap) makes a process one whose files in /proc are root's: an ordinary
+/// user's pager could not open its own page map, nor its terminal anew. Who lacks the capability cannot trace
+/// us either way (ptrace(2), "Ptrace access mode checking").
+void own_our_proc_files() {
+    if (::geteuid() != 0) ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+}
+
 struct Execute {
     Ending operator()(const RunOptions& options) const { return run_command(options); }
     Ending operator()(const CheckOptions& options) const { return {check_command(options), 0}; }
@@ -49,6 +57,7 @@ Ending farswap_main(std::span<const char* const> words) {
 
 int main(int argc, char** argv) {
     occupy_standard_descriptors();
+    own_our_proc_files();
     Ending ending{kExitFailure, 0};
     try {
         ending = farswap_main(

@@ -158,7 +158,10 @@ Status Control::open(const std::string& host, int port, std::uint32_t program, c
         const int code = status.error().code;
         if (code == ETIMEDOUT)
             return fail(ETIMEDOUT, "{} at {} does not answer; is the server up?", where, host);
-        return fail_errno(code, "cannot reach {} at {}", where, host);
+        // Where the system call's error is not known, libnfs's words are better than none.
+        const std::string why = code == EIO ? pending.error : std::string(::strerrordesc_np(code));
+        return fail(code, "cannot reach {} at {}: {}; is the server up, and the address right?", where, host,
+                    why);
     }
     return {};
 }

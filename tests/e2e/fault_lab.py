@@ -5,10 +5,13 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
+import struct
 import subprocess
 
 import harness
 
+CAP_SYS_PTRACE = 19
 USAGE, REFUSED, NOT_EXECUTABLE, NOT_FOUND = 2, 125, 126, 127
 CASES = {}
 
@@ -94,6 +97,27 @@ class Lab:
         self.cleanup.callback(subprocess.run, ["umount", "-l", point], check=False)
         os.rmdir(point / "lost+found")
         return point
+
+    def for_everybody(self, program):
+        """A copy where every user can execute it: the build folder may be closed to others."""
+        copy = pathlib.Path("/var/tmp") / f"farswap-e2e-{self.directory.name}-{pathlib.Path(program).name}"
+        shutil.copy(program, copy)
+        self.cleanup.callback(copy.unlink)
+        return copy
+
+    def granted(self):
+        """A command prefix and a farswap: an ordinary user of a machine whose administrator has done what `farswap
+        check` asks for, setcap cap_sys_ptrace+ep on the program and /dev/userfaultfd open to all (for this user only:
+        in a mount namespace of its own), and the usual limit of 8 MiB on locked memory."""
+        program = self.for_everybody(self.tools.farswap)
+        # struct vfs_cap_data of linux/capability.h: revision 2 and effective, permitted, inheritable, upper halves.
+        os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, 1 << CAP_SYS_PTRACE, 0, 0, 0))
+        minor = next(line.split()[0] for line in pathlib.Path("/proc/misc").read_text().splitlines()
+                     if line.split()[1] == "userfaultfd")
+        script = ("mount -t tmpfs none /mnt && mknod -m 666 /mnt/device c 10 " + minor +
+                  " && mount --bind /mnt/device /dev/userfaultfd && exec setpriv --reuid 65534 --regid 65534 "
+                  '--clear-groups --inh-caps -all prlimit --memlock=8388608:8388608 "$@"')
+        return ["unshare", "--mount", "sh", "-c", script, "sh"], program
 
     def unprivileged(self, *drop):
         """A command prefix: an ordinary user, or root without the capabilities in `drop`."""

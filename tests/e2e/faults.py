@@ -129,7 +129,9 @@ def store_gets_full(lab):
 def ended_by_a_signal(lab):
     """SIGTERM to farswap ends the program and leaves nothing."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        background = Background(lab, lab.file_url(), *verify(lab, "--seconds", "60"), flags=["--quiet"])
+        # A suite under nohup(1) would hand an ignored SIGHUP down.
+        background = Background(lab, lab.file_url(), *verify(lab, "--seconds", "60"), flags=["--quiet"],
+                                preexec=lambda number=number: signal.signal(number, signal.SIG_DFL))
         if lab.expect(store_file(lab.store) is not None, "nothing was written to the store"):
             pager = pager_of(lab.store)
             if lab.expect(pager is not None, "no pager has the store open"):
@@ -188,6 +190,34 @@ def little_locked_memory_serves(lab):
     for run in results:
         lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
         lab.expect("locked" in run.error, "the summary does not speak of locked memory")
+        lab.expect_nothing_left(run)
+
+
+@case
+def ordinary_user(lab):
+    """What `farswap check` asks an administrator for is enough: four jobs of one user at once, none of which may lock its
+    pool, as the summary says."""
+    prefix, program = lab.granted()
+    workload = lab.for_everybody(lab.tools.workloads / "verify")
+    for directory in (lab.directory, lab.directory.parent, lab.store):
+        directory.chmod(0o777)
+    checked = harness.run([*prefix, program, "check"], lab.output(), limit_s=60, cwd="/")
+    lab.expect(checked.status == 0, f"check ends with {checked.status}: {checked.output.read_text()}")
+    runs = [None] * 4
+
+    def work(index):
+        runs[index] = harness.run(
+            [*prefix, program, "run", "--ram", "160M", "--swap", lab.file_url(), "--", workload, "--size", "256M",
+             "--operations", "2000"], lab.directory / f"four{index}", limit_s=180, cwd="/")
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run in runs:
+        lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+        lab.expect("pages    out" in run.error, f"no page left RAM: {run.last_error()}")
+        lab.expect("not locked in RAM" in run.error, f"the summary does not speak of locked memory: {run.last_error()}")
         lab.expect_nothing_left(run)
 
 

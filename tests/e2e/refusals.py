@@ -1,6 +1,5 @@
 """Cases of bad_input.py in which farswap must refuse before the program runs, or in which the program cannot run."""
 import pathlib
-import shutil
 import socket
 import subprocess
 import threading
@@ -182,10 +181,7 @@ def store_of_another(lab):
 def missing_privileges(lab):
     if pathlib.Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip() != "0":
         raise Skip("vm.unprivileged_userfaultfd is on")
-    # The build folder may be closed to others.
-    program = pathlib.Path("/var/tmp") / f"farswap-e2e-{lab.directory.name}"
-    shutil.copy(lab.tools.farswap, program)
-    lab.cleanup.callback(program.unlink)
+    program = lab.for_everybody(lab.tools.farswap)
     run = harness.run([*lab.unprivileged(), program, "run", "--ram", "64M", "--swap", f"file:{program.parent}", "--",
                        "true"], lab.output(), limit_s=60, cwd="/")
     lab.expect_refusal(run, REFUSED, "userfaultfd|privilege|CAP_SYS_PTRACE")
