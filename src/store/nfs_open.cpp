@@ -314,8 +314,7 @@ Status measure(Control& control, const Url& url, const StoreOptions& options, Cl
     if (!size) return std::unexpected(size.error());
     const std::uint64_t free = limits->free_bytes - std::min<std::uint64_t>(limits->free_bytes, kLeaseSize);
     file.capacity = (*size != 0 ? *size : free) / kPageSize * kPageSize;
-    if (file.capacity == 0)
-        return fail(ENOSPC, "the store is full: no free space on the server for this user");
+    if (file.capacity < Url::kSizeMin) return fail(ENOSPC, "the store is full: {} free", format_size(free));
     file.read_max = std::min(kTransferMax, limits->read_max);
     file.write_max = std::min(kTransferMax, limits->write_max);
     if (file.read_max < kPageSize || file.write_max < kPageSize) {

@@ -223,5 +223,15 @@ TEST_F(NfsFullTest, ReservesUpToTheLastFreeByteAndSaysSo) {
     EXPECT_FALSE(std::filesystem::exists(directory / "small/farswap-second"));
 }
 
+TEST_F(NfsFullTest, IsRefusedWhenHardlyAnythingIsFree) {
+    const auto filler = (directory / "small/filler").string();
+    [[maybe_unused]] const int full =
+        std::system(fmt::format("dd if=/dev/zero of={} bs=64k status=none 2>/dev/null", filler).c_str());
+    std::filesystem::resize_file(filler, std::filesystem::file_size(filler) - 500'000);
+    expect_refused(url(""), ENOSPC, HasSubstr("full"));
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory / "small"), {}), 2)
+        << "lost+found and the filler";
+}
+
 }  // namespace
 }  // namespace farswap::test
