@@ -14,7 +14,8 @@
 # DIR of its own. Needs root (open_by_handle_at) and the packages nfs-ganesha, nfs-ganesha-vfs and rpcbind.
 
 ganesha_state=/run/farswap-ganesha # the rpcbind that we started, and the servers that use it
-ganesha_serve_ms_max=15000         # longest wait until a server answers
+ganesha_serve_s_max=10             # longest wait until a server answers
+ganesha_starts_max=3               # ... which one in some hundred never does: it says that it is up, and is deaf
 
 ganesha_error() {
     echo "ganesha.sh: $*" >&2
@@ -97,7 +98,7 @@ END
 
 # Starts the daemon on DIR's configuration and waits until both services answer. Under the lock.
 ganesha_launch() { # DIR NFS_PORT MOUNT_PORT [TRY]
-    local dir=$1 pid epoch waited=0
+    local dir=$1 pid epoch started=$SECONDS
     ganesha_rpcbind_up || return 1
     rm -f "$dir/ganesha.pid"
     # The write verifier is made from the epoch, which is whole seconds unless it is given: a server that restarted
@@ -107,8 +108,12 @@ ganesha_launch() { # DIR NFS_PORT MOUNT_PORT [TRY]
         </dev/null >>"$dir/ganesha.out" 2>&1 9>&- &
     pid=$!
     until ganesha_answers 100003 "$2" && ganesha_answers 100005 "$3"; do
-        if ! kill -0 "$pid" 2>/dev/null || [ $((waited += 20)) -gt "$ganesha_serve_ms_max" ]; then
+        if ! kill -0 "$pid" 2>/dev/null || [ $((SECONDS - started)) -gt "$ganesha_serve_s_max" ]; then
             kill -KILL "$pid" 2>/dev/null
+            if [ "${4-1}" -lt "$ganesha_starts_max" ]; then
+                ganesha_launch "$dir" "$2" "$3" $((${4-1} + 1))
+                return
+            fi
             ganesha_error "nfs-ganesha does not serve; see $dir/ganesha.log: $(tail -n 1 "$dir/ganesha.log" 2>/dev/null)"
             return 1
         fi
@@ -117,7 +122,7 @@ ganesha_launch() { # DIR NFS_PORT MOUNT_PORT [TRY]
     # A server that found rpcbind gone (another run's last server took it down) answers for a moment and then stops.
     sleep 0.1
     if ! kill -0 "$pid" 2>/dev/null; then
-        if [ "${4-1}" -ge 3 ]; then
+        if [ "${4-1}" -ge "$ganesha_starts_max" ]; then
             ganesha_error "nfs-ganesha stopped at once; see $dir/ganesha.log"
             return 1
         fi
