@@ -158,13 +158,15 @@ def pager_killed(lab):
 
 @case
 def second_owner_of_a_file(lab):
-    path = lab.store / "swap"
-    background = Background(lab, f"file:{path}?size=1G", "sleep", "5", flags=["--quiet"])
-    if lab.expect(wait_until(lambda: pager_of(path) is not None), "the first job does not open its store"):
-        time.sleep(0.5)
+    path, started = lab.store / "swap", lab.directory / "started"
+    background = Background(lab, f"file:{path}?size=1G", "sh", "-c", f"touch {started}; exec sleep 300", flags=["--quiet"],
+                            limit_s=120)
+    if lab.expect(wait_until(started.exists), "the first job does not start"):
         run = lab.job(f"file:{path}?size=1G", "true", limit_s=90)
-        lab.expect_refusal(run, REFUSED, "in use|owner", "pid", left_in=[lab.directory / "nowhere"])
-    background.end()
+        lab.expect_refusal(run, REFUSED, "in use|owner", f"pid {pager_of(path)}", left_in=[lab.directory / "nowhere"])
+        os.kill(pager_of(path), signal.SIGTERM)
+    run = background.end()
+    lab.expect_nothing_left(run)
 
 
 def little_locked_memory(lab, output):

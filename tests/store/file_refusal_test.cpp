@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "base/fd.h"
 #include "store/file_lease.h"
 #include "store/file_store.h"
@@ -133,19 +135,16 @@ TEST_F(FileRefusal, SilentOwnerElsewhereIsWatchedFirst) {
     lease->beat_time_s -= 3600;
     const std::string path = leave("swap", *lease);
     const auto url = parse_url("file:" + path + "?size=2M");
-    const LeaseTiming timing{.watch = milliseconds(200)};
+    const LeaseTiming timing{.watch = milliseconds(1000)};
 
-    // It renews its lease while it is watched: its clock is wrong, but it lives.
-    const pid_t owner = ::fork();
-    ASSERT_GE(owner, 0);
-    if (owner == 0) {
-        ::usleep(50'000);
-        ++lease->beat;
-        leave("swap", *lease);
-        ::_exit(0);
-    }
+    // It goes on renewing its lease, many times in a watch: its clock is wrong, but it lives.
+    const Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    std::jthread owner([&](const std::stop_token& stop) {
+        for (; !stop.stop_requested(); ++lease->beat) EXPECT_TRUE(write_lease(fd.get(), *lease));
+    });
     auto refused = open_file_store(*url, {}, *loop_, timing);
-    ::waitpid(owner, nullptr, 0);
+    owner.request_stop();
+    owner.join();
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, EBUSY);
     EXPECT_TRUE(open_file_store(*url, {}, *loop_, timing));

@@ -60,7 +60,8 @@ TEST(SlotMap, ATerabyteCostsOnlyWhatIsUsed) {
     constexpr std::uint64_t kSlots = (std::uint64_t{1} << 40) / 4096;
     SlotMap map = SlotMap::create(kSlots).value();
     for (SlotId slot = 0; slot < kSlots; slot += kSlots / 16) map.increment(slot);
-    EXPECT_LT(resident_pages() - before, 1024u);
+    EXPECT_LT(resident_pages(),
+              before + 1024);  // it may shrink, too: the kernel drops pages of the program file
 }
 
 }  // namespace
