@@ -81,8 +81,9 @@ Status Run::decide_budget() {
     if (budget_.cap > limit->bytes)
         log::warning("--ram {} is more than {} allows ({}): the job may be killed before it reaches its cap",
                      format_size(budget_.cap), limit->source, format_size(limit->bytes));
-    log::info("cap {} ({}% of {}), pool {}", format_size(budget_.cap), budget_.cap * 100 / limit->bytes,
-              limit->source, format_size(budget_.pool));
+    log::info("cap {} ({}% of {}), pool {}", format_size(budget_.cap),
+              (budget_.cap * 100 + limit->bytes / 2) / limit->bytes, limit->source,
+              format_size(budget_.pool));
     return {};
 }
 
@@ -102,6 +103,8 @@ Status Run::make_pool() {
     if (!loop) return std::unexpected(loop.error());
     loop_ = std::move(*loop);
     auto pool = Pool::create({.frames = static_cast<std::size_t>(budget_.pool / kPageSize)});
+    if (!pool && pool.error().code == EFBIG)
+        return fail(EFBIG, "{}; raise the limit on the size of files (ulimit -f)", pool.error().message);
     if (!pool) return std::unexpected(pool.error());
     pool_ = std::move(*pool);
     report_.pool_locked = pool_->locked();

@@ -12,7 +12,7 @@ static_assert(std::atomic<int>::is_always_lock_free);
 
 void note(int signal) {
     int none = 0;
-    if (signal != SIGPIPE) first_signal.compare_exchange_strong(none, signal);
+    if (signal != SIGPIPE && signal != SIGXFSZ) first_signal.compare_exchange_strong(none, signal);
 }
 
 }  // namespace

@@ -151,6 +151,17 @@ TEST_F(RunTest, LiveLineIsForTerminalsOnly) {
     EXPECT_THAT(run({"true"}, evicted).err, Not(HasSubstr("\x1b")));
 }
 
+TEST_F(RunTest, FileSizeLimitIsNamed) {
+    const auto outcome = run({"touch", path("ran")}, [] {
+        const rlimit limit{1 << 20, 1 << 20};
+        ::setrlimit(RLIMIT_FSIZE, &limit);
+    });
+    EXPECT_EQ(outcome.status(), 125);
+    EXPECT_THAT(outcome.err, HasSubstr("ulimit -f"));
+    EXPECT_EQ(text_of("ran"), "absent");
+    EXPECT_TRUE(store_is_empty());
+}
+
 TEST_F(RunTest, SmallLockedMemoryLimitServesAndIsNamed) {
     const auto outcome = run({"true"}, [] {
         const rlimit limit{64 << 10, 64 << 10};
