@@ -78,14 +78,13 @@ void set_options(int fd) {
 }  // namespace
 
 Connection::Connection(io::Loop& loop, const Address& address, const CallEncoder& encoder, std::string server,
-                       std::uint32_t write_max, void (*slot_freed)(void* owner), void* owner)
+                       std::uint32_t write_max, Watcher& watcher)
     : loop_(loop),
       address_(address),
       encoder_(encoder),
       server_(std::move(server)),
       write_max_(write_max),
-      slot_freed_(slot_freed),
-      owner_(owner),
+      watcher_(watcher),
       next_number_(random_number()),
       reader_(*this),
       spare_(std::make_unique_for_overwrite<std::byte[]>(write_max)) {
@@ -172,7 +171,7 @@ void Connection::free_entry(Call& call, bool tell) noexcept {
     call.state = Call::State::kFree;
     call.abandoned = false;
     ++free_;
-    if (tell) slot_freed_(owner_);
+    if (tell) watcher_.slot_freed();
 }
 
 bool Connection::abandoned_write_overlaps(std::uint64_t offset, std::uint64_t length) const noexcept {
@@ -251,7 +250,14 @@ void Connection::connected() noexcept {
         return retry_connect();
     loop_.cancel(timer_);
     state_ = State::kUp;
-    if (was_up_) ++counters_.reconnects;
+    if (was_up_) {
+        ++counters_.reconnects;
+        // By what was heard, not by how long the connection was down: a proxy may take connections for a
+        // server that is away.
+        if (!watcher_.may_send_after(io::Clock::now() - heard_)) sends_held_ = true;
+    } else {
+        heard_ = io::Clock::now();
+    }
     was_up_ = true;
     watch(EPOLLIN);
     send();
@@ -282,6 +288,11 @@ void Connection::close() noexcept {
     if (fd_) (void)::connect(fd_.get(), &nowhere, sizeof nowhere);
     fd_.reset();
     state_ = State::kDown;
+}
+
+void Connection::release_sends() noexcept {
+    if (!std::exchange(sends_held_, false)) return;
+    if (!receiving_) send();
 }
 
 /// Closes what there is of a connection and arranges for the next attempt.
@@ -347,6 +358,7 @@ void Connection::receive() noexcept {
             break;
         }
         const auto count = static_cast<std::size_t>(got);
+        heard_ = io::Clock::now();
         if (reported_ || backoff_ > 0ms) answered();
         const std::size_t in_place = std::min(count, direct.size());
         if (!reader_.received_direct(in_place) || !reader_.feed({received_.data(), count - in_place})) {
@@ -359,7 +371,7 @@ void Connection::receive() noexcept {
 }
 
 void Connection::send() noexcept {
-    if (state_ != State::kUp) return;
+    if (state_ != State::kUp || sends_held_) return;
     while (send_head_ != nullptr) {
         std::array<iovec, kSegmentsMax> segments;
         std::size_t count = 0;

@@ -33,16 +33,27 @@ inline constexpr std::uint32_t kCallsMax = kWindow + kInternalCalls;
 
 class Connection final : private ReplyReader::Calls {
   public:
+    /// Who is told of a connection's ups and downs, from the loop.
+    class Watcher {
+      public:
+        /// An abandoned call's entry has become free.
+        virtual void slot_freed() noexcept = 0;
+        /// It is up again, and the server has not been heard for so long. False: nothing is sent before
+        /// release_sends().
+        virtual bool may_send_after(std::chrono::nanoseconds silence) noexcept = 0;
+
+      protected:
+        ~Watcher() = default;
+    };
     struct Counters {
         std::uint64_t resent = 0;      ///< calls sent again, after a loss or because the server asked for it
         std::uint64_t reconnects = 0;  ///< connections made after the first
     };
 
     /// Starts to connect; calls may be submitted at once. `server` names it in messages; no WRITE is longer
-    /// than `write_max` bytes. `slot_freed(owner)` is called when an abandoned call's entry has become free.
-    /// A reserved local port is used where we may (`secure` exports).
+    /// than `write_max` bytes. A reserved local port is used where we may (`secure` exports).
     Connection(io::Loop& loop, const Address& address, const CallEncoder& encoder, std::string server,
-               std::uint32_t write_max, void (*slot_freed)(void* owner), void* owner);
+               std::uint32_t write_max, Watcher& watcher);
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
@@ -56,6 +67,9 @@ class Connection final : private ReplyReader::Calls {
     /// Gives up a submitted call: `complete` will not be called, and its memory is the caller's again at
     /// once. The server may still execute it.
     void abandon(Call& call) noexcept;
+
+    /// Ends what Watcher::may_send_after() began.
+    void release_sends() noexcept;
 
     /// Whether an abandoned WRITE that the server may still execute overlaps the range.
     bool abandoned_write_overlaps(std::uint64_t offset, std::uint64_t length) const noexcept;
@@ -92,8 +106,7 @@ class Connection final : private ReplyReader::Calls {
     const CallEncoder encoder_;
     const std::string server_;
     const std::uint32_t write_max_;
-    void (*const slot_freed_)(void* owner);
-    void* const owner_;
+    Watcher& watcher_;
 
     State state_ = State::kDown;
     Fd fd_;
@@ -102,8 +115,10 @@ class Connection final : private ReplyReader::Calls {
     io::Timer resume_timer_;  ///< sends delayed calls again
     std::chrono::milliseconds backoff_{0};
     bool was_up_ = false;
-    bool reported_ = false;   ///< the loss has been reported, and so the return will be
-    bool receiving_ = false;  ///< inside receive(): sends wait for its end
+    bool sends_held_ = false;
+    io::Clock::time_point heard_;  ///< the server's last sign of life
+    bool reported_ = false;        ///< the loss has been reported, and so the return will be
+    bool receiving_ = false;       ///< inside receive(): sends wait for its end
 
     std::array<Call, kCallsMax> calls_;
     std::uint32_t free_ = kCallsMax;

@@ -31,17 +31,17 @@ int result_of(int error) {
 
 NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::uint32_t write_max)
     : file(owner),
-      connection(
-          owner.loop_, owner.file_.address, owner.encoder_, fmt::format("{} ({})", owner.file_.name, what),
-          write_max, [](void* lane) { static_cast<Lane*>(lane)->file.kick(); }, this),
+      connection(owner.loop_, owner.file_.address, owner.encoder_,
+                 fmt::format("{} ({})", owner.file_.name, what), write_max, *this),
       transfer_max(max) {
     for (Transfer& transfer : transfers) transfer.lane = this;
 }
 
-NfsFile::NfsFile(io::Loop& loop, ClaimedFile file)
+NfsFile::NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds outage_max)
     : loop_(loop),
       file_(std::move(file)),
       encoder_(file_.server.credential, file_.file),
+      outage_max_(outage_max),
       reads_(*this, "reads", file_.read_max, 0),
       writes_(*this, "writes", file_.write_max, file_.write_max) {
     kick_timer_.owner = deadline_timer_.owner = beat_timer_.owner = this;
@@ -198,7 +198,10 @@ void NfsFile::on_kick() noexcept {
     List<FlushRequest> flushes = std::exchange(flushed_, {});
     while (Request* request = requests.pop()) request->complete(*request, static_cast<int>(request->done));
     while (FlushRequest* flush = flushes.pop()) flush->complete(*flush, static_cast<int>(flush->cookie));
-    if (lost_ != 0) give_up(kNever, lost_);
+    if (lost_ != 0) {
+        give_up(kNever, lost_);
+        while (ReserveRequest* reserve = reserves_.pop()) reserve->complete(*reserve, lost_);
+    }
     dispatch(reads_);
     dispatch(writes_);
     start_flush();

@@ -54,7 +54,9 @@ class Unstable {
 
 class NfsFile final : public Store {
   public:
-    NfsFile(io::Loop& loop, ClaimedFile file);
+    /// `outage_max`: after a longer one nothing is written before the lease has been found to be ours still.
+    /// Another takes it after kLeaseExpiry at the earliest.
+    NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds outage_max = kLeaseExpiry / 2);
     ~NfsFile() override;
 
     const std::string& name() const noexcept override { return file_.name; }
@@ -102,8 +104,10 @@ class NfsFile final : public Store {
         Call* call = nullptr;
         Unstable unstable;  ///< of the calls so far
     };
-    struct Lane {
+    struct Lane final : Connection::Watcher {
         Lane(NfsFile& owner, const char* what, std::uint32_t max, std::uint32_t write_max);
+        void slot_freed() noexcept override { file.kick(); }
+        bool may_send_after(std::chrono::nanoseconds silence) noexcept override;
         NfsFile& file;
         Connection connection;
         const std::uint32_t transfer_max;
@@ -118,6 +122,12 @@ class NfsFile final : public Store {
         std::uint32_t attempts = 0;
         int error = 0;
         Unstable unstable;
+    };
+    /// The look at the lease after an outage.
+    struct Checking {
+        bool wanted = false;
+        bool active = false;
+        alignas(8) std::array<std::byte, kLeaseSize> block;
     };
     struct Beating {
         bool active = false;
@@ -150,6 +160,9 @@ class NfsFile final : public Store {
     void on_zeros(Call& call) noexcept;
     void on_reserve_commit(const Reply& reply) noexcept;
     void on_beat() noexcept;
+    void check_lease() noexcept;
+    void on_lease_checked(const Reply& reply) noexcept;
+    bool is_ours(ConstLeaseBlock block) const noexcept;
     void on_lease_read(const Reply& reply) noexcept;
     void on_lease_written(const Reply& reply) noexcept;
     void lose_lease(const char* reason) noexcept;
@@ -157,6 +170,7 @@ class NfsFile final : public Store {
     io::Loop& loop_;
     ClaimedFile file_;
     const CallEncoder encoder_;
+    const std::chrono::nanoseconds outage_max_;
     Lane reads_, writes_;
     Counters counters_;
     int lost_ = 0;  ///< the lease is not ours any more: what every request ends with
@@ -178,6 +192,7 @@ class NfsFile final : public Store {
     Reserving reserving_;
     io::Timer beat_timer_;
     Beating beating_;
+    Checking checking_;
 };
 
 }  // namespace farswap::nfs

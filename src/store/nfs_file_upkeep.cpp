@@ -211,6 +211,7 @@ void NfsFile::on_reserve_commit(const Reply& reply) noexcept {
 /// that.
 void NfsFile::on_beat() noexcept {
     loop_.arm(beat_timer_, io::Clock::now() + kLeaseBeat);
+    check_lease();
     if (beating_.active || lost_ != 0) return;
     beating_.active = true;
     reads_.connection.submit(
@@ -222,6 +223,42 @@ void NfsFile::on_beat() noexcept {
         }));
 }
 
+/// Reads do no harm to whom the file may belong by now; what they bring does not pass for our pages.
+bool NfsFile::Lane::may_send_after(std::chrono::nanoseconds silence) noexcept {
+    if (this == &file.reads_ || silence <= file.outage_max_) return true;
+    file.checking_.wanted = true;
+    file.check_lease();
+    return false;
+}
+
+/// Lets writes go on after an outage once the lease is seen to be ours. A renewal may be among those writes,
+/// so that it cannot be waited for.
+void NfsFile::check_lease() noexcept {
+    if (!checking_.wanted || checking_.active || lost_ != 0) return;
+    checking_.active = true;
+    reads_.connection.submit(
+        internal_call(reads_, Procedure::kRead, 0, checking_.block.data(), kLeaseSize, [](Call& call) {
+            auto& file = *static_cast<NfsFile*>(call.owner);
+            const Reply reply = call.reply;
+            file.reads_.connection.release(call);
+            file.on_lease_checked(reply);
+        }));
+}
+
+void NfsFile::on_lease_checked(const Reply& reply) noexcept {
+    checking_.active = false;
+    if (reply.error == -ESTALE) return lose_lease("the file is gone from the server");
+    if (reply.error != 0 || reply.count != kLeaseSize) return;  // the next beat tries again
+    if (!is_ours(checking_.block)) return lose_lease("somebody else has taken the file over");
+    checking_.wanted = false;
+    writes_.connection.release_sends();
+}
+
+bool NfsFile::is_ours(ConstLeaseBlock block) const noexcept {
+    Lease found;
+    return decode_lease(block, found) == LeaseContent::kLease && found.nonce == file_.lease.nonce;
+}
+
 void NfsFile::on_lease_read(const Reply& reply) noexcept {
     if (reply.error != 0 || reply.count != kLeaseSize) {
         beating_.active = false;
@@ -229,8 +266,7 @@ void NfsFile::on_lease_read(const Reply& reply) noexcept {
         if (!std::exchange(beating_.reported, true)) log::warning("{}: cannot read the lease", file_.name);
         return;
     }
-    Lease found;
-    if (decode_lease(beating_.block, found) != LeaseContent::kLease || found.nonce != file_.lease.nonce) {
+    if (!is_ours(beating_.block)) {
         beating_.active = false;
         return lose_lease("somebody else has taken the file over");
     }

@@ -22,7 +22,7 @@ constexpr std::uint32_t kStale = 70;  // NFS3ERR_STALE, RFC 1813 section 2.6
 class NfsScriptTest : public testing::Test, protected Driver {
   protected:
     /// A store on a file that has been claimed already.
-    void start(ScriptedServer::Script script) {
+    void start(ScriptedServer::Script script, std::chrono::nanoseconds outage_max = 1h) {
         server = std::make_unique<ScriptedServer>(std::move(script));
         nfs::ClaimedFile file;
         file.name = "nfs://scripted/file";
@@ -30,18 +30,22 @@ class NfsScriptTest : public testing::Test, protected Driver {
         file.server.nfs_port = server->port();
         file.address = server->address();
         file.file.size = 8;
+        file.lease.nonce = nonce;
         file.capacity = file.reserved = 16 * kMiB;
         file.read_max = file.write_max = kMiB;
-        store = std::make_unique<nfs::NfsFile>(*loop, std::move(file));
+        store = std::make_unique<nfs::NfsFile>(*loop, std::move(file), outage_max);
     }
+    std::uint64_t nonce = 0;  ///< of the store's lease
+    // Of the scripts, which may still be asked while the store and the server are given up.
+    std::atomic<unsigned> writes = 0, commits = 0;
+    std::atomic<std::uint32_t> refused = 0;
+    std::binary_semaphore timed_out{0};
     std::unique_ptr<ScriptedServer> server;
     std::unique_ptr<nfs::NfsFile> store;
 };
 
 TEST_F(NfsScriptTest, LossThatNoFlushWasToldOfIsReportedToTheNext) {
-    std::binary_semaphore timed_out(0);
-    std::atomic<int> commits = 0;
-    start([&](const Call& call) -> std::optional<Answer> {
+    start([this](const Call& call) -> std::optional<Answer> {
         if (call.procedure != Procedure::kCommit) return Answer{.verifier = 1};
         // The server restarted before it got to the first one, whose flush has ended at its deadline by then.
         if (commits++ == 0) timed_out.acquire();
@@ -57,8 +61,7 @@ TEST_F(NfsScriptTest, LossThatNoFlushWasToldOfIsReportedToTheNext) {
 }
 
 TEST_F(NfsScriptTest, WhatWaitedForALostFileIsNotSent) {
-    std::atomic<unsigned> writes = 0;
-    start([&](const Call& call) -> std::optional<Answer> {
+    start([this](const Call& call) -> std::optional<Answer> {
         if (call.procedure != Procedure::kWrite) return Answer{};
         if (writes++ == 0) return Answer{.status = kStale};
         return std::nullopt;
@@ -69,13 +72,45 @@ TEST_F(NfsScriptTest, WhatWaitedForALostFileIsNotSent) {
     for (Transfer& transfer : transfers) store->submit(transfer);
     for (Transfer& transfer : transfers) ASSERT_EQ(finish(transfer), -EIO);
     EXPECT_EQ(flush(*store), -EIO);
-    EXPECT_EQ(reserve(*store, 16 * kMiB), 0);
+    EXPECT_EQ(reserve(*store, 16 * kMiB), -EIO);
     EXPECT_LE(store->counters().writes, nfs::kWindow) << "sent after the file was known to be lost";
 }
 
+// The server's READ gives zeros: no lease of ours.
+TEST_F(NfsScriptTest, AfterALongOutageNothingIsWrittenToAFileThatAnotherHas) {
+    start(
+        [this](const Call& call) -> std::optional<Answer> {
+            if (call.procedure != Procedure::kWrite) return Answer{};
+            ++writes;
+            return std::nullopt;
+        },
+        0ns);
+    Transfer transfer(WRITE, 0, pattern(0, 4096));
+    store->submit(transfer);
+    ASSERT_TRUE(run_until([&] { return writes == 1u; }));
+    server->disconnect();
+    EXPECT_EQ(finish(transfer), -EIO);
+    EXPECT_EQ(store->counters().retries, 1u);
+    EXPECT_EQ(writes, 1u) << "sent again before the lease was looked at";
+}
+
+TEST_F(NfsScriptTest, AfterALongOutageWritesGoOnWhenTheLeaseIsStillOurs) {
+    nonce = 7;
+    start(
+        [this](const Call& call) -> std::optional<Answer> {
+            if (call.procedure == Procedure::kWrite && writes++ == 0) return std::nullopt;
+            return Answer{.lease_nonce = 7};
+        },
+        0ns);
+    Transfer transfer(WRITE, 0, pattern(0, 4096));
+    store->submit(transfer);
+    ASSERT_TRUE(run_until([&] { return writes == 1u; }));
+    server->disconnect();
+    EXPECT_EQ(finish(transfer), 4096);
+}
+
 TEST_F(NfsScriptTest, TryLaterIsAskedAgainUnderANewNumber) {
-    std::atomic<std::uint32_t> refused = 0;
-    start([&](const Call& call) -> std::optional<Answer> {
+    start([this](const Call& call) -> std::optional<Answer> {
         std::uint32_t none = 0;
         // As a server does that remembers its replies: the same number gets the same answer.
         if (refused.compare_exchange_strong(none, call.xid) || none == call.xid)

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "store/lease.h"
+
 namespace farswap::test {
 namespace {
 
@@ -76,7 +78,13 @@ std::vector<std::byte> encode(const ScriptedServer::Call& call, const ScriptedSe
         // Nothing follows.
     } else if (read) {
         for (const std::uint32_t word : {call.count, 0u, call.count}) u32(word);
-        reply.resize(reply.size() + call.count + nfs::padding(call.count));
+        const auto at = reply.size();
+        reply.resize(at + call.count + nfs::padding(call.count));
+        if (answer.lease_nonce != 0 && call.count >= kLeaseSize) {
+            Lease lease;
+            lease.nonce = answer.lease_nonce;
+            encode_lease(lease, LeaseBlock(reply.data() + at, kLeaseSize));
+        }
     } else {
         if (call.procedure == nfs::Procedure::kWrite) {
             u32(call.count);
@@ -106,14 +114,19 @@ ScriptedServer::ScriptedServer(Script script)
         ::getsockname(listener_.get(), any, &address_.size) != 0) {
         throw std::runtime_error("cannot listen");
     }
-    threads_.emplace_back([this] { accept(); });
+    acceptor_ = std::thread([this] { accept(); });
 }
 
 ScriptedServer::~ScriptedServer() {
     ::shutdown(listener_.get(), SHUT_RDWR);
-    threads_.front().join();  // nobody is added from here on
+    acceptor_.join();
+    disconnect();
+    for (std::thread& server : servers_) server.join();
+}
+
+void ScriptedServer::disconnect() {
+    const std::lock_guard lock(mutex_);
     for (const Fd& connection : connections_) ::shutdown(connection.get(), SHUT_RDWR);
-    for (std::size_t i = 1; i < threads_.size(); ++i) threads_[i].join();
 }
 
 std::uint16_t ScriptedServer::port() const {
@@ -124,7 +137,8 @@ void ScriptedServer::accept() {
     while (true) {
         Fd connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
         if (!connection) return;
-        threads_.emplace_back([this, fd = connection.get()] { serve(fd); });
+        const std::lock_guard lock(mutex_);
+        servers_.emplace_back([this, fd = connection.get()] { serve(fd); });
         connections_.push_back(std::move(connection));
     }
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -21,10 +22,11 @@ class ScriptedServer {
         std::uint64_t offset = 0;
         std::uint32_t count = 0;
     };
-    /// `status` is an nfsstat3; the verifier is for WRITE and COMMIT. READ of zeros only.
+    /// `status` is an nfsstat3; the verifier is for WRITE and COMMIT. READ gives zeros, or a lease.
     struct Answer {
         std::uint32_t status = 0;
         std::uint8_t verifier = 1;  ///< its first byte
+        std::uint64_t lease_nonce = 0;
     };
     /// Nothing: the call is never answered. Called on a connection's thread, and may block.
     using Script = std::function<std::optional<Answer>(const Call&)>;
@@ -36,6 +38,8 @@ class ScriptedServer {
 
     nfs::Address address() const { return address_; }
     std::uint16_t port() const;
+    /// Breaks the connections that there are.
+    void disconnect();
 
   private:
     void accept();
@@ -44,8 +48,10 @@ class ScriptedServer {
     Script script_;
     nfs::Address address_;
     Fd listener_;
-    std::vector<Fd> connections_;
-    std::vector<std::thread> threads_;  ///< the first accepts
+    std::mutex mutex_;
+    std::vector<Fd> connections_;       ///< guarded by mutex_
+    std::vector<std::thread> servers_;  ///< one a connection; the acceptor's alone until it has ended
+    std::thread acceptor_;
 };
 
 }  // namespace farswap::test
