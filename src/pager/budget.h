@@ -17,7 +17,8 @@ class Budget {
     std::uint64_t cap() const { return cap_; }
     std::uint64_t used() const { return used_; }
     void measured(std::uint64_t bytes) {
-        // What was neither filled by us nor zapped although all was registered: new mappings, copies on write.
+        // What was neither filled by us nor zapped although all was registered: new mappings, copies on
+        // write.
         const std::uint64_t surge = used_ >= engage_at() && bytes > used_ ? bytes - used_ : 0;
         surge_ = std::max(surge, surge_ - surge_ / kSurgeDecay);
         used_ = bytes;

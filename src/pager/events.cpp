@@ -356,7 +356,8 @@ void Pager::look_for_gone_children() {
         const std::uint32_t depth = std::min(process->cookie_depth, target::kCookiePages - 1);
         const std::uint64_t at = process->cookie_base + depth * kPageSize;
         if (process->target->uffd().copy(at, kNothing, kPageSize).error != ESRCH) continue;
-        const char state = process->target->process() == 0 ? '\0' : target::read_state(process->target->process());
+        const char state =
+            process->target->process() == 0 ? '\0' : target::read_state(process->target->process());
         on_gone(*process->target, state != '\0' && state != 'Z' && state != 'X');
     }
 }

@@ -16,8 +16,8 @@ namespace {
 constexpr std::chrono::milliseconds kAgeForAgent{50};
 constexpr std::chrono::milliseconds kAgeForAgentMin{3};
 constexpr std::chrono::milliseconds kScanPeriodMin{1};
-// The tree is walked for at most 1/50 of the time; 1/20 when a new program could soon fill what is left of the
-// cap; 1/4 while forked children are known that it has not shown yet.
+// The tree is walked for at most 1/50 of the time; 1/20 when a new program could soon fill what is left of
+// the cap; 1/4 while forked children are known that it has not shown yet.
 constexpr int kScanDutyCycle = 50, kCloseDutyCycle = 20, kHurriedDutyCycle = 4;
 constexpr std::chrono::milliseconds kClose{20};
 constexpr int kPollDutyCycle = 10;  // all that a look costs, for jobs of hundreds of processes
@@ -221,8 +221,8 @@ void Members::consider(target::Member& member) {
     if (member.owner == nullptr && is_worth_an_agent(member)) inject(member, Fd());
 }
 
-/// Who has begun to fill memory in one system call cannot be stopped before its end, so an agent must be there
-/// before that could have filled the rest of the cap.
+/// Who has begun to fill memory in one system call cannot be stopped before its end, so an agent must be
+/// there before that could have filled the rest of the cap.
 bool Members::is_worth_an_agent(const target::Member& member) const {
     const auto age = std::clamp<io::Clock::duration>(budget_.time_to_fill(), kAgeForAgentMin, kAgeForAgent);
     return io::Clock::now() - member.seen >= age;

@@ -11,16 +11,26 @@
 namespace farswap {
 namespace {
 
-constexpr std::uint32_t kRunPages = 64;         // in one range of a request
+constexpr std::uint32_t kRunPages = 64;              // in one range of a request
 constexpr std::uint64_t kZeroScanBytes = 64u << 20;  // looked through at a time: about 0.2 ms
-constexpr std::uint64_t kScanPagesMax = 65536;  // looked at for one batch
-constexpr std::uint64_t kUnsharePages = 16;     // in one range
-constexpr std::uint64_t kUnshareMin = 16;       // in one request, even without room for the copies
+constexpr std::uint64_t kScanPagesMax = 65536;       // looked at for one batch
+constexpr std::uint64_t kUnsharePages = 16;          // in one range
+constexpr std::uint64_t kUnshareMin = 16;            // in one request, even without room for the copies
 constexpr std::size_t kSharedMax = 512;
 // A process whose agent is so late is stopped: what was set aside for it serves others.
 constexpr std::chrono::milliseconds kAgentIsStopped{100};
 constexpr std::uint32_t kDoubtTenths =
     100;  // 10 s: no madvise(2) takes that long unless its process is stopped
+
+/// Whether the reply can be that of the request.
+bool answers(const agent_request& request, const agent_reply& reply) {
+    if (reply.op != request.op || reply.count > request.count) return false;
+    for (std::uint32_t i = 0; i < reply.count; i++) {
+        const std::uint64_t moved = reply.result[i].moved;
+        if (moved > request.range[i].len || moved % kPageSize != 0) return false;
+    }
+    return true;
+}
 
 }  // namespace
 
@@ -129,8 +139,8 @@ bool Pager::drop_zeros(Process& process) {
     std::uint64_t left = kBatchPages;
     const target::AddressRange fresh = process->fresh().ranges().front();
     std::array<target::AddressRange, AGENT_RANGES_MAX> found;
-    auto scan = process->scan_zero_pages(fresh.start, std::min(fresh.end, fresh.start + kZeroScanBytes), left,
-                                         found);
+    auto scan =
+        process->scan_zero_pages(fresh.start, std::min(fresh.end, fresh.start + kZeroScanBytes), left, found);
     if (!scan) {
         process->fresh().clear();
         return false;
@@ -264,6 +274,16 @@ std::uint32_t Pager::choose_victims(Process& process, agent_request& request, st
 void Pager::on_agent_reply(target::Target& target, const agent_reply& reply) {
     Process& process = process_of(target);
     if (process.gone) return;
+    if (!answers(process.asked, reply)) {
+        // It lives in the program's memory, which may have overwritten it: nothing that it says can be used.
+        if (!std::exchange(failed_, true)) {
+            fatal(Error{EPROTO,
+                        fmt::format("the agent in process {} answers what it was not asked; the program "
+                                    "was stopped, as it has overwritten farswap's part of its memory",
+                                    process->process())});
+        }
+        return;
+    }
     if (reply.op == AGENT_MOVE) {
         moved(process, reply);
     } else if (reply.op == AGENT_ZAP && reply.status == 0) {

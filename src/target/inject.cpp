@@ -193,7 +193,8 @@ bool is_of_a_gone_address_space(int uffd) {
     return ioctl(uffd, UFFDIO_ZEROPAGE, &nowhere) != 0 && errno == ESRCH;
 }
 
-/// While the task is stopped: a fork between mapping and registering would give a child that cannot be marked.
+/// While the task is stopped: a fork between mapping and registering would give a child that cannot be
+/// marked.
 Status register_memory(const Agent& agent) {
     for (auto [start, bytes] : {std::pair{agent.staging, std::uint64_t{agent.staging_pages} * kPageSize},
                                 std::pair{agent.cookie, kCookieBytes}}) {

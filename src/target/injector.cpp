@@ -9,8 +9,8 @@
 
 namespace farswap::target {
 namespace {
-// A stop is an event of ptrace, with nothing to sleep on: looked for often at first, then as often as a hundredth of
-// the time that it has taken.
+// A stop is an event of ptrace, with nothing to sleep on: looked for often at first, then as often as a
+// hundredth of the time that it has taken.
 constexpr std::chrono::microseconds kStopPeriodMin{50}, kStopPeriodMax{10'000};
 }  // namespace
 

@@ -67,8 +67,8 @@ class Injector {
     std::function<void(InjectDone)> done_;
     io::Watch watch_;
     Fd event_;
-    std::mutex begin_;       ///< guards `into_`
-    pid_t into_ = 0;         ///< whom an agent is put into now
+    std::mutex begin_;  ///< guards `into_`
+    pid_t into_ = 0;    ///< whom an agent is put into now
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<InjectJob> jobs_;

@@ -71,7 +71,7 @@ std::uint64_t labelled_number(std::string_view text, std::string_view label, int
 std::string_view stat_field(const std::string& text, int number) {
     std::size_t at = text.rfind(')');  // the name before it may hold anything
     for (int field = 2; field < number && at != std::string::npos; field++) at = text.find(' ', at + 1);
-    if (at == std::string::npos || at + 1 >= text.size()) return std::string_view("", 1);
+    if (at == std::string::npos || at + 1 >= text.size()) return std::string_view("\0", 1);
     return std::string_view(text).substr(at + 1);
 }
 

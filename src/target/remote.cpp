@@ -117,7 +117,8 @@ RemoteTask::~RemoteTask() {
 Result<RemoteTask> RemoteTask::seize(pid_t task, int limit_ms) {
     auto remote = seize_begin(task);
     if (!remote) return remote;
-    if (auto stopped = remote->wait_until_stopped(limit_ms); !stopped) return std::unexpected(stopped.error());
+    if (auto stopped = remote->wait_until_stopped(limit_ms); !stopped)
+        return std::unexpected(stopped.error());
     return remote;
 }
 
@@ -140,8 +141,7 @@ Result<bool> RemoteTask::has_stopped() {
         if (*status == 0) return false;
         if (is_event(*status, PTRACE_EVENT_STOP)) break;
         const bool signal_delivery = *status >> 16 == 0;
-        trace(PTRACE_CONT, task_, 0,
-              signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(*status)) : 0);
+        trace(PTRACE_CONT, task_, 0, signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(*status)) : 0);
     }
     stopped_ = true;
     if (auto prepared = prepare(); !prepared) return std::unexpected(prepared.error());

@@ -20,8 +20,9 @@ class RemoteTask {
     /// within `limit_ms` (it sleeps uninterruptibly, as vfork parents do); EPERM when it may not be traced or
     /// already is; ESRCH when it is gone.
     static Result<RemoteTask> seize(pid_t task, int limit_ms);
-    /// The same in two steps, so that several tasks can be on their way to a stop at once. The kernel detaches
-    /// no task that runs: one that is given up before it has stopped stays traced until this thread ends.
+    /// The same in two steps, so that several tasks can be on their way to a stop at once. The kernel
+    /// detaches no task that runs: one that is given up before it has stopped stays traced until this thread
+    /// ends.
     static Result<RemoteTask> seize_begin(pid_t task);
     /// Never waits. Signals that arrive before the stop are handed on.
     Result<bool> has_stopped();

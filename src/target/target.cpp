@@ -114,7 +114,7 @@ bool Target::ask_agent(agent_request& request) noexcept {
 }
 
 void Target::agent_ready() {
-    agent_reply reply;
+    agent_reply reply{};
     const ssize_t got = recv(socket_.get(), &reply, sizeof reply, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) {

@@ -41,8 +41,8 @@ TEST(ProcessTree, FindsChildrenAndTheirsAndForgetsThemWhenTheyEnd) {
     EXPECT_NE(tree.find(orphan.process()), nullptr) << "an orphan stays one of the job";
 }
 
-// A shell leaves farswap the reader of `2> >(tee log)` as a child. It was paged: the pager waited to write to it,
-// and it waited for its page.
+// A shell leaves farswap the reader of `2> >(tee log)` as a child. It was paged: the pager waited to write to
+// it, and it waited for its page.
 TEST(ProcessTree, WhatWasThereBeforeAndItsChildrenAreNotOfTheJob) {
     Shared<std::atomic<int>> told;
     Shared<std::atomic<pid_t>> later;

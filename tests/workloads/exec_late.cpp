@@ -1,5 +1,5 @@
-// Forks children that wait a little before they execute a new program, which fills memory: a child may have been found,
-// and not have an agent yet, when its old memory goes. (Such programs were never paged.)
+// Forks children that wait a little before they execute a new program, which fills memory: a child may have
+// been found, and not have an agent yet, when its old memory goes. (Such programs were never paged.)
 #include <sys/wait.h>
 #include <unistd.h>
 
