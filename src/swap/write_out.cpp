@@ -49,7 +49,10 @@ void WriteOut::start_writes() noexcept {
 
 void WriteOut::kick() noexcept {
     kicked_ = true;
-    start();
+    start_writes();
+    // Kicks may follow each other faster than the quiet time that a flush waits for: they do not begin it
+    // anew.
+    if (!flush_timer_.armed()) consider_flush();
 }
 
 /// The pages at the head of the dirty queue that one write can take. `closed`: it cannot grow any more.

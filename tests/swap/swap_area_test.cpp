@@ -32,6 +32,21 @@ TEST_F(SwapAreaTest, FullRunsAreWrittenAtOnceAndShortOnesWhenKicked) {
     EXPECT_EQ(store_->lengths, std::vector<std::uint32_t>({64, 32})) << "neighbours leave in one write";
 }
 
+TEST_F(SwapAreaTest, KicksThatFollowEachOtherDoNotPutTheFlushOff) {
+    SwapAreaOptions options = quick();
+    options.idle_flush_delay = std::chrono::milliseconds(20);
+    open({.area = options});
+    add_pages(8, 0);
+    area_->kick_writes();
+    ASSERT_TRUE(store_->complete_one(Kind::kWrite));
+    const auto limit = io::Clock::now() + std::chrono::seconds(10);
+    while (store_->pending(Kind::kFlush) == 0 && io::Clock::now() < limit) {
+        area_->kick_writes();
+        loop_->run_once(std::chrono::milliseconds(1));
+    }
+    EXPECT_EQ(store_->pending(Kind::kFlush), 1u);
+}
+
 TEST_F(SwapAreaTest, ARunThatCannotGrowIsWritten) {
     const std::vector<SlotId> slots = add_pages(8, 0);
     area_->put(slots[3]);  // a hole: what lies before it is complete
