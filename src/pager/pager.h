@@ -121,6 +121,9 @@ class Pager : public target::TargetEvents {
     void drop_all(Process& process);
 
     // reclaim.cpp
+    bool is_stopped(const Process& process) const;
+    std::uint64_t largest_rss() const;
+    bool step_all(std::uint64_t rss_min);
     bool step(Process& process);
     bool move_out(Process& process);
     bool drop_zeros(Process& process);

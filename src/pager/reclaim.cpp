@@ -47,16 +47,8 @@ void Pager::pump() {
         stuck_since_ = io::Clock::time_point::max();
         return;
     }
-    std::uint64_t largest = 0;
-    for (const auto& process : processes_) {
-        if (!process->gone && process->target->has_agent()) largest = std::max(largest, process->rss);
-    }
-    bool stalled = true;
-    for (std::size_t i = 0; i < processes_.size(); i++) {
-        Process& process = *processes_[i];
-        if (process.gone || !process.target->has_agent() || process.rss < largest / 4) continue;
-        if (!process.target->agent_idle() || step(process)) stalled = false;
-    }
+    // The large ones first; when nothing moves there, a small one may make the room that it needs itself.
+    const bool stalled = !step_all(largest_rss() / 4) && !step_all(0);
     // What is in the cache must become clean before its frames can serve again.
     if (stalled) area_.kick_writes();
     if (!stalled || area_.counters().frames_dirty > 0) {
@@ -64,6 +56,37 @@ void Pager::pump() {
     } else if (stuck_since_ == io::Clock::time_point::max()) {
         stuck_since_ = io::Clock::now();
     }
+}
+
+/// Whether its agent owes an answer for so long that it cannot be running. An unshare may wait for a read.
+bool Pager::is_stopped(const Process& process) const {
+    if (process.target->agent_idle() || io::Clock::now() - process->asked_at() < kAgentIsStopped)
+        return false;
+    if (process.asked.op != AGENT_UNSHARE) return true;
+    const char state = target::read_state(process->process());
+    return state == 'T' || state == 't';
+}
+
+/// The most that a process which can be reclaimed from has in memory.
+std::uint64_t Pager::largest_rss() const {
+    std::uint64_t largest = 0;
+    for (const auto& process : processes_) {
+        if (!process->gone && process->target->has_agent() && !is_stopped(*process))
+            largest = std::max(largest, process->rss);
+    }
+    return largest;
+}
+
+/// Does the next thing for each process of at least so many bytes; whether anything is on its way. One that
+/// is stopped holds nobody up: whoever is to continue it may be waiting for memory.
+bool Pager::step_all(std::uint64_t rss_min) {
+    bool any = false;
+    for (std::size_t i = 0; i < processes_.size(); i++) {
+        Process& process = *processes_[i];
+        if (process.gone || !process.target->has_agent() || process.rss < rss_min) continue;
+        if (process.target->agent_idle() ? step(process) : !is_stopped(process)) any = true;
+    }
+    return any;
 }
 
 /// Does the next thing for a process whose agent is idle. Whether there was any.
