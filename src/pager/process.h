@@ -38,6 +38,7 @@ struct Process {
     std::vector<FrameRun> lent;    ///< frames for what is being moved
     std::vector<MovedPage> moved;  ///< taken by the last MOVE; empty when all are in the swap area
     std::uint32_t staged = 0;      ///< pages in staging that take memory, not zapped yet
+    bool staging_unfit = false;    ///< mlockall(2) in the program may have filled or locked it
     bool drops_zeros = false;      ///< what was asked for last is about the kernel's zero page
 
     std::uint64_t hand = 0;          ///< where the sweep goes on

@@ -348,6 +348,9 @@ void Pager::note_moved(Process& process, const agent_range& range, const agent_r
             break;
         case EINVAL:
             process->range_unmovable(stopped_at);
+            [[fallthrough]];  // or staging is locked
+        case EEXIST:
+            process.staging_unfit = true;
             break;
         case ENOENT:
             if (result.probed) process->range_unmapped(range.src, range.src + range.len);
@@ -369,7 +372,7 @@ void Pager::settle(Process& process) {
     }
     return_frames(process);
     process.target->move_settled();
-    if (process.staged > 0 || process.drops_zeros) zap(process);
+    if (process.staged > 0 || process.drops_zeros || process.staging_unfit) zap(process);
     process.target->drain();
 }
 
@@ -420,14 +423,14 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
     return done;
 }
 
-/// Has staging emptied, which is what frees memory.
+/// Has staging emptied, which is what frees memory: all of it, since the program may have filled the rest by an
+/// mlockall(2), and in one piece, since to unlock a part would split the mapping.
 void Pager::zap(Process& process) {
-    const agent_request moved = process.asked;
-    const agent_range& last = moved.range[moved.count - 1];
+    process.staging_unfit = false;
     agent_request& request = process.asked;
     request.op = AGENT_ZAP;
     request.count = 1;
-    request.range[0] = {0, process->agent().staging, last.dst + last.len - process->agent().staging};
+    request.range[0] = {0, process->agent().staging, kBatchPages * kPageSize};
     process.target->ask_agent(request);
 }
 

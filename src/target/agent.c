@@ -24,6 +24,7 @@
 #define PAGE 4096ul
 #define EAGAIN 11
 #define EEXIST 17
+#define EINVAL 22
 #define ENODATA 61
 #define SOL_SOCKET 1
 #define SCM_RIGHTS 1
@@ -131,6 +132,15 @@ AGENT_INLINE void move_range(int uffd, const struct agent_range* range, struct a
     }
 }
 
+/* mlockall(2) in the program locks staging along with all else. It must not stay so: locked pages are not
+ * dropped, and a locked destination would let the program's locked pages be moved. */
+AGENT_INLINE long zap_range(const struct agent_range* range) {
+    long error = call3(__NR_madvise, (long)range->dst, (long)range->len, MADV_DONTNEED);
+    if (error != -EINVAL) return error;
+    call3(__NR_munlock, (long)range->dst, (long)range->len, 0);
+    return call3(__NR_madvise, (long)range->dst, (long)range->len, MADV_DONTNEED);
+}
+
 AGENT_INLINE void unshare_range(long process, const struct agent_range* range) {
     for (unsigned long done = 0; done < range->len; done += PAGE) {
         char byte;
@@ -187,8 +197,7 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
             reply.count = request.count;
         } else if (request.op == AGENT_ZAP) {
             for (unsigned i = 0; i < request.count; i++) {
-                long error = call3(__NR_madvise, (long)request.range[i].dst, (long)request.range[i].len,
-                                   MADV_DONTNEED);
+                long error = zap_range(&request.range[i]);
                 if (error) reply.status = (int)error;
             }
         } else if (request.op == AGENT_UNSHARE) {

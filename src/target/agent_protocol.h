@@ -14,8 +14,8 @@ enum agent_op {
     AGENT_ADOPT_UFFD = 2,
     /* For each range: probe its first page by UFFDIO_ZEROPAGE, then UFFDIO_MOVE src -> dst. */
     AGENT_MOVE = 3,
-    /* For each range: madvise(dst, len, MADV_DONTNEED) of staging. Blocks until the pager has read the REMOVE
-       event. */
+    /* For each range: madvise(dst, len, MADV_DONTNEED) of staging, munlock(2) before it where it is locked.
+     * Blocks until the pager has read the REMOVE event. */
     AGENT_ZAP = 4,
     /* For each range: read one byte of each page of src through process_vm_readv, so that pages shared by a
      * fork become this process's own and can be moved. May block in a page fault. */

@@ -58,6 +58,27 @@ void lock_future(Filler& filler, std::uint32_t version) {
     ::munmap(at, kPages * kPage);
 }
 
+// Whatever the program has is locked, what it does not know of, too. What it maps afterwards is not.
+void lock_all(std::size_t filler_bytes, const Pages& pages, std::uint32_t version) {
+    pages.stamp(version);
+    if (::mlockall(MCL_CURRENT) != 0) {
+        fmt::print(stderr, "mlock: mlockall: {}\n", std::strerror(errno));
+        return;
+    }
+    {
+        Filler filler(filler_bytes);
+        filler.push();
+        filler.push();
+        expect_present(pages, "all was locked");
+        pages.expect(version, "locked along with all else");
+        // In the middle of the paging.
+        sys(::mlockall(MCL_CURRENT | MCL_ONFAULT), "mlockall");
+        sys(::munlockall(), "munlockall");
+        filler.push();
+    }
+    pages.expect(version, "unlocked again");
+}
+
 bool read_faults(const std::byte* at) {
     if (sigsetjmp(recover, 1) != 0) return true;
     [[maybe_unused]] const auto seen = *const_cast<const volatile std::byte*>(at);
@@ -98,6 +119,8 @@ int main(int argc, char** argv) {
     if (limit.rlim_cur < 2 * kPages * kPage) skip("locked memory is limited to {} bytes", limit.rlim_cur);
 
     const Pages pages(1, kPages);
+    for (int round = 0; round < options.rounds; round++)
+        lock_all(options.filler, pages, static_cast<std::uint32_t>(round) + 1);
     Filler filler(options.filler);
     for (int round = 0; round < options.rounds; round++) {
         const auto version = static_cast<std::uint32_t>(round) * 6 + 1;
