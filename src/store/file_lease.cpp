@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <thread>
 
 #include "base/log.h"
 
@@ -41,7 +40,7 @@ Status watch_owner(int fd, const std::string& path, const Lease& seen, const Lea
     log::warning("{} has an owner that may be gone ({}): watching it for {} s", path,
                  describe_owner(seen, now_s),
                  std::chrono::duration_cast<std::chrono::seconds>(timing.watch).count());
-    std::this_thread::sleep_for(timing.watch);
+    if (Status watched = watch_for(timing.watch); !watched) return watched;
     Lease later;
     const auto content = read_lease(fd, later);
     if (!content) return std::unexpected(content.error());

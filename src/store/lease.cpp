@@ -168,6 +168,13 @@ Owner judge(const Lease& lease, const Observer& observer) noexcept {
     return age >= -kLeaseExpiry.count() && age <= kLeaseExpiry.count() ? Owner::kAlive : Owner::kUnknown;
 }
 
+Status watch_for(std::chrono::milliseconds time) noexcept {
+    const timespec wait{.tv_sec = time.count() / 1000, .tv_nsec = time.count() % 1000 * 1'000'000};
+    // Not restarted after a signal handler, whatever SA_RESTART says (signal(7)).
+    if (::nanosleep(&wait, nullptr) != 0) return fail(EINTR, "ended by a signal");
+    return {};
+}
+
 std::string describe_owner(const Lease& lease, std::int64_t now_s) {
     const std::int64_t age = std::max<std::int64_t>(0, age_of(lease, now_s));
     std::string ago = age < 120       ? fmt::format("{} s", age)

@@ -88,6 +88,10 @@ Owner judge(const Lease& lease, const Observer& observer) noexcept;
 /// Whether the process runs (not as a zombie) and is the one that started then.
 bool process_runs(std::uint32_t pid, std::uint64_t pid_start) noexcept;
 
+/// Waits while a record is watched. An error as soon as a signal has been handled: whoever sent it does not
+/// want to wait that long.
+Status watch_for(std::chrono::milliseconds time) noexcept;
+
 /// "host HOST, pid N, last sign of life 3 h ago"
 std::string describe_owner(const Lease& lease, std::int64_t now_s);
 

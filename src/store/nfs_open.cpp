@@ -198,7 +198,7 @@ Result<Record> read_record(Control& control, const FileHandle& file) {
 /// Watches a record whose owner may be gone. -> whether it was renewed meanwhile.
 Result<bool> renewed(Control& control, const FileHandle& file, const Record& record) {
     for (const Deadline end = steady_clock::now() + kLeaseWatch; steady_clock::now() < end;) {
-        std::this_thread::sleep_for(kWatchPoll);
+        if (auto watched = watch_for(kWatchPoll); !watched) return std::unexpected(watched.error());
         auto now = read_record(control, file);
         if (!now) return std::unexpected(now.error());
         if (!(*now == record)) return true;

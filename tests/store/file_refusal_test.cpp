@@ -1,6 +1,7 @@
 // What the file: store refuses, each by one line that says what to do, and leaves nothing behind.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -148,6 +149,32 @@ TEST_F(FileRefusal, SilentOwnerElsewhereIsWatchedFirst) {
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, EBUSY);
     EXPECT_TRUE(open_file_store(*url, {}, *loop_, timing));
+}
+
+TEST_F(FileRefusal, SignalEndsTheWatch) {
+    auto lease = make_lease(1 << 20);
+    ASSERT_TRUE(lease);
+    lease->boot_id[0] ^= 1;
+    lease->beat_time_s -= 3600;
+    const auto url = parse_url("file:" + leave("swap", *lease) + "?size=2M");
+    struct sigaction nothing {
+    }, before{};
+    nothing.sa_handler = [](int) {};
+    nothing.sa_flags = SA_RESTART;
+    ASSERT_EQ(::sigaction(SIGUSR1, &nothing, &before), 0);
+    // More than one: the first may come before the watch.
+    std::jthread sender([watcher = ::pthread_self()](const std::stop_token& stop) {
+        while (!stop.stop_requested()) {
+            ::pthread_kill(watcher, SIGUSR1);
+            std::this_thread::yield();
+        }
+    });
+    const auto refused = open_file_store(*url, {}, *loop_, {.watch = std::chrono::hours(1)});
+    sender.request_stop();
+    sender.join();
+    ::sigaction(SIGUSR1, &before, nullptr);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, EINTR);
 }
 
 TEST_F(FileRefusal, FileSizeLimit) {
