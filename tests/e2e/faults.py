@@ -126,6 +126,33 @@ def store_gets_full(lab):
 
 
 @case
+def server_gets_full(lab):
+    """The same where nobody said a size and the server's disk is the limit."""
+    point = lab.small_filesystem(48)
+    server = lab.server(str(point))
+    run = lab.job(server.url, *verify(lab, "--seconds", "10"), flags=["--quiet"], limit_s=120)
+    lab.expect("WRONG BYTE" not in run.error, f"the program read wrong bytes: {run.last_error()}")
+    lab.expect_refusal(run, REFUSED, "swap is full", left_in=[point])
+
+
+@case
+def wrong_bytes_on_the_server(lab):
+    """As above, over NFS: the server's file is changed behind its back."""
+    server = lab.server()
+    background = Background(lab, server.url, *verify(lab, "--seconds", "60"), flags=["--quiet"], limit_s=120)
+    path = store_file(server.store_directory())
+    if lab.expect(path is not None, "nothing was written to the store"):
+        with open(path, "r+b") as file:
+            end = os.fstat(file.fileno()).st_size
+            file.seek(CORRUPT_FROM)
+            while file.tell() < end:
+                file.write(os.urandom(MIB))
+    run = background.end()
+    lab.expect("WRONG BYTE" not in run.error, f"the program read wrong bytes: {run.last_error()}")
+    lab.expect_refusal(run, REFUSED, "page", "slot", str(server.store_directory()), left_in=[server.store_directory()])
+
+
+@case
 def ended_by_a_signal(lab):
     """SIGTERM to farswap ends the program and leaves nothing."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
