@@ -423,8 +423,8 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
     return done;
 }
 
-/// Has staging emptied, which is what frees memory: all of it, since the program may have filled the rest by an
-/// mlockall(2), and in one piece, since to unlock a part would split the mapping.
+/// Has staging emptied, which is what frees memory: all of it, since the program may have filled the rest by
+/// an mlockall(2), and in one piece, since to unlock a part would split the mapping.
 void Pager::zap(Process& process) {
     process.staging_unfit = false;
     agent_request& request = process.asked;
