@@ -231,6 +231,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     Process& child = *made;
     processes_.push_back(std::move(made));
     parent.forked = child.forked = true;
+    parent.unshared.clear();
     child.cookie_base = parent.cookie_base;
     child.cookie_depth = target.has_agent() ? 0 : parent.cookie_depth + 1;
     child.former_base = parent.former_base;

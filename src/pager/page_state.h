@@ -11,7 +11,8 @@ namespace farswap {
 enum class PageState : std::uint8_t {
     kInside = 0,  ///< the kernel has it: present, or never touched (then it reads as zeros)
     kDoubtful =
-        1,  ///< present when a REMOVE was announced: it may be dropped any moment, so it must not be evicted
+        1,  ///< present when a REMOVE was announced: it may be dropped any moment, so it must not be evicted;
+            ///< or pinned when it was to be moved
     kKept = 2,  ///< inside, and never to be evicted (a thread's control block)
     kFar = 3,   ///< in the swap area; `value` is the slot
 };
@@ -75,6 +76,11 @@ class PageWord {
     constexpr PageWord removal_announced(bool present, std::uint32_t now) const {
         if (state() == PageState::kKept) return *this;
         return present ? next(PageState::kDoubtful, now) : next(PageState::kInside, 0);
+    }
+    /// A device or another process has it pinned: it cannot be moved, and is not asked for again for a while.
+    constexpr PageWord pinned(std::uint32_t now) const {
+        FARSWAP_ASSERT(state() == PageState::kInside);
+        return next(PageState::kDoubtful, now);
     }
     /// The removal must have happened long ago (MADV_FREE never proves it by a fault).
     constexpr PageWord doubt_expired() const {

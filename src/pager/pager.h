@@ -134,6 +134,7 @@ class Pager : public target::TargetEvents {
     std::uint32_t choose_victims(Process& process, agent_request& request, std::uint32_t wanted);
     void moved(Process& process, const agent_reply& reply);
     void note_moved(Process& process, const agent_range& range, const agent_result& result);
+    void note_busy(Process& process, std::uint64_t start, std::uint64_t end);
     void settle(Process& process);
     bool copy_moved(Process& process);
     std::uint32_t copy_into(Process& process, FrameRun frames, const MovedPage* pages);

@@ -47,6 +47,8 @@ struct Process {
     std::uint64_t far_pages = 0;
     bool forked = false;  ///< pages may be shared with a child or parent: MOVE may need an unshare
     std::vector<std::uint64_t> shared;      ///< addresses of pages to unshare before they can be moved
+    /// What was unshared last: what is refused there all the same is pinned.
+    target::IntervalSet unshared;
     std::vector<std::uint64_t> kept_found;  ///< scratch of the thread scan
     /// Ranges whose old mapping's end is still to be announced, and the words of that mapping (see
     /// displace()).

@@ -337,9 +337,7 @@ void Pager::note_moved(Process& process, const agent_range& range, const agent_r
             break;
         case EBUSY:
             if (process.drops_zeros) break;  // Linux 6.8 does not move it
-            if (process.forked && process.shared.size() < kSharedMax) process.shared.push_back(stopped_at);
-            if (stopped_at + kPageSize < range.src + range.len)
-                process.hand = std::min(process.hand, stopped_at + kPageSize);
+            note_busy(process, stopped_at, range.src + range.len);
             break;
         case EAGAIN:
             if (process.drops_zeros) process->fresh().add_apart(stopped_at, range.src + range.len);
@@ -360,6 +358,25 @@ void Pager::note_moved(Process& process, const agent_range& range, const agent_r
                        -result.error);
             break;
     }
+}
+
+/// A MOVE was refused the page at `start`: a fork has shared it, or it is pinned. The latter would be refused
+/// each time that it came first in a run, and nothing behind it would ever leave.
+void Pager::note_busy(Process& process, std::uint64_t start, std::uint64_t end) {
+    std::uint64_t behind = start + kPageSize;
+    const target::AddressRange* unshared = process.unshared.find(start);
+    if (process.forked && unshared == nullptr) {
+        if (process.shared.size() < kSharedMax) process.shared.push_back(start);
+    } else {
+        // Buffers are pinned as a whole; what was unshared along with it is spared the trial.
+        if (unshared != nullptr) behind = std::min(unshared->end, end);
+        const std::uint32_t now = tenths_now();
+        for (std::uint64_t page = start; page < behind; page += kPageSize) {
+            const PageWord word = process.pages->get(page);
+            if (word.state() == PageState::kInside) process.pages->set(page, word.pinned(now));
+        }
+    }
+    if (behind < end) process.hand = std::min(process.hand, behind);
 }
 
 /// Ends a MOVE: when all that it took is in the swap area, events may be read again and staging is zapped.
@@ -439,6 +456,7 @@ bool Pager::unshare(Process& process) {
     agent_request& request = process.asked;
     request.op = AGENT_UNSHARE;
     request.count = 0;
+    process.unshared.clear();
     std::sort(process.shared.begin(), process.shared.end());
     // Each becomes a copy of its own; they are few when there is no room, since they can leave only
     // afterwards.
@@ -453,6 +471,7 @@ bool Pager::unshare(Process& process) {
         if (!scan || scan->count == 0 || present[0].start != at) continue;
         const std::uint64_t end = present[0].end;
         request.range[request.count++] = {at, 0, end - at};
+        process.unshared.add(at, end);
         pages += (end - at) / kPageSize;
         process.hand = std::min(process.hand, at);
     }

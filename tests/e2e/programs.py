@@ -46,7 +46,7 @@ def scenario(tools, name, *arguments, **options):
 def scenarios(tools, directory):
     common = ["--filler", FILLER, "--rounds", "2", "--dir", str(directory)]
     quick = {"odirect", "uring_fixed", "futex", "robust", "threads", "signals", "mmap_race", "exec_chain", "exec_late"}
-    names = ["odirect", "uring_plain", "uring_fixed", "readwrite", "futex", "robust", "altstack", "threads", "mmap_race",
+    names = ["odirect", "uring_plain", "uring_fixed", "pinned", "readwrite", "futex", "robust", "altstack", "threads", "mmap_race",
              "fork_tree", "exec_chain", "exec_late", "mapfixed", "wipeonfork", "guard", "mprotect", "mlock", "overcommit_big",
              "growheap", "signals", "big_stack", "pipe", "fork_change", "stopped_sibling"]
     larger = {"exec_late": ["--filler", "192M"]}  # programs begin to fill memory a few ms before they are paged
