@@ -153,6 +153,8 @@ class Pager : public target::TargetEvents {
     std::vector<Fetch*> free_fetches_;
     io::Timer retry_timer_;
     io::Clock::time_point stuck_since_ = io::Clock::time_point::max();
+    /// What it was before the last request was made; taken up again when that has moved nothing.
+    io::Clock::time_point stuck_before_ = io::Clock::time_point::max();
     std::uint64_t cookies_ = 0;
     bool failed_ = false;
 };

@@ -52,6 +52,7 @@ void Pager::pump() {
     // What is in the cache must become clean before its frames can serve again.
     if (stalled) area_.kick_writes();
     if (!stalled || area_.counters().frames_dirty > 0) {
+        if (stuck_since_ != io::Clock::time_point::max()) stuck_before_ = stuck_since_;
         stuck_since_ = io::Clock::time_point::max();
     } else if (stuck_since_ == io::Clock::time_point::max()) {
         stuck_since_ = io::Clock::now();
@@ -323,6 +324,9 @@ void Pager::moved(Process& process, const agent_reply& reply) {
         note_moved(process, process.asked.range[i], reply.result[i]);
     if (process.drops_zeros) forget_zeros(process);
     process.staged = static_cast<std::uint32_t>(process.moved.size());
+    // Locked memory is tried again and again: to be refused it each time is no progress.
+    const auto before = std::exchange(stuck_before_, io::Clock::time_point::max());
+    if (process.moved.empty() && !process.drops_zeros) stuck_since_ = std::min(stuck_since_, before);
     settle(process);
 }
 
