@@ -15,6 +15,7 @@ namespace farswap {
 namespace {
 
 constexpr std::size_t kFetchesMax = 1024;
+constexpr std::chrono::seconds kEndOfAProcess{2};  // from its first thread's end to its last's, at the most
 
 /// Which pages of its parent a forked child has got, asked of the child's userfaultfd in ascending order. The
 /// parent's mappings do not tell: it goes on as soon as the event has been read, and what other threads of it
@@ -334,6 +335,16 @@ void Pager::on_gone(target::Target& target, bool process_alive) {
     drop_all(process);
 }
 
+void Pager::on_deaf(target::Target& target, int error) {
+    if (std::exchange(failed_, true)) return;
+    fatal(fail_errno(
+              error,
+              "a fork of process {} cannot be followed; the program was stopped; raise the limit on open "
+              "files (ulimit -Hn)",
+              target.process())
+              .error());
+}
+
 void Pager::drop_all(Process& process) {
     process.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
         let_go(process, at, word);
@@ -351,15 +362,21 @@ void Pager::bury() {
 
 void Pager::look_for_gone_children() {
     for (auto& process : processes_) {
-        // A child without an agent tells only when asked that its address space is gone.
-        if (process->gone || process->target->has_agent() || !process->marked) continue;
-        static constexpr std::byte kNothing[kPageSize] = {};
-        const std::uint32_t depth = std::min(process->cookie_depth, target::kCookiePages - 1);
-        const std::uint64_t at = process->cookie_base + depth * kPageSize;
-        if (process->target->uffd().copy(at, kNothing, kPageSize).error != ESRCH) continue;
-        const char state =
-            process->target->process() == 0 ? '\0' : target::read_state(process->target->process());
-        on_gone(*process->target, state != '\0' && state != 'Z' && state != 'X');
+        // Without an agent it tells only when asked that its address space is gone.
+        if (process->gone || process->target->has_agent()) continue;
+        const pid_t number = process->target->process();
+        if (process->target->uffd().is_gone()) {
+            const char state = number == 0 ? '\0' : target::read_state(number);
+            on_gone(*process->target, state != '\0' && state != 'Z' && state != 'X');
+        } else if (process->target->lost_agent() && process->target->is_moving() &&
+                   io::Clock::now() - process->target->asked_at() > kEndOfAProcess) {
+            // What the agent had moved when it ended lies where nobody finds it.
+            if (std::exchange(failed_, true)) return;
+            fatal(Error{ESRCH,
+                        fmt::format("process {} ended and left its memory to another process while pages "
+                                    "were moved out of it; the program was stopped",
+                                    number)});
+        }
     }
 }
 

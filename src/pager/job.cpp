@@ -79,8 +79,7 @@ struct Job::State {
     bool program_ended = false;
     int wait_status = 0;
     Status failure;
-    sigset_t mask_before{};
-    int nice_before = 0;
+    target::CallersState caller;
     Fd signals;
     io::Watch signal_watch;
     io::Timer poll_timer, tick_timer;
@@ -95,7 +94,12 @@ Status Job::State::take_signals() {
     for (int signal = 1; signal <= SIGRTMAX; signal++) {
         if (is_forwarded(signal)) sigaddset(&ours, signal);
     }
-    sigprocmask(SIG_BLOCK, &ours, &mask_before);
+    sigprocmask(SIG_BLOCK, &ours, &caller.signal_mask);
+    // Where it is ignored, the kernel throws the exit statuses of children away.
+    struct sigaction child {};
+    sigaction(SIGCHLD, nullptr, &child);
+    caller.ignores_sigchld = child.sa_handler == SIG_IGN;
+    if (caller.ignores_sigchld) ::signal(SIGCHLD, SIG_DFL);
     signals.reset(signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!signals) return fail_errno(errno, "cannot make a signalfd");
     signal_watch = {
@@ -108,8 +112,13 @@ Status Job::State::take_signals() {
 
 Status Job::State::start() {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    nice_before = getpriority(PRIO_PROCESS, 0);
-    setpriority(PRIO_PROCESS, 0, std::min(nice_before, kNice));
+    caller.nice = getpriority(PRIO_PROCESS, 0);
+    setpriority(PRIO_PROCESS, 0, std::min(caller.nice, kNice));
+    // Each process of the job takes some descriptors, and one that cannot be followed is the end of the job.
+    if (getrlimit(RLIMIT_NOFILE, &caller.descriptors) == 0) {
+        const rlimit most{caller.descriptors.rlim_max, caller.descriptors.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &most);
+    }
     pager.fatal = [this](Error why) { stop_for(std::move(why)); };
     pager.child_forked = [this] {
         const auto soon = io::Clock::now() + kBirth;
@@ -118,7 +127,7 @@ Status Job::State::start() {
     pager.process_gone = [this](Process& process, bool alive) { members.process_gone(process, alive); };
     if (auto ready = take_signals(); !ready) return ready;
     if (auto ready = members.start(); !ready) return ready;
-    auto launched = members.launch(options.argv, mask_before, nice_before);
+    auto launched = members.launch(options.argv, caller);
     if (!launched) return std::unexpected(launched.error());
     program = *launched;
     members.launched();
@@ -248,8 +257,11 @@ Job::~Job() {
     if (state_->signal_watch.added) state_->loop.remove(state_->signal_watch);
     state_->loop.cancel(state_->poll_timer);
     state_->loop.cancel(state_->tick_timer);
-    sigprocmask(SIG_SETMASK, &state_->mask_before, nullptr);
-    setpriority(PRIO_PROCESS, 0, state_->nice_before);
+    const target::CallersState& caller = state_->caller;
+    sigprocmask(SIG_SETMASK, &caller.signal_mask, nullptr);
+    if (caller.ignores_sigchld) ::signal(SIGCHLD, SIG_IGN);
+    if (caller.descriptors.rlim_max != 0) setrlimit(RLIMIT_NOFILE, &caller.descriptors);
+    setpriority(PRIO_PROCESS, 0, caller.nice);
 }
 
 Result<std::unique_ptr<Job>> Job::start(const JobOptions& options, io::Loop& loop, Pool& pool,

@@ -49,8 +49,8 @@ Status Members::start() {
     return injector_.start();
 }
 
-Result<pid_t> Members::launch(const std::vector<std::string>& argv, const sigset_t& signal_mask, int nice) {
-    auto spawned = target::spawn_stopped(argv, signal_mask, nice);
+Result<pid_t> Members::launch(const std::vector<std::string>& argv, const target::CallersState& caller) {
+    auto spawned = target::spawn_stopped(argv, caller);
     if (!spawned) return std::unexpected(spawned.error());
     Result<target::Agent> result = fail(EINPROGRESS, "");
     launch_result_ = &result;
@@ -75,10 +75,9 @@ Result<pid_t> Members::launch(const std::vector<std::string>& argv, const sigset
     tree_.scan();
     auto process = pager_.adopt(std::move(*result));
     if (!process) {
-        // It may have run and ended already: then there is nothing to manage, and its status is to be
-        // fetched.
-        const char state = target::read_state(launching_);
-        if (state == 'Z' || state == 'X') return launching_;
+        // It may have run and ended already, or be about to: then there is nothing to manage, and its status
+        // is to be fetched.
+        if (process.error().code == ESRCH || target::living_task(launching_) == 0) return launching_;
         kill(launching_, SIGKILL);
         waitpid(launching_, nullptr, __WALL);
         return std::unexpected(process.error());

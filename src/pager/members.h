@@ -22,7 +22,7 @@ class Members {
 
     Status start();
     /// Starts the program with its agent in place; runs the loop until it executes. Errors as Job::start().
-    Result<pid_t> launch(const std::vector<std::string>& argv, const sigset_t& signal_mask, int nice);
+    Result<pid_t> launch(const std::vector<std::string>& argv, const target::CallersState& caller);
 
     /// Looks at all processes: finds new ones, measures memory, has agents put in, registers memory near the
     /// cap.

@@ -70,6 +70,7 @@ class Pager : public target::TargetEvents {
     void on_agent_reply(target::Target& target, const agent_reply& reply) override;
     void on_batch_end(target::Target& target) override;
     void on_gone(target::Target& target, bool process_alive) override;
+    void on_deaf(target::Target& target, int error) override;
 
   private:
     struct WaitingFault {

@@ -64,7 +64,7 @@ bool Pager::is_stopped(const Process& process) const {
     if (process.target->agent_idle() || io::Clock::now() - process->asked_at() < kAgentIsStopped)
         return false;
     if (process.asked.op != AGENT_UNSHARE) return true;
-    const char state = target::read_state(process->process());
+    const char state = target::read_state(process->task());
     return state == 'T' || state == 't';
 }
 
@@ -100,7 +100,7 @@ bool Pager::keep_thread_pages(Process& process) {
     const bool all_told =
         process.target->threads().scan(process->process(), process->agent().thread, process.kept_found);
     process.target->threads().held_mutexes(
-        process->process(),
+        process->task(),
         [&](std::uint64_t page) {
             const PageState state = process.pages->get(page).state();
             std::array<target::AddressRange, 1> present;

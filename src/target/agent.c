@@ -141,12 +141,12 @@ AGENT_INLINE long zap_range(const struct agent_range* range) {
     return call3(__NR_madvise, (long)range->dst, (long)range->len, MADV_DONTNEED);
 }
 
-AGENT_INLINE void unshare_range(long process, const struct agent_range* range) {
+AGENT_INLINE void unshare_range(long task, const struct agent_range* range) {
     for (unsigned long done = 0; done < range->len; done += PAGE) {
         char byte;
         struct io_vector local = {&byte, 1};
         struct io_vector remote = {(void*)(range->src + done), 1};
-        call6(__NR_process_vm_readv, process, (long)&local, 1, (long)&remote, 1, 0);
+        call6(__NR_process_vm_readv, task, (long)&local, 1, (long)&remote, 1, 0);
     }
 }
 
@@ -171,7 +171,7 @@ AGENT_INLINE void leave_the_programs_files(int socket) {
 
 AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
     const int socket = start->socket;
-    const long process = call3(__NR_getpid, 0, 0, 0);
+    const long task = call3(__NR_gettid, 0, 0, 0); /* the main thread may have ended */
     int uffd = -1;
     leave_the_programs_files(socket);
     for (;;) {
@@ -201,7 +201,7 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
                 if (error) reply.status = (int)error;
             }
         } else if (request.op == AGENT_UNSHARE) {
-            for (unsigned i = 0; i < request.count; i++) unshare_range(process, &request.range[i]);
+            for (unsigned i = 0; i < request.count; i++) unshare_range(task, &request.range[i]);
         } else if (request.op == AGENT_CREATE_UFFD) {
             passed = uffd = make_uffd(descriptor);
             if (uffd < 0) reply.status = uffd;

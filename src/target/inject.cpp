@@ -16,6 +16,7 @@
 #include "farswap/request.h"
 #include "target/agent_protocol.h"
 #include "target/uapi.h"
+#include "target/uffd.h"
 
 extern "C" {
 extern const char __start_farswap_agent[];
@@ -186,13 +187,6 @@ Result<Fd> connect_uffd(int socket, int adopt) {
     return uffd;
 }
 
-bool is_of_a_gone_address_space(int uffd) {
-    uffdio_zeropage nowhere{};
-    nowhere.range.len = kPageSize;
-    // ENOENT, or EAGAIN with an event pending, while it lives.
-    return ioctl(uffd, UFFDIO_ZEROPAGE, &nowhere) != 0 && errno == ESRCH;
-}
-
 /// While the task is stopped: a fork between mapping and registering would give a child that cannot be
 /// marked.
 Status register_memory(const Agent& agent) {
@@ -210,7 +204,7 @@ Status register_memory(const Agent& agent) {
 }  // namespace
 
 Result<Agent> inject(RemoteTask& task, const InjectOptions& options) {
-    if (options.adopt_uffd >= 0 && is_of_a_gone_address_space(options.adopt_uffd))
+    if (options.adopt_uffd >= 0 && Uffd(Fd(fcntl(options.adopt_uffd, F_DUPFD_CLOEXEC, 0))).is_gone())
         return fail(ESTALE, "process {} has executed another program meanwhile", task.task());
     Agent agent;
     agent.process = task.task();

@@ -220,6 +220,18 @@ pid_t read_parent(pid_t process) {
     return text ? std::atoi(stat_field(*text, 4).data()) : 0;
 }
 
+pid_t living_task(pid_t process) {
+    const auto lives = [](pid_t task) {
+        const char state = read_state(task);
+        return state != '\0' && state != 'Z' && state != 'X';
+    };
+    if (lives(process)) return process;
+    std::vector<pid_t> threads;
+    append_threads(process, threads);
+    const auto found = std::ranges::find_if(threads, lives);
+    return found == threads.end() ? 0 : *found;
+}
+
 std::uint64_t read_minor_faults(pid_t process) {
     auto text = read_proc_file(process, "stat");
     return text ? std::strtoull(stat_field(*text, 10).data(), nullptr, 10) : 0;

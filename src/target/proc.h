@@ -69,6 +69,9 @@ void append_threads(pid_t process, std::vector<pid_t>& threads);
 pid_t read_parent(pid_t process);
 /// Field 3 of /proc/PID/stat ('R', 'S', 'D', 'T', 't', 'Z', ...), 0 when the process is gone.
 char read_state(pid_t process);
+/// A thread of the process that has not ended: the main one, or another when that one has (pthread_exit(3) in
+/// main; it stays as a zombie, and /proc/PID shows no memory). 0: the process is gone.
+pid_t living_task(pid_t process);
 /// Field 10 of /proc/PID/stat: page faults that needed no I/O; 0 when the process is gone.
 std::uint64_t read_minor_faults(pid_t process);
 /// Whether a signal is pending for the task that its mask lets through.

@@ -23,18 +23,22 @@ void ProcessTree::visit(pid_t process, pid_t parent) {
         if (known->borrows_memory) known->borrows_memory = share_address_space(process, parent);
         return;
     }
-    const char state = read_state(process);
-    if (state == 0 || state == 'Z' || state == 'X') return;
     auto member = std::make_unique<Member>();
     member->process = process;
     member->parent = parent;
-    member->status.reset(open(fmt::format("/proc/{}/status", process).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!member->status) return;
+    if (!open_status(*member)) return;
     member->seen = std::chrono::steady_clock::now();
     member->borrows_memory = share_address_space(process, parent);
     members_.push_back(std::move(member));
     seen_++;
     generation_++;
+}
+
+bool ProcessTree::open_status(Member& member) {
+    member.task = living_task(member.process);
+    if (member.task == 0) return false;
+    member.status.reset(open(fmt::format("/proc/{}/status", member.task).c_str(), O_RDONLY | O_CLOEXEC));
+    return static_cast<bool>(member.status);
 }
 
 void ProcessTree::leave_out_present() {
@@ -82,8 +86,7 @@ void ProcessTree::scan() {
     for (auto& member : members_) {
         if (!member->alive) {
             // Missed by a torn look at the children files, or really gone?
-            const char state = read_state(member->process);
-            member->alive = state != 0 && state != 'Z' && state != 'X';
+            member->alive = living_task(member->process) != 0;
         }
         if (!member->alive) generation_++;
     }
@@ -93,6 +96,7 @@ std::uint64_t ProcessTree::measure() {
     std::uint64_t sum = 0;
     for (auto& member : members_) {
         auto use = read_memory_use(member->status.get());
+        if ((!use || !use->has_memory) && open_status(*member)) use = read_memory_use(member->status.get());
         member->use = use.value_or(MemoryUse{});
         if (!use || member->borrows_memory) continue;
         sum += use->rss_anon + use->rss_shmem + use->hugetlb;
@@ -110,7 +114,7 @@ std::uint64_t ProcessTree::measure_pss() {
     std::uint64_t sum = 0;
     for (auto& member : members_) {
         if (member->borrows_memory) continue;
-        sum += read_pss(member->process).value_or(0) + member->use.hugetlb;
+        sum += read_pss(member->task).value_or(0) + member->use.hugetlb;
     }
     return sum;
 }

@@ -18,7 +18,8 @@ namespace farswap::target {
 struct Member {
     pid_t process = 0;
     pid_t parent = 0;
-    Fd status;                                     ///< of /proc/PID/status
+    pid_t task = 0;  ///< whose files in /proc show its memory: its main thread, or another when that ended
+    Fd status;       ///< of /proc/TASK/status
     std::chrono::steady_clock::time_point seen{};  ///< first seen
     MemoryUse use;
     /// Shares its parent's address space (vfork, CLONE_VM): neither counted nor managed. Looked at anew while
@@ -52,6 +53,7 @@ class ProcessTree {
 
   private:
     void visit(pid_t process, pid_t parent);
+    static bool open_status(Member& member);
     void follow_strangers();
     bool is_stranger(pid_t process) const noexcept;
 

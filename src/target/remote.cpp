@@ -41,7 +41,8 @@ Result<int> take_stop(pid_t task, int flags) {
     }
     if (info.si_pid == 0) return 0;
     if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED) {
-        if (read_parent(task) != getpid()) waitpid(task, nullptr, __WALL | WNOHANG);
+        const pid_t parent = read_parent(task);
+        if (parent != 0 && parent != getpid()) waitpid(task, nullptr, __WALL | WNOHANG);
         return fail(ESRCH, "process {} ended", task);
     }
     waitid(P_PID, static_cast<id_t>(task), &info, WSTOPPED | __WALL | WNOHANG);

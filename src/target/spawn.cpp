@@ -53,7 +53,7 @@ int execute(const std::vector<std::string>& places, const std::vector<char*>& ar
 }
 
 [[noreturn]] void run_child(const std::vector<std::string>& places, const std::vector<char*>& arguments,
-                            const sigset_t& signal_mask, int nice, int go, int failed) {
+                            const CallersState& caller, int go, int failed) {
     char byte;
     if (read(go, &byte, 1) != 1) _exit(125);  // the pager died before it said go
     for (int signal : {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE, SIGCHLD}) {
@@ -62,8 +62,10 @@ int execute(const std::vector<std::string>& places, const std::vector<char*>& ar
         if (sigaction(signal, nullptr, &current) == 0 && current.sa_handler != SIG_IGN)
             ::signal(signal, SIG_DFL);
     }
-    setpriority(PRIO_PROCESS, 0, nice);
-    sigprocmask(SIG_SETMASK, &signal_mask, nullptr);
+    if (caller.ignores_sigchld) ::signal(SIGCHLD, SIG_IGN);
+    if (caller.descriptors.rlim_max != 0) setrlimit(RLIMIT_NOFILE, &caller.descriptors);
+    setpriority(PRIO_PROCESS, 0, caller.nice);
+    sigprocmask(SIG_SETMASK, &caller.signal_mask, nullptr);
     const int code = execute(places, arguments);
     [[maybe_unused]] auto written = write(failed, &code, sizeof code);
     _exit(code == ENOENT ? 127 : 126);
@@ -71,7 +73,7 @@ int execute(const std::vector<std::string>& places, const std::vector<char*>& ar
 
 }  // namespace
 
-Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const sigset_t& signal_mask, int nice) {
+Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const CallersState& caller) {
     int go[2], failed[2];
     if (pipe2(go, O_CLOEXEC) != 0) return fail_errno(errno, "cannot make a pipe");
     Fd go_read(go[0]), go_write(go[1]);
@@ -88,7 +90,7 @@ Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const sigset
     if (process < 0) return fail_errno(errno, "cannot start a process");
     if (process == 0) {
         go_write.reset();
-        run_child(places, arguments, signal_mask, nice, go_read.get(), failed_write.get());
+        run_child(places, arguments, caller, go_read.get(), failed_write.get());
     }
     return Spawned{process, std::move(go_write), std::move(failed_read)};
 }

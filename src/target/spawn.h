@@ -2,6 +2,7 @@
 #pragma once
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <string>
@@ -12,15 +13,23 @@
 
 namespace farswap::target {
 
+/// What the program is to find as its caller left it; farswap has changed it for itself.
+struct CallersState {
+    sigset_t signal_mask{};
+    int nice = 0;
+    bool ignores_sigchld = false;  ///< an ignored signal stays so over exec
+    rlimit descriptors{};          ///< RLIMIT_NOFILE; all zero: leave it
+};
+
 struct Spawned {
     pid_t process = 0;
     Fd go;      ///< write one byte: the child calls execvp(3)
     Fd failed;  ///< read: end of file when the exec succeeded, else one int, its errno
 };
 
-/// Forks. The child gets `signal_mask` and the default dispositions of the signals that farswap handles, no
-/// descriptor of ours, and the nice value `nice`.
-Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const sigset_t& signal_mask, int nice);
+/// Forks. The child gets the caller's state, the default dispositions of the signals that farswap handles,
+/// and no descriptor of ours.
+Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const CallersState& caller);
 
 /// The errno of the exec, 0 when it succeeded. Blocks until the exec was tried.
 int exec_error(const Fd& failed);

@@ -16,6 +16,7 @@ namespace {
 constexpr std::uint64_t kSmallestMapping = 8 * kPageSize;  // smaller ones are not worth a fault
 constexpr std::uint64_t kBssTailMax = 1 << 20;
 constexpr std::size_t kMessagesPerRead = 32;
+constexpr std::chrono::milliseconds kEndPeriodMax{64};
 
 /// Private anonymous memory that a program may have paged (kernel facts 2, "Never manage").
 bool is_candidate(const Mapping& mapping, const Mapping& before) {
@@ -49,6 +50,7 @@ std::unique_ptr<Target> Target::create_child(Fd uffd, io::Loop& loop, TargetEven
 }
 
 Target::~Target() {
+    loop_.cancel(end_timer_);
     for (io::Watch* watch : {&uffd_watch_, &socket_watch_, &pidfd_watch_}) {
         if (watch->added) loop_.remove(*watch);
     }
@@ -59,12 +61,14 @@ Status Target::open_proc() {
     pagemap_.reset(open(fmt::format("/proc/{}/pagemap", process_).c_str(), O_RDONLY | O_CLOEXEC));
     status_.reset(open(fmt::format("/proc/{}/status", process_).c_str(), O_RDONLY | O_CLOEXEC));
     if (!pidfd_ || !pagemap_ || !status_) return fail_errno(errno, "cannot watch process {}", process_);
+    end_timer_.owner = this;
+    end_timer_.fire = [](io::Timer& timer) { static_cast<Target*>(timer.owner)->look_whether_gone(); };
     pidfd_watch_ = {.fd = pidfd_.get(),
                     .ready =
                         [](io::Watch& watch, std::uint32_t) {
                             auto& self = *static_cast<Target*>(watch.owner);
                             self.loop_.remove(watch);
-                            if (!std::exchange(self.gone_, true)) self.events_.on_gone(self, false);
+                            self.look_whether_gone();
                         },
                     .owner = this};
     loop_.add(pidfd_watch_);
@@ -74,7 +78,9 @@ Status Target::open_proc() {
 Status Target::identify(pid_t process) {
     FARSWAP_ASSERT(process_ == 0);
     process_ = process;
-    return open_proc();
+    auto opened = open_proc();
+    if (!opened) process_ = 0;  // to be asked again
+    return opened;
 }
 
 void Target::give_agent(Agent agent) {
@@ -118,19 +124,34 @@ void Target::agent_ready() {
     const ssize_t got = recv(socket_.get(), &reply, sizeof reply, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) {
-        loop_.remove(socket_watch_);
-        socket_.reset();
-        waiting_ = moving_ = false;
-        // The agent is a thread of the program: it ends with the program or by an exec.
-        if (!std::exchange(gone_, true)) {
-            const char state = read_state(process_);
-            events_.on_gone(*this, state != 0 && state != 'Z' && state != 'X');
-        }
+        agent_lost();
         return;
     }
     if (!waiting_ || reply.sequence != sequence_) return;
     waiting_ = false;
     events_.on_agent_reply(*this, reply);
+}
+
+/// The agent is a thread of the program: it ends with the program or by an exec. The address space follows in
+/// a moment, unless another process shares it.
+void Target::agent_lost() {
+    loop_.remove(socket_watch_);
+    socket_.reset();
+    lost_agent_ = true;
+    look_whether_gone();
+}
+
+void Target::look_whether_gone() {
+    if (gone_) return;
+    if (!uffd_.is_gone()) {
+        loop_.arm(end_timer_, io::Clock::now() + end_period_);
+        end_period_ = std::min(2 * end_period_, kEndPeriodMax);
+        return;
+    }
+    gone_ = true;
+    waiting_ = moving_ = false;
+    const char state = read_state(process_);
+    events_.on_gone(*this, state != 0 && state != 'Z' && state != 'X');
 }
 
 void Target::move_settled() noexcept {
@@ -151,7 +172,9 @@ void Target::drain() noexcept {
         const ssize_t got = read(uffd_.fd(), messages.data(), sizeof messages);
         if (got <= 0) {
             if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+            const int error = got < 0 ? errno : 0;
             if (uffd_watch_.added) loop_.remove(uffd_watch_);
+            if (error == EMFILE || error == ENFILE) events_.on_deaf(*this, error);
             return;
         }
         const auto count = static_cast<std::size_t>(got) / sizeof(uffd_msg);
@@ -192,7 +215,7 @@ Status Target::refresh_mappings(std::uint64_t unregistered_max) {
     std::vector<AddressRange> fresh;
     std::uint64_t fresh_bytes = 0;
     Mapping before;
-    auto visited = for_each_mapping(process_, [&](const Mapping& mapping) {
+    auto visited = for_each_mapping(task(), [&](const Mapping& mapping) {
         const bool ours = mapping.start < agent_.base + agent_.length && agent_.base < mapping.end;
         if (!ours && is_candidate(mapping, before)) {
             for (const AddressRange& range : registered_.missing(mapping.start, mapping.end)) {
@@ -267,7 +290,7 @@ void Target::inherit_ranges(const Target& parent, const IntervalSet& mapped) {
 std::size_t Target::read_memory(std::uint64_t address, void* into, std::size_t bytes) const noexcept {
     iovec local{into, bytes};
     iovec remote{reinterpret_cast<void*>(address), bytes};
-    const ssize_t got = process_vm_readv(process_, &local, 1, &remote, 1, 0);
+    const ssize_t got = process_vm_readv(task(), &local, 1, &remote, 1, 0);
     return got > 0 ? static_cast<std::size_t>(got) : 0;
 }
 
@@ -281,7 +304,7 @@ bool Target::read_pieces(std::span<const Piece> pieces) const noexcept {
         wanted += pieces[i].bytes;
     }
     const ssize_t got =
-        process_vm_readv(process_, local.data(), pieces.size(), remote.data(), pieces.size(), 0);
+        process_vm_readv(task(), local.data(), pieces.size(), remote.data(), pieces.size(), 0);
     return got == static_cast<ssize_t>(wanted);
 }
 

@@ -48,6 +48,8 @@ class TargetEvents {
     /// The address space is gone: the process ended, or, if `process_alive`, executed another program. The
     /// latter is a hint: a process that is being killed may still look alive.
     virtual void on_gone(Target& target, bool process_alive) = 0;
+    /// An event cannot be taken: EMFILE, ENFILE (a fork needs a descriptor). The process waits for ever.
+    virtual void on_deaf(Target& target, int error) = 0;
 };
 
 /// One thread: the loop's.
@@ -62,8 +64,13 @@ class Target {
     Target& operator=(const Target&) = delete;
 
     pid_t process() const noexcept { return process_; }  ///< 0: a child whose number is not known yet
+    /// A thread that has the process's memory: the main one may end before the others, the agent does not.
+    pid_t task() const noexcept { return has_agent() ? agent_.thread : process_; }
     const Uffd& uffd() const noexcept { return uffd_; }
     bool has_agent() const noexcept { return static_cast<bool>(socket_); }
+    /// The agent has ended and the address space has not: a process that shares it (vfork, CLONE_VM) lives
+    /// on. Its pages are still served; none can be moved out any more.
+    bool lost_agent() const noexcept { return lost_agent_; }
     const Agent& agent() const noexcept { return agent_; }
 
     /// The child turned out to be `process`. Opens what is needed of it.
@@ -136,6 +143,8 @@ class Target {
     void watch_agent();
     void watch_uffd();
     void agent_ready();
+    void agent_lost();
+    void look_whether_gone();
     bool deliver(std::span<const uffd_msg> messages);
 
     io::Loop& loop_;
@@ -150,6 +159,9 @@ class Target {
     bool waiting_ = false;  ///< the agent owes a reply
     bool moving_ = false;   ///< ... to a MOVE, or that is not settled
     bool gone_ = false;
+    bool lost_agent_ = false;
+    io::Timer end_timer_;  ///< looks whether the address space has followed the agent
+    std::chrono::milliseconds end_period_{1};
     std::uint64_t sequence_ = 0;
     io::Clock::time_point asked_at_{};
 };

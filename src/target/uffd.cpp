@@ -56,6 +56,13 @@ std::optional<bool> Uffd::is_registered(std::uint64_t start, std::uint64_t bytes
     return std::nullopt;
 }
 
+bool Uffd::is_gone() const noexcept {
+    uffdio_zeropage nowhere{};
+    nowhere.range.len = 1 << 12;
+    // ENOENT, or EAGAIN with an event pending, while it lives.
+    return ioctl(fd_.get(), UFFDIO_ZEROPAGE, &nowhere) != 0 && errno == ESRCH;
+}
+
 void Uffd::wake(std::uint64_t start, std::uint64_t bytes) const noexcept {
     uffdio_range range{start, bytes};
     ioctl(fd_.get(), UFFDIO_WAKE, &range);

@@ -37,6 +37,9 @@ class Uffd {
     /// Whether one mapping that is registered here holds all of [start, start + bytes). Nothing: the address
     /// space is gone, or has changed and the event must be read first.
     std::optional<bool> is_registered(std::uint64_t start, std::uint64_t bytes) const noexcept;
+    /// Whether nobody uses the address space any more: it was left by its last process or thread, or by an
+    /// exec.
+    bool is_gone() const noexcept;
     void wake(std::uint64_t start, std::uint64_t bytes) const noexcept;
 
   private:

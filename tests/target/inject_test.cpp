@@ -187,7 +187,8 @@ class SpawnTest : public ::testing::Test {
     Result<Spawned> spawn(const std::vector<std::string>& argv) {
         sigset_t none;
         sigemptyset(&none);
-        return spawn_stopped(argv, none, 0);
+        return spawn_stopped(argv,
+                             {.signal_mask = none, .nice = 0, .ignores_sigchld = false, .descriptors = {}});
     }
 };
 

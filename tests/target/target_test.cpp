@@ -76,6 +76,7 @@ class Recorder : public TargetEvents {
     bool settles = true;  ///< a MOVE counts as settled when its reply comes
     void on_batch_end(Target&) override { batches++; }
     void on_gone(Target&, bool alive) override { seen.push_back({Seen::kGone, alive}); }
+    void on_deaf(Target&, int error) override { ADD_FAILURE() << "errno " << error; }
 
   private:
     void record(Seen event) {
