@@ -121,13 +121,25 @@ std::uint64_t field(std::string_view text, std::string_view name) {
     return kib * 1024;
 }
 
+// A process whose main thread has ended shows its memory in the files of its other threads only.
+std::string_view read_proc_of_any_thread(pid_t pid, const char* file, std::string_view needed) {
+    auto text = read_proc(fmt::format("/proc/{}/{}", pid, file));
+    if (text.find(needed) != text.npos) return text;
+    std::error_code error;
+    for (const auto& task : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error)) {
+        text = read_proc(task.path().string() + "/" + file);
+        if (text.find(needed) != text.npos) return text;
+    }
+    return {};
+}
+
 std::uint64_t rss_bytes(pid_t pid) {
-    const auto text = read_proc(fmt::format("/proc/{}/status", pid));
+    const auto text = read_proc_of_any_thread(pid, "status", "\nRssAnon:");
     return field(text, "\nRssAnon:") + field(text, "\nRssShmem:") + field(text, "\nHugetlbPages:");
 }
 
 std::uint64_t pss_bytes(pid_t pid) {
-    const auto text = read_proc(fmt::format("/proc/{}/smaps_rollup", pid));
+    const auto text = read_proc_of_any_thread(pid, "smaps_rollup", "\nPss_Anon:");
     return field(text, "\nPss_Anon:") + field(text, "\nPss_Shmem:") + field(text, "\nShared_Hugetlb:") +
            field(text, "\nPrivate_Hugetlb:");
 }

@@ -1,5 +1,7 @@
 """Cases of bad_input.py in which farswap must refuse before the program runs, or in which the program cannot run."""
 import pathlib
+import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -185,3 +187,56 @@ def missing_privileges(lab):
     run = harness.run([*lab.unprivileged(), program, "run", "--ram", "64M", "--swap", f"file:{program.parent}", "--",
                        "true"], lab.output(), limit_s=60, cwd="/")
     lab.expect_refusal(run, REFUSED, "userfaultfd|privilege|CAP_SYS_PTRACE")
+
+
+@case
+def caller_that_ignores_the_end_of_children(lab):
+    """With SIGCHLD ignored the kernel keeps no exit status, and exec passes that on."""
+    def ignore():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in range(3):
+        run = lab.job(lab.file_url(), "sh", "-c", "exit 3", preexec=ignore)
+        lab.expect(run.status == 3, f"exit status {run.status}: {run.last_error()}")
+    run = lab.job(lab.file_url(), "grep", "SigIgn", "/proc/self/status", preexec=ignore)
+    ignored = int(run.output.read_text().split()[1], 16)
+    lab.expect(ignored >> (signal.SIGCHLD - 1) & 1, "the program does not find SIGCHLD ignored")
+
+
+@case
+def program_that_ends_at_once(lab):
+    """It may be gone before its process can be looked at."""
+    for _ in range(40):
+        run = lab.job(lab.file_url(), "true")
+        if not lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}"):
+            return
+
+
+FORKS = """
+import os, time
+memory = bytearray(40 << 20)
+for at in range(0, len(memory), 4096): memory[at] = 1
+children = []
+for _ in range(100):
+    child = os.fork()
+    if child == 0: time.sleep(60)
+    children.append(child)
+for child in children: os.kill(child, 9)
+for child in children: os.waitpid(child, 0)
+print(sum(memory[::4096]))
+"""
+
+
+@case
+def too_few_descriptors(lab):
+    """A soft limit is raised for farswap and not for the program; a hard one ends the job with a reason."""
+    program = [harness.PYTHON, "-c", "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])" + FORKS]
+
+    def limit(soft, hard):
+        return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    run = lab.job(lab.file_url(), *program, ram="32M", preexec=limit(200, 4096))
+    lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+    lab.expect(run.output.read_text().split() == ["200", "10240"], f"it printed {run.output.read_text()!r}")
+    run = lab.job(lab.file_url(), *program, ram="32M", flags=["--quiet"], preexec=limit(200, 200))
+    lab.expect(run.status == REFUSED and "ulimit -Hn" in run.error and run.error.count("\n") == 1,
+               f"exit status {run.status}, {run.error!r}")
+    lab.expect_nothing_left(run)

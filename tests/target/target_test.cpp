@@ -395,6 +395,32 @@ TEST_F(TargetTest, ZeroPagesAreFoundInFreshMemoryAndAreEventsOnceMovedOut) {
     EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kFault, page(17)}, Seen{Seen::kFault, page(18)}));
 }
 
+// Seen: the pages of such memory were let go of with the process that had the agent, and read as zeros.
+TEST_F(TargetTest, MemoryThatAnotherProcessSharesOutlivesTheOneWithTheAgent) {
+    Shared<std::atomic<pid_t>> borrower;
+    Shared<std::atomic<int>> told, right;
+    start({[=, born = borrower.get(), go = told.get(), seen = right.get()](Arena& arena) {
+        if (vfork() == 0) {
+            *born = getpid();
+            while (*go == 0) usleep(200);
+            *seen = is_arena_page(arena.data() + 2 * kPageSize, 2) ? 1 : 2;
+            for (;;) pause();
+        }
+        return 0;
+    }});
+    move_out(2, 1);
+    puppet_->go();
+    ASSERT_TRUE(wait_until([&] { return borrower.get()->load() > 0; }));
+    kill(puppet_->process(), SIGKILL);
+    ASSERT_TRUE(run_until([&] { return target_->lost_agent(); }));
+    *told.get() = 1;
+    ASSERT_TRUE(run_until([&] { return right.get()->load() != 0; }));
+    EXPECT_EQ(right.get()->load(), 1);
+    EXPECT_FALSE(events_->has(Seen::kGone));
+    kill(*borrower.get(), SIGKILL);
+    EXPECT_TRUE(run_until([&] { return events_->has(Seen::kGone); }));
+}
+
 // Kernel fact 2.5: after a fork MOVE answers EBUSY until the page is the process's own again.
 TEST_F(TargetTest, PagesSharedByAForkMoveOnceTheyAreUnshared) {
     start({[](Arena&) {
