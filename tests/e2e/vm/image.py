@@ -88,7 +88,8 @@ class Root:
         (directory / "lib").symlink_to("usr/lib")
         (directory / "etc" / "passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
         self.add_program(BUSYBOX)
-        for applet in ("sh", "mount", "ip", "sha256sum", "cat", "dmesg", "grep", "poweroff", "date", "uname", "true"):
+        for applet in ("sh", "mount", "ip", "sha256sum", "cat", "dmesg", "grep", "poweroff", "date", "uname", "true",
+                       "sleep", "tr"):
             (directory / "bin" / applet).symlink_to("busybox")
 
     def copy(self, source):
@@ -116,13 +117,13 @@ class Root:
     def add_tree(self, path, leave_out=()):
         target = self.directory / str(path).lstrip("/")
         shutil.copytree(path, target, dirs_exist_ok=True,
-                        ignore=shutil.ignore_patterns("__pycache__", "test", "tests", *leave_out))
+                        ignore=shutil.ignore_patterns("test", "tests", *leave_out))
         for library in list(pathlib.Path(path).rglob("*.so*")):
             for needed in self.libraries_of(library):
                 self.copy(needed)
 
     def add_python(self):
-        """Debian's interpreter with numpy."""
+        """Debian's interpreter with numpy, and what it has compiled: to do that again takes minutes in an emulation."""
         self.add_program("/usr/bin/python3")
         version = os.path.basename(os.path.realpath("/usr/bin/python3"))
         self.add_tree(f"/usr/lib/{version}", leave_out=("idlelib", "lib2to3", "ensurepip", "config-*"))
