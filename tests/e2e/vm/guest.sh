@@ -3,7 +3,7 @@
 # NAME|COMMAND, quoted for a shell; /farswap-options holds the options of `farswap run`, its $NET an address to take first. Reports:
 #   VM: start NAME       VM: at NAME SECONDS FIGURES (each half minute)
 #   VM: result NAME STATUS DIGEST SECONDS      VM: said NAME LINE      VM: stats NAME JSON
-#   VM: oom COUNT        VM: done
+#   VM: oom KILLS MESSAGES      VM: done
 export PATH=/bin:/usr/bin LC_ALL=C OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1 HOME=/
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
@@ -44,8 +44,9 @@ while IFS='|' read -r name command; do
     kill $progress
     echo "VM: result $name $(cat /tmp/status) ${digest%% *} $(($(date +%s) - start))"
     while read -r line; do echo "VM: said $name $line"; done </tmp/said
-    echo "VM: stats $name $(tr -d ' \n' </tmp/stats)"
+    echo "VM: stats $name $(tr '\n' ' ' </tmp/stats)"
 done </tests
-echo "VM: oom $(dmesg | grep -c -i -E 'out of memory|oom-kill|invoked oom')"
+kills=$(grep '^oom_kill ' /proc/vmstat)
+echo "VM: oom ${kills#* } $(dmesg | grep -c -i -E 'out of memory|oom-kill|invoked oom')"
 echo "VM: done"
 poweroff -f
