@@ -232,6 +232,11 @@ pid_t living_task(pid_t process) {
     return found == threads.end() ? 0 : *found;
 }
 
+std::chrono::nanoseconds read_run_time(pid_t thread) {
+    auto text = read_proc_file(thread, "schedstat");
+    return std::chrono::nanoseconds(text ? std::atoll(text->c_str()) : 0);
+}
+
 std::uint64_t read_minor_faults(pid_t process) {
     auto text = read_proc_file(process, "stat");
     return text ? std::strtoull(stat_field(*text, 10).data(), nullptr, 10) : 0;

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -72,6 +73,9 @@ char read_state(pid_t process);
 /// A thread of the process that has not ended: the main one, or another when that one has (pthread_exit(3) in
 /// main; it stays as a zombie, and /proc/PID shows no memory). 0: the process is gone.
 pid_t living_task(pid_t process);
+/// How long a thread has been on a processor (field 1 of /proc/TID/schedstat); 0 when it is gone, and on
+/// kernels that do not count it.
+std::chrono::nanoseconds read_run_time(pid_t thread);
 /// Field 10 of /proc/PID/stat: page faults that needed no I/O; 0 when the process is gone.
 std::uint64_t read_minor_faults(pid_t process);
 /// Whether a signal is pending for the task that its mask lets through.

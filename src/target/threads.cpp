@@ -24,8 +24,11 @@ constexpr std::uint64_t kFutexBeforeEntry = 32;
 // Longest list that is followed; the kernel's own limit is ROBUST_LIST_LIMIT, 2048.
 constexpr int kRobustListLimit = 2048;
 
-// A thread sets its robust list within its first instructions; runtimes without one (Go, musl) never do.
+// A thread sets its robust list within its first instructions; runtimes without one (Go, musl) never do. On a
+// busy machine it may not have come to them for a long time: what counts is the time that it has run.
 constexpr std::chrono::milliseconds kYoung{20};
+constexpr std::chrono::microseconds kFirstInstructions{100};
+constexpr std::chrono::seconds kOld{2};  // slept so long without having run that much: it is asleep for good
 
 std::uint64_t page_of(std::uint64_t address) {
     return address & ~std::uint64_t{kPageSize - 1};
@@ -36,6 +39,10 @@ std::uint64_t find_robust_list(pid_t thread) {
     std::size_t length = 0;
     if (syscall(SYS_get_robust_list, thread, &head, &length) != 0) return 0;
     return reinterpret_cast<std::uintptr_t>(head);
+}
+
+bool is_young(pid_t thread, std::chrono::steady_clock::duration age) {
+    return age < kYoung || (age < kOld && read_run_time(thread) < kFirstInstructions);
 }
 
 }  // namespace
@@ -70,7 +77,7 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
         if (young == young_.end()) {
             young_.push_back({thread, now});
             all_told = false;
-        } else if (now - young->since < kYoung) {
+        } else if (is_young(thread, now - young->since)) {
             all_told = false;
         } else {
             young_.erase(young);

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <barrier>
 #include <cstring>
+#include <ctime>
 #include <thread>
 
 #include "child.h"
@@ -182,6 +183,15 @@ TEST(Proc, MemoryIsMeasuredOnceByPssAndTwiceByRss) {
     EXPECT_NEAR(static_cast<double>(*read_pss(getpid()) + *read_pss(child.process()) - *pss_before), kMuch,
                 8e6);
     EXPECT_GE(read_memory_use(status.get())->rss_anon, kMuch);
+}
+
+TEST(Proc, RunTimeIsWhatAThreadHasUsed) {
+    const auto before = read_run_time(getpid());
+    const std::clock_t began = std::clock();
+    while (std::clock() - began < CLOCKS_PER_SEC / 50) {
+    }
+    EXPECT_GE(read_run_time(getpid()) - before, std::chrono::milliseconds(15));
+    EXPECT_EQ(read_run_time(kNobody).count(), 0);
 }
 
 TEST(Proc, ThreadsAndChildren) {
