@@ -18,6 +18,7 @@ namespace {
 constexpr std::chrono::milliseconds kTickPeriod{200};
 constexpr std::chrono::microseconds kBirth{300};  // from a FORK event to the child's place in /proc
 constexpr std::chrono::milliseconds kStuckBeforeAdmitting{50};
+constexpr std::chrono::milliseconds kStuckBeforeAdmittingMore{500};
 constexpr std::chrono::seconds kStuckBeforeGivingUp{3};
 constexpr int kNice = -10;  // the program's threads wait for the pager, never the other way round
 
@@ -220,8 +221,11 @@ void Job::State::give_up_if_stuck() {
     const auto since = pager.stuck_since();
     const auto now = io::Clock::now();
     if (since == io::Clock::time_point::max() || now - since < kStuckBeforeAdmitting) return;
-    // Nothing can go, so the cap cannot hold: a little over it is the stated slack, much over it is a wrong
-    // cap.
+    // Nothing can go, so the cap cannot hold: a little over it is the stated slack, more is for those who
+    // stay stuck, much over it is a wrong cap.
+    const std::uint64_t little = budget.cap() + std::max<std::uint64_t>(budget.cap() / 100 * 2, 12u << 20);
+    if (budget.used() >= little && now - since < kStuckBeforeAdmittingMore && !members.is_injecting_any())
+        return;
     const std::uint64_t limit = budget.cap() + std::max<std::uint64_t>(budget.cap() / 100 * 8, 48u << 20);
     // Whoever is to get an agent may wait for a page in the middle of a system call, and cannot be stopped.
     if (budget.used() < limit || members.is_injecting_any()) {
