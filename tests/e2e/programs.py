@@ -117,7 +117,7 @@ def real_programs(directory):
         Program("node", ["node", "--max-old-space-size=1024", str(REAL / "churn.js"), "600000"], limit_s=600),
         Program("perl", ["perl", str(REAL / "churn.pl"), "80000"], limit_s=600,
                 environment={"PERL_HASH_SEED": "0", "PERL_PERTURB_KEYS": "0"}),
-        Program("stress-ng", ["stress-ng", "--vm", "2", "--vm-bytes", "300M", "--verify", "--vm-ops", "100",
+        Program("stress-ng", ["stress-ng", "--vm", "2", "--vm-bytes", "300M", "--verify", "--vm-ops", "400",
                               "--vm-method", "all", "--temp-path", str(directory), "--quiet"], compare=False,
                 limit_s=600),
     ]
