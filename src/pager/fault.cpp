@@ -12,7 +12,6 @@ namespace {
 constexpr std::uint32_t kFreshMax = 64;     // pages of fresh memory filled for one touch
 constexpr std::uint32_t kReadAheadMin = 4;  // pages: a walk with a shorter window is none yet
 constexpr std::chrono::microseconds kRetryAfter{100};
-constexpr std::chrono::milliseconds kRest{10};  // for a few instructions of a thread that waits for a processor
 
 alignas(kPageSize) const std::byte kZeros[kFreshMax * kPageSize] = {};
 
@@ -284,8 +283,6 @@ void Pager::admit_one_waiting_fault() {
     budget_.allow_overdraft(true);
     const Served served = serve(*fault.process, fault.address);
     budget_.allow_overdraft(false);
-    // It would be the next to leave, maybe before its thread has run.
-    rest_until_ = io::Clock::now() + kRest;
     if (served != Served::kDone) waiting_.push_back(fault);
 }
 

@@ -45,9 +45,7 @@ class Pager : public target::TargetEvents {
     std::size_t faults_waiting() const noexcept { return waiting_.size(); }
     /// Since when nothing can be moved out of any process, and nothing is on its way out: max() while
     /// something can.
-    io::Clock::time_point stuck_since() const noexcept {
-        return under_way_ ? io::Clock::time_point::max() : stuck_since_;
-    }
+    io::Clock::time_point stuck_since() const noexcept { return stuck_since_; }
     /// Deletes what on_gone() marked; not from inside a callback.
     void bury();
     /// Finds forked children that ended or executed another program before they had an agent. Now and then.
@@ -156,9 +154,8 @@ class Pager : public target::TargetEvents {
     std::vector<Fetch*> free_fetches_;
     io::Timer retry_timer_;
     io::Clock::time_point stuck_since_ = io::Clock::time_point::max();
-    bool under_way_ = false;              ///< an agent has been asked for something
-    bool short_of_frames_ = false;        ///< at the last look: the store must take some pages first
-    io::Clock::time_point rest_until_{};  ///< what was let in over the cap may be used until then
+    /// What it was before the last request was made; taken up again when that has moved nothing.
+    io::Clock::time_point stuck_before_ = io::Clock::time_point::max();
     std::uint64_t cookies_ = 0;
     bool failed_ = false;
 };

@@ -47,18 +47,15 @@ void Pager::pump() {
         stuck_since_ = io::Clock::time_point::max();
         return;
     }
-    under_way_ = false;
-    if (io::Clock::now() < rest_until_) return;
-    short_of_frames_ = false;
     // The large ones first; when nothing moves there, a small one may make the room that it needs itself.
-    under_way_ = step_all(largest_rss() / 4) || step_all(0);
-    if (under_way_) return;
-    area_.kick_writes();
-    if (short_of_frames_) {
-        // What is in the cache must become clean before its frames can serve again: that is the store's time.
+    const bool stalled = !step_all(largest_rss() / 4) && !step_all(0);
+    // What is in the cache must become clean before its frames can serve again.
+    if (stalled) area_.kick_writes();
+    if (!stalled || area_.counters().frames_dirty > 0) {
+        if (stuck_since_ != io::Clock::time_point::max()) stuck_before_ = stuck_since_;
         stuck_since_ = io::Clock::time_point::max();
-    } else {
-        stuck_since_ = std::min(stuck_since_, io::Clock::now());
+    } else if (stuck_since_ == io::Clock::time_point::max()) {
+        stuck_since_ = io::Clock::now();
     }
 }
 
@@ -133,10 +130,7 @@ bool Pager::move_out(Process& process) {
         return false;
     }
     const std::uint32_t frames = borrow_frames(process);
-    if (frames == 0) {
-        short_of_frames_ = true;
-        return false;
-    }
+    if (frames == 0) return false;
     agent_request& request = process.asked;
     request.op = AGENT_MOVE;
     request.count = 0;
@@ -331,7 +325,8 @@ void Pager::moved(Process& process, const agent_reply& reply) {
     if (process.drops_zeros) forget_zeros(process);
     process.staged = static_cast<std::uint32_t>(process.moved.size());
     // Locked memory is tried again and again: to be refused it each time is no progress.
-    if (!process.moved.empty() && !process.drops_zeros) stuck_since_ = io::Clock::time_point::max();
+    const auto before = std::exchange(stuck_before_, io::Clock::time_point::max());
+    if (process.moved.empty() && !process.drops_zeros) stuck_since_ = std::min(stuck_since_, before);
     settle(process);
 }
 
