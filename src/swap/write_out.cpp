@@ -49,10 +49,7 @@ void WriteOut::start_writes() noexcept {
 
 void WriteOut::kick() noexcept {
     kicked_ = true;
-    start_writes();
-    // Kicks may follow each other faster than the quiet time that a flush waits for: they do not begin it
-    // anew.
-    if (!flush_timer_.armed()) consider_flush();
+    start();
 }
 
 /// The pages at the head of the dirty queue that one write can take. `closed`: it cannot grow any more.
@@ -139,7 +136,9 @@ void WriteOut::consider_flush() noexcept {
     if (flush_busy_ || failed_ || stopped_ || part_.written.size == 0) return;
     if (written_in_epoch_ >= flush_pages_ || events_.frames_wanted()) {
         submit_flush();
-    } else if (runs_.in_use() == 0) {
+    } else if (runs_.in_use() == 0 && !flush_timer_.armed()) {
+        // Kicks may follow each other faster than the quiet time that a flush waits for: they do not begin it
+        // anew.
         loop_.arm(flush_timer_, io::Clock::now() + options_.idle_flush_delay);
     }
 }

@@ -232,6 +232,12 @@ pid_t living_task(pid_t process) {
     return found == threads.end() ? 0 : *found;
 }
 
+bool is_kernel_worker(pid_t thread) {
+    constexpr unsigned long kIoWorker = 0x10, kUserWorker = 0x4000;
+    auto text = read_proc_file(thread, "stat");
+    return text && (std::strtoul(stat_field(*text, 9).data(), nullptr, 10) & (kIoWorker | kUserWorker)) != 0;
+}
+
 std::chrono::nanoseconds read_run_time(pid_t thread) {
     auto text = read_proc_file(thread, "schedstat");
     return std::chrono::nanoseconds(text ? std::atoll(text->c_str()) : 0);

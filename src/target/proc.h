@@ -73,6 +73,9 @@ char read_state(pid_t process);
 /// A thread of the process that has not ended: the main one, or another when that one has (pthread_exit(3) in
 /// main; it stays as a zombie, and /proc/PID shows no memory). 0: the process is gone.
 pid_t living_task(pid_t process);
+/// Whether a thread is one that the kernel has made in the process for its own work (io_uring's): it never
+/// runs the program (field 9 of /proc/TID/stat: PF_IO_WORKER, PF_USER_WORKER of include/linux/sched.h).
+bool is_kernel_worker(pid_t thread);
 /// How long a thread has been on a processor (field 1 of /proc/TID/schedstat); 0 when it is gone, and on
 /// kernels that do not count it.
 std::chrono::nanoseconds read_run_time(pid_t thread);

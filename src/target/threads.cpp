@@ -42,6 +42,7 @@ std::uint64_t find_robust_list(pid_t thread) {
 }
 
 bool is_young(pid_t thread, std::chrono::steady_clock::duration age) {
+    if (is_kernel_worker(thread)) return false;
     return age < kYoung || (age < kOld && read_run_time(thread) < kFirstInstructions);
 }
 
@@ -74,9 +75,11 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
             if (young != young_.end()) young_.erase(young);
             continue;
         }
-        if (young == young_.end()) {
+        if (young == young_.end() && is_young(thread, {})) {
             young_.push_back({thread, now});
             all_told = false;
+        } else if (young == young_.end()) {
+            continue;
         } else if (is_young(thread, now - young->since)) {
             all_told = false;
         } else {
