@@ -15,7 +15,7 @@
 
 ganesha_state=/run/farswap-ganesha # the rpcbind that we started, and the servers that use it
 ganesha_serve_s_max=10             # longest wait until a server answers
-ganesha_starts_max=3               # ... which one in some hundred never does: it says that it is up, and is deaf
+ganesha_starts_max=3               # ... and how often one is started that ends at once or does not answer
 
 ganesha_error() {
     echo "ganesha.sh: $*" >&2
@@ -32,7 +32,8 @@ ganesha_exclusively() {
 }
 
 ganesha_answers() { # PROGRAM PORT: a NULL call over TCP
-    timeout 2 rpcinfo -n "$2" -t 127.0.0.1 "$1" 3 >/dev/null 2>&1
+    # By address: with -n and -t rpcinfo takes the port that rpcbind names, which is that of the server started last.
+    timeout 2 rpcinfo -a "127.0.0.1.$(($2 / 256)).$(($2 % 256))" -T tcp "$1" 3 >/dev/null 2>&1
 }
 
 ganesha_rpcbind_up() {
