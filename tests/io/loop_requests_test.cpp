@@ -1,7 +1,9 @@
 // File requests: transfers, short transfers, deadlines, cancellation, registration.
+#include <gmock/gmock.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <functional>
 #include <random>
 
 #include "io_fixture.h"
@@ -402,42 +404,53 @@ TEST_F(LoopWithFewPlaces, DeadlineAndCancelReachWaitingRequests) {
     for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(requests[i].result, -ECANCELED);
 }
 
-// Waiting counts: a request that gets its place late has only what is left of its time.
+// Waiting counts: a request that gets its place late has only what is left of its time. By the order of two
+// deadlines, which holds however late the loop is: the second request is submitted at least kPlaceAfter after
+// the first one, with half of that less time.
 TEST_F(LoopWithFewPlaces, DeadlineBeginsAtSubmissionAndNotAtThePlace) {
-    constexpr milliseconds kTimeout{400}, kPlaceAfter{350},
-        kTooLate{700};  // from the place on it would be 750
+    constexpr milliseconds kPlaceAfter{100}, kTimeout{1000};
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     Fd near(ends[0]), far(ends[1]);
     File socket{.fd = near.get()};
-    Buffer memory(5 * kPageSize);
-    std::vector<Recorded> requests;
-    for (std::size_t i = 0; i < 5; ++i)
-        requests.emplace_back(READ, 0, memory.data() + i * kPageSize, kPageSize);
-    requests[4].timeout = kTimeout;
-    for (Recorded& request : requests) loop_->submit(request, socket);  // the last one waits
-
-    struct Step : Timer {
-        Loop* loop = nullptr;
-        Request* request = nullptr;
-        bool done = false;
-    } make_room, too_late;
-    make_room.loop = loop_.get();
-    make_room.request = &requests[0];
-    make_room.fire = [](Timer& timer) {
-        auto& step = static_cast<Step&>(timer);
-        step.loop->cancel(*step.request);
+    Buffer memory(6 * kPageSize);
+    std::vector<Request*> ended;
+    struct Late : Recorded {
+        using Recorded::Recorded;
+        std::vector<Request*>* order = nullptr;
     };
-    too_late.fire = [](Timer& timer) { static_cast<Step&>(timer).done = true; };
-    const auto submitted = Clock::now();
-    loop_->arm(make_room, submitted + kPlaceAfter);
-    loop_->arm(too_late, submitted + kTooLate);
-    run_until_complete(requests[4]);
-    EXPECT_EQ(requests[4].result, -ETIMEDOUT);
-    EXPECT_EQ(requests[0].result, -ECANCELED) << "it had its place by then";
-    EXPECT_FALSE(too_late.done);
-    loop_->cancel(too_late);
-    for (std::size_t i = 1; i < 4; ++i) loop_->cancel(requests[i]);
+    std::vector<Late> requests;
+    for (std::size_t i = 0; i < 6; ++i) {
+        Late& request = requests.emplace_back(READ, 0, memory.data() + i * kPageSize, kPageSize);
+        request.order = &ended;
+        request.complete = [](Request& at, int value) {
+            auto& self = static_cast<Late&>(at);
+            self.result = value;
+            ++self.completions;
+            self.order->push_back(&at);
+        };
+    }
+    Late &first = requests[4], &second = requests[5];
+    first.timeout = kTimeout;
+    second.timeout = kTimeout - kPlaceAfter / 2;
+    for (std::size_t i = 0; i < 5; ++i) loop_->submit(requests[i], socket);  // the last one waits
+
+    struct MakeRoom : Timer {
+        std::function<void()> run;
+    } make_room;
+    make_room.fire = [](Timer& timer) { static_cast<MakeRoom&>(timer).run(); };
+    make_room.run = [&] {
+        loop_->cancel(requests[0]);
+        loop_->cancel(requests[1]);
+        loop_->submit(second, socket);
+    };
+    loop_->arm(make_room, Clock::now() + kPlaceAfter);
+    run_until_complete(second);
+    run_until_complete(first);
+    EXPECT_THAT(ended, testing::ElementsAre(&requests[0], &requests[1], &first, &second));
+    EXPECT_EQ(first.result, -ETIMEDOUT);
+    EXPECT_EQ(second.result, -ETIMEDOUT);
+    for (std::size_t i = 2; i < 4; ++i) loop_->cancel(requests[i]);
     run_until([&] { return loop_->requests_in_flight() == 0; });
 }
 
