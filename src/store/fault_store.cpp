@@ -11,9 +11,6 @@ namespace farswap {
 
 namespace {
 
-/// Held-back completions are delivered after so long without any other.
-constexpr std::chrono::milliseconds kQuiet{5};
-
 using Effect = Fault::Effect;
 
 struct Free {
@@ -269,13 +266,13 @@ void FaultStore::settle(Operation& operation, int result) {
 
 /// Arms the timer: now when something is due, after a quiet while when something is only held back.
 void FaultStore::schedule() {
-    bool any = false;
+    auto quiet = std::chrono::milliseconds::max();
     for (const auto& operation : operations_) {
         if (!operation->settled) continue;
         if (operation->due <= completions_) return loop_.arm(deliver_timer_, io::Clock::now());
-        any = true;
+        quiet = std::min(quiet, operation->fault.quiet);
     }
-    if (any) loop_.arm(deliver_timer_, io::Clock::now() + kQuiet);
+    if (quiet != std::chrono::milliseconds::max()) loop_.arm(deliver_timer_, io::Clock::now() + quiet);
 }
 
 /// Completes what is due; the oldest of what is held back, when nothing is.

@@ -27,7 +27,7 @@ struct Fault {
         kTorn,     ///< only the first half is moved, and success is reported (read: the rest is zeros)
         kCorrupt,  ///< one bit is wrong, and success is reported (read, write)
         kLost,     ///< nothing is stored, and success is reported (write)
-        kDelay,    ///< completes after `delay` later completions, or when nothing else happens for a while
+        kDelay,    ///< completes after `delay` later completions, or when nothing else has for `quiet`
     };
     On on = On::kRead;
     Effect effect = Effect::kError;
@@ -36,6 +36,7 @@ struct Fault {
     double probability = 1.0;
     int error = -EIO;
     std::uint32_t delay = 8;
+    std::chrono::milliseconds quiet{5};
 };
 
 /// As every Store, on the loop's thread. The same seed and the same calls give the same faults.
