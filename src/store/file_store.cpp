@@ -263,8 +263,12 @@ void FileStore::close() noexcept {
     if (!heartbeat_) return;
     heartbeat_->stop();
     if (heartbeat_->lost()) return;
-    if (target_.made) return remove_made_file(target_);
     Lease free = heartbeat_->lease();
+    Lease found;
+    const auto content = read_lease(target_.fd.get(), found);
+    // Another machine may have taken what it shares with us since the last beat.
+    if (content && (*content != LeaseContent::kLease || found.nonce != free.nonce)) return;
+    if (target_.made) return remove_made_file(target_);
     free.state = Lease::State::kFree;
     renew_lease(free);
     if (Status written = write_lease(target_.fd.get(), free); !written)

@@ -250,15 +250,7 @@ void Connection::connected() noexcept {
         return retry_connect();
     loop_.cancel(timer_);
     state_ = State::kUp;
-    if (was_up_) {
-        ++counters_.reconnects;
-        // By what was heard, not by how long the connection was down: a proxy may take connections for a
-        // server that is away.
-        if (!watcher_.may_send_after(io::Clock::now() - heard_)) sends_held_ = true;
-    } else {
-        heard_ = io::Clock::now();
-    }
-    was_up_ = true;
+    if (std::exchange(was_up_, true)) ++counters_.reconnects;
     watch(EPOLLIN);
     send();
 }
@@ -292,7 +284,7 @@ void Connection::close() noexcept {
 
 void Connection::release_sends() noexcept {
     if (!std::exchange(sends_held_, false)) return;
-    if (!receiving_) send();
+    if (state_ == State::kUp) send_queued();
 }
 
 /// Closes what there is of a connection and arranges for the next attempt.
@@ -358,7 +350,6 @@ void Connection::receive() noexcept {
             break;
         }
         const auto count = static_cast<std::size_t>(got);
-        heard_ = io::Clock::now();
         if (reported_ || backoff_ > 0ms) answered();
         const std::size_t in_place = std::min(count, direct.size());
         if (!reader_.received_direct(in_place) || !reader_.feed({received_.data(), count - in_place})) {
@@ -371,7 +362,13 @@ void Connection::receive() noexcept {
 }
 
 void Connection::send() noexcept {
-    if (state_ != State::kUp || sends_held_) return;
+    if (state_ != State::kUp) return;
+    if (send_head_ != nullptr && !sends_held_) sends_held_ = !watcher_.may_send();
+    if (sends_held_) return watch(EPOLLIN);
+    send_queued();
+}
+
+void Connection::send_queued() noexcept {
     while (send_head_ != nullptr) {
         std::array<iovec, kSegmentsMax> segments;
         std::size_t count = 0;

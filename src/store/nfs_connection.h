@@ -38,9 +38,8 @@ class Connection final : private ReplyReader::Calls {
       public:
         /// An abandoned call's entry has become free.
         virtual void slot_freed() noexcept = 0;
-        /// It is up again, and the server has not been heard for so long. False: nothing is sent before
-        /// release_sends().
-        virtual bool may_send_after(std::chrono::nanoseconds silence) noexcept = 0;
+        /// Something is about to be sent. False: nothing is, before release_sends().
+        virtual bool may_send() noexcept = 0;
 
       protected:
         ~Watcher() = default;
@@ -68,7 +67,7 @@ class Connection final : private ReplyReader::Calls {
     /// once. The server may still execute it.
     void abandon(Call& call) noexcept;
 
-    /// Ends what Watcher::may_send_after() began.
+    /// Ends what Watcher::may_send() began; what waits is sent without asking again.
     void release_sends() noexcept;
 
     /// Whether an abandoned WRITE that the server may still execute overlaps the range.
@@ -93,6 +92,7 @@ class Connection final : private ReplyReader::Calls {
     void on_timer() noexcept;
     void receive() noexcept;
     void send() noexcept;
+    void send_queued() noexcept;
     void account_sent(std::size_t bytes) noexcept;
     void watch(std::uint32_t events) noexcept;
     void number(Call& call) noexcept;
@@ -116,9 +116,8 @@ class Connection final : private ReplyReader::Calls {
     std::chrono::milliseconds backoff_{0};
     bool was_up_ = false;
     bool sends_held_ = false;
-    io::Clock::time_point heard_;  ///< the server's last sign of life
-    bool reported_ = false;        ///< the loss has been reported, and so the return will be
-    bool receiving_ = false;       ///< inside receive(): sends wait for its end
+    bool reported_ = false;   ///< the loss has been reported, and so the return will be
+    bool receiving_ = false;  ///< inside receive(): sends wait for its end
 
     std::array<Call, kCallsMax> calls_;
     std::uint32_t free_ = kCallsMax;

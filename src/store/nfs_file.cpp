@@ -37,11 +37,12 @@ NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::ui
     for (Transfer& transfer : transfers) transfer.lane = this;
 }
 
-NfsFile::NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds outage_max)
+NfsFile::NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds trust_max)
     : loop_(loop),
       file_(std::move(file)),
       encoder_(file_.server.credential, file_.file),
-      outage_max_(outage_max),
+      trust_max_(trust_max),
+      ours_at_(io::Clock::now()),
       reads_(*this, "reads", file_.read_max, 0),
       writes_(*this, "writes", file_.write_max, file_.write_max) {
     kick_timer_.owner = deadline_timer_.owner = beat_timer_.owner = this;

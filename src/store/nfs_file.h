@@ -54,9 +54,10 @@ class Unstable {
 
 class NfsFile final : public Store {
   public:
-    /// `outage_max`: after a longer one nothing is written before the lease has been found to be ours still.
-    /// Another takes it after kLeaseExpiry at the earliest.
-    NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds outage_max = kLeaseExpiry / 2);
+    /// `trust_max`: nothing is written when the lease was last seen to be ours longer ago (the server was
+    /// away, or this process was stopped), before it has been looked at again. Another takes it after
+    /// kLeaseExpiry at the earliest.
+    NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds trust_max = kLeaseExpiry / 2);
     ~NfsFile() override;
 
     const std::string& name() const noexcept override { return file_.name; }
@@ -107,7 +108,7 @@ class NfsFile final : public Store {
     struct Lane final : Connection::Watcher {
         Lane(NfsFile& owner, const char* what, std::uint32_t max, std::uint32_t write_max);
         void slot_freed() noexcept override { file.kick(); }
-        bool may_send_after(std::chrono::nanoseconds silence) noexcept override;
+        bool may_send() noexcept override;
         NfsFile& file;
         Connection connection;
         const std::uint32_t transfer_max;
@@ -123,15 +124,17 @@ class NfsFile final : public Store {
         int error = 0;
         Unstable unstable;
     };
-    /// The look at the lease after an outage.
+    /// The look at a lease that is not trusted any more.
     struct Checking {
         bool wanted = false;
         bool active = false;
+        io::Clock::time_point asked;
         alignas(8) std::array<std::byte, kLeaseSize> block;
     };
     struct Beating {
         bool active = false;
         bool reported = false;
+        io::Clock::time_point asked;
         alignas(8) std::array<std::byte, kLeaseSize> block;
     };
 
@@ -166,11 +169,13 @@ class NfsFile final : public Store {
     void on_lease_read(const Reply& reply) noexcept;
     void on_lease_written(const Reply& reply) noexcept;
     void lose_lease(const char* reason) noexcept;
+    Status free_lease(Control& control);
 
     io::Loop& loop_;
     ClaimedFile file_;
     const CallEncoder encoder_;
-    const std::chrono::nanoseconds outage_max_;
+    const std::chrono::nanoseconds trust_max_;
+    io::Clock::time_point ours_at_;  ///< the lease was ours at that time, or later
     Lane reads_, writes_;
     Counters counters_;
     int lost_ = 0;  ///< the lease is not ours any more: what every request ends with

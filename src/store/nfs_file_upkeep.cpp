@@ -214,6 +214,7 @@ void NfsFile::on_beat() noexcept {
     check_lease();
     if (beating_.active || lost_ != 0) return;
     beating_.active = true;
+    beating_.asked = io::Clock::now();
     reads_.connection.submit(
         internal_call(reads_, Procedure::kRead, 0, beating_.block.data(), kLeaseSize, [](Call& call) {
             auto& file = *static_cast<NfsFile*>(call.owner);
@@ -224,18 +225,19 @@ void NfsFile::on_beat() noexcept {
 }
 
 /// Reads do no harm to whom the file may belong by now; what they bring does not pass for our pages.
-bool NfsFile::Lane::may_send_after(std::chrono::nanoseconds silence) noexcept {
-    if (this == &file.reads_ || silence <= file.outage_max_) return true;
+bool NfsFile::Lane::may_send() noexcept {
+    if (this == &file.reads_ || io::Clock::now() - file.ours_at_ <= file.trust_max_) return true;
     file.checking_.wanted = true;
     file.check_lease();
     return false;
 }
 
-/// Lets writes go on after an outage once the lease is seen to be ours. A renewal may be among those writes,
-/// so that it cannot be waited for.
+/// Lets writes go on once the lease is seen to be ours. A renewal may be among those writes, so that it cannot
+/// be waited for.
 void NfsFile::check_lease() noexcept {
     if (!checking_.wanted || checking_.active || lost_ != 0) return;
     checking_.active = true;
+    checking_.asked = io::Clock::now();
     reads_.connection.submit(
         internal_call(reads_, Procedure::kRead, 0, checking_.block.data(), kLeaseSize, [](Call& call) {
             auto& file = *static_cast<NfsFile*>(call.owner);
@@ -251,6 +253,8 @@ void NfsFile::on_lease_checked(const Reply& reply) noexcept {
     if (reply.error != 0 || reply.count != kLeaseSize) return;  // the next beat tries again
     if (!is_ours(checking_.block)) return lose_lease("somebody else has taken the file over");
     checking_.wanted = false;
+    // As of the question: the answer may have lain in the socket while this process was stopped.
+    ours_at_ = std::max(ours_at_, checking_.asked);
     writes_.connection.release_sends();
 }
 
@@ -270,6 +274,7 @@ void NfsFile::on_lease_read(const Reply& reply) noexcept {
         beating_.active = false;
         return lose_lease("somebody else has taken the file over");
     }
+    ours_at_ = std::max(ours_at_, beating_.asked);
     renew_lease(file_.lease);
     encode_lease(file_.lease, beating_.block);
     writes_.connection.submit(
@@ -299,6 +304,19 @@ void NfsFile::lose_lease(const char* reason) noexcept {
     kick();
 }
 
+/// Marks the file as free, unless another has taken it since the last beat.
+Status NfsFile::free_lease(Control& control) {
+    auto& block = beating_.block;
+    const auto count = control.read(file_.file, 0, block);
+    if (!count) return std::unexpected(count.error());
+    if (*count != block.size() || !is_ours(block)) return {};
+    file_.lease.state = Lease::State::kFree;
+    encode_lease(file_.lease, block);
+    Verifier verifier;
+    const auto written = control.write(file_.file, 0, block, file_.write_max, verifier);
+    return written ? Status{} : std::unexpected(written.error());
+}
+
 void NfsFile::close() noexcept {
     if (std::exchange(closed_, true)) return;
     loop_.cancel(beat_timer_);
@@ -310,11 +328,7 @@ void NfsFile::close() noexcept {
     } else if (file_.remove_at_close) {
         status = control->remove(file_.directory, file_.file_name);
     } else {
-        file_.lease.state = Lease::State::kFree;
-        encode_lease(file_.lease, beating_.block);
-        Verifier verifier;
-        auto written = control->write(file_.file, 0, beating_.block, file_.write_max, verifier);
-        if (!written) status = std::unexpected(written.error());
+        status = free_lease(*control);
     }
     if (!status) {
         log::warning("{}: cannot give up {}: {}; `farswap check --clean` removes it later", file_.name,

@@ -198,6 +198,24 @@ TEST_F(FileStore, StoreThatWasTakenOverIsNotUsedAnyMore) {
     EXPECT_EQ(lease_in(path).nonce, thief->nonce);
 }
 
+// Since the last beat: as another machine does with a shared disk when this one was stopped for long.
+TEST_F(FileStore, WhatAnotherHasTakenIsLeftAloneAtTheEnd) {
+    const std::string path = directory_ + "/swap";
+    const auto thief = make_lease(1);
+    ASSERT_TRUE(thief);
+    for (const bool made : {true, false}) {
+        if (!made) std::ofstream(path).close();
+        auto store = open("file:" + path + "?size=2M");
+        ASSERT_TRUE(store) << store.error().message;
+        ASSERT_TRUE(write_lease(Fd(::open(path.c_str(), O_RDWR | O_CLOEXEC)).get(), *thief));
+        (*store)->close();
+        ASSERT_TRUE(std::filesystem::exists(path)) << made;
+        EXPECT_EQ(lease_in(path).nonce, thief->nonce);
+        EXPECT_EQ(lease_in(path).state, Lease::State::kOwned);
+        std::filesystem::remove(path);
+    }
+}
+
 TEST_F(FileStore, DefaultStoreHasNoNameAndNoHeartbeat) {
     auto store = open_default_store({.size_default = 4 << 20}, *loop_);
     ASSERT_TRUE(store) << store.error().message;

@@ -40,14 +40,17 @@ class NfsOpenTest : public testing::Test, protected Driver {
     void leave_orphan(const std::string& name) {
         const pid_t child = ::fork();
         if (child == 0) {
-            const Lease lease = make_lease(kMiB).value();
-            std::array<std::byte, kLeaseSize> block;
-            encode_lease(lease, block);
-            std::ofstream(server->path("export") / name, std::ios::binary)
-                .write(reinterpret_cast<const char*>(block.data()), kLeaseSize);
+            std::ofstream file(server->path("export") / name, std::ios::binary);
+            put_lease(file, make_lease(kMiB).value());
+            file.close();
             ::_exit(0);
         }
         ::waitpid(child, nullptr, 0);
+    }
+    static void put_lease(std::ostream& file, const Lease& lease) {
+        std::array<std::byte, kLeaseSize> block;
+        encode_lease(lease, block);
+        file.write(reinterpret_cast<const char*>(block.data()), kLeaseSize);
     }
     std::unique_ptr<NfsServer> server;
 };
@@ -97,6 +100,24 @@ TEST_F(NfsOpenTest, FileServesOneJobAtATime) {
     auto second = open(url);
     ASSERT_TRUE(second) << second.error().message;
     (*second)->close();
+}
+
+TEST_F(NfsOpenTest, FileThatAnotherHasTakenIsLeftAloneAtTheEnd) {
+    const auto path = server->path("export") / "swapfile";
+    std::ofstream(path).close();
+    auto store = open(server->url("export/swapfile", "&size=1M"));
+    ASSERT_TRUE(store) << store.error().message;
+    const Lease thief = make_lease(kMiB).value();
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    put_lease(file, thief);
+    file.close();
+    (*store)->close();
+    std::array<std::byte, kLeaseSize> block;
+    std::ifstream(path, std::ios::binary).read(reinterpret_cast<char*>(block.data()), kLeaseSize);
+    Lease found;
+    ASSERT_EQ(decode_lease(block, found), LeaseContent::kLease);
+    EXPECT_EQ(found.nonce, thief.nonce);
+    EXPECT_EQ(found.state, Lease::State::kOwned);
 }
 
 TEST_F(NfsOpenTest, TakesAFileOverFromADeadOwner) {

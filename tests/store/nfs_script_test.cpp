@@ -22,7 +22,7 @@ constexpr std::uint32_t kStale = 70;  // NFS3ERR_STALE, RFC 1813 section 2.6
 class NfsScriptTest : public testing::Test, protected Driver {
   protected:
     /// A store on a file that has been claimed already.
-    void start(ScriptedServer::Script script, std::chrono::nanoseconds outage_max = 1h) {
+    void start(ScriptedServer::Script script, std::chrono::nanoseconds trust_max = 1h) {
         server = std::make_unique<ScriptedServer>(std::move(script));
         nfs::ClaimedFile file;
         file.name = "nfs://scripted/file";
@@ -33,7 +33,7 @@ class NfsScriptTest : public testing::Test, protected Driver {
         file.lease.nonce = nonce;
         file.capacity = file.reserved = 16 * kMiB;
         file.read_max = file.write_max = kMiB;
-        store = std::make_unique<nfs::NfsFile>(*loop, std::move(file), outage_max);
+        store = std::make_unique<nfs::NfsFile>(*loop, std::move(file), trust_max);
     }
     std::uint64_t nonce = 0;  ///< of the store's lease
     // Of the scripts, which may still be asked while the store and the server are given up.
@@ -76,11 +76,12 @@ TEST_F(NfsScriptTest, WhatWaitedForALostFileIsNotSent) {
     EXPECT_LE(store->counters().writes, nfs::kWindow) << "sent after the file was known to be lost";
 }
 
-// The server's READ gives zeros: no lease of ours.
-TEST_F(NfsScriptTest, AfterALongOutageNothingIsWrittenToAFileThatAnotherHas) {
+// With a lease that is never trusted: as after a long outage, or when this process was stopped for long.
+TEST_F(NfsScriptTest, AfterAnOutageNothingIsWrittenToAFileThatAnotherHas) {
+    nonce = 7;
     start(
         [this](const Call& call) -> std::optional<Answer> {
-            if (call.procedure != Procedure::kWrite) return Answer{};
+            if (call.procedure != Procedure::kWrite) return Answer{.lease_nonce = writes == 0 ? 7u : 8u};
             ++writes;
             return std::nullopt;
         },
@@ -94,7 +95,21 @@ TEST_F(NfsScriptTest, AfterALongOutageNothingIsWrittenToAFileThatAnotherHas) {
     EXPECT_EQ(writes, 1u) << "sent again before the lease was looked at";
 }
 
-TEST_F(NfsScriptTest, AfterALongOutageWritesGoOnWhenTheLeaseIsStillOurs) {
+TEST_F(NfsScriptTest, NothingMoreIsWrittenOnALivingConnectionToAFileThatAnotherHas) {
+    nonce = 7;
+    start(
+        [this](const Call& call) -> std::optional<Answer> {
+            if (call.procedure != Procedure::kWrite) return Answer{.lease_nonce = writes == 0 ? 7u : 8u};
+            ++writes;
+            return Answer{};
+        },
+        0ns);
+    EXPECT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(write(*store, 4096, pattern(4096, 4096)), -EIO);
+    EXPECT_EQ(writes, 1u);
+}
+
+TEST_F(NfsScriptTest, AfterAnOutageWritesGoOnWhenTheLeaseIsStillOurs) {
     nonce = 7;
     start(
         [this](const Call& call) -> std::optional<Answer> {
