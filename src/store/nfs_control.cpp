@@ -1,6 +1,7 @@
 // The control plane of an NFS store by libnfs's raw calls; see nfs_control.h.
 #include "store/nfs_control.h"
 
+#include <netdb.h>
 #include <poll.h>
 
 // libnfs's headers need each other in this order.
@@ -61,6 +62,17 @@ int socket_error(int fd) {
     return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0 ? error : ECONNRESET;
 }
 
+/// Why libnfs could not even begin to connect: it keeps the resolver's answer to itself, too.
+std::string why_unknown(const std::string& host) {
+    addrinfo* found = nullptr;
+    const int error = ::getaddrinfo(host.c_str(), nullptr, nullptr, &found);
+    if (error == 0) {
+        ::freeaddrinfo(found);
+        return "no connection can be begun";
+    }
+    return fmt::format("{}; is the name right?", ::gai_strerror(error));
+}
+
 }  // namespace
 
 /// A call under way: lives on the caller's stack until libnfs has answered or the context is gone.
@@ -103,7 +115,8 @@ Control::Control(const Server& server, Deadline deadline) : rpc_(rpc_init_contex
 
 Status Control::wait(Pending& pending, const char* what) {
     int error = EIO;
-    while (!pending.done) {
+    bool lost = false;
+    while (!pending.done && !lost) {
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ - steady_clock::now());
         pollfd poller{rpc_get_fd(rpc_.get()), static_cast<short>(rpc_which_events(rpc_.get())), 0};
         const int ready = left.count() <= 0 ? 0 : ::poll(&poller, 1, static_cast<int>(left.count()));
@@ -113,12 +126,11 @@ Status Control::wait(Pending& pending, const char* what) {
             return fail(ETIMEDOUT, "{}: no answer from the server in time", what);
         }
         if ((poller.revents & (POLLERR | POLLHUP)) != 0) error = socket_error(poller.fd);
-        if (rpc_service(rpc_.get(), poller.revents) < 0 && !pending.done) {
-            rpc_.reset();
-            return fail_errno(error, "{}: lost the connection", what);
-        }
+        lost = rpc_service(rpc_.get(), poller.revents) < 0;
     }
-    if (pending.status == RPC_STATUS_SUCCESS) return {};
+    if (pending.done && pending.status == RPC_STATUS_SUCCESS) return {};
+    rpc_.reset();
+    if (lost) return fail_errno(error == EIO ? ECONNRESET : error, "{}: lost the connection", what);
     return fail(error, "{}: {}", what, pending.error);
 }
 
@@ -149,11 +161,7 @@ Status Control::open(const std::string& host, int port, std::uint32_t program, c
                        : rpc_connect_program_async(rpc_.get(), host.c_str(), static_cast<int>(program), 3,
                                                    &Pending::answered, &pending);
     const std::string where = port != 0 ? fmt::format("{} (port {})", service, port) : std::string(service);
-    if (rc != 0) {
-        const char* text = rpc_get_error(rpc_.get());
-        return fail(EHOSTUNREACH, "cannot reach {} at {}: {}", where, host,
-                    text != nullptr ? text : "unknown host");
-    }
+    if (rc != 0) return fail(EHOSTUNREACH, "cannot reach {} at {}: {}", where, host, why_unknown(host));
     if (auto status = wait(pending, "connect"); !status) {
         const int code = status.error().code;
         if (code == ETIMEDOUT)

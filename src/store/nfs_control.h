@@ -52,6 +52,8 @@ class Control {
 
     /// The calls that follow have this long; the first that does not make it is the last.
     void set_deadline(Deadline deadline) noexcept { deadline_ = deadline; }
+    /// The connection is gone, and so is every further call.
+    bool broken() const noexcept { return !rpc_; }
     /// Where the NFS service was found.
     Result<Address> peer() const;
 

@@ -169,6 +169,7 @@ class NfsFile final : public Store {
     void on_lease_read(const Reply& reply) noexcept;
     void on_lease_written(const Reply& reply) noexcept;
     void lose_lease(const char* reason) noexcept;
+    Status give_up_file(Deadline deadline);
     Status free_lease(Control& control);
 
     io::Loop& loop_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -14,6 +15,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto kCloseMax = 4s;
+constexpr auto kCloseRetry = 100ms;
 constexpr std::uint32_t kZerosMax = 256 * 1024;  // bytes a write of zeros
 constexpr std::uint32_t kZerosInFlight = 4;      // keeps the server busy, and requests hardly waiting
 constexpr std::uint64_t kReserveStep = 64u
@@ -22,6 +24,10 @@ constexpr std::uint32_t kReserveAttemptsMax = 8;  // a step that server restarts
 static_assert(kZerosInFlight + 3 <= kInternalCalls);  // + commit, reserve's commit, heartbeat
 
 alignas(4096) constexpr std::array<std::byte, kZerosMax> kZeros{};
+
+bool is_connection_error(int code) {
+    return code == ECONNRESET || code == ECONNREFUSED || code == EPIPE;
+}
 
 }  // namespace
 
@@ -304,6 +310,16 @@ void NfsFile::lose_lease(const char* reason) noexcept {
     kick();
 }
 
+/// Over a connection of its own: those for requests are the loop's.
+Status NfsFile::give_up_file(Deadline deadline) {
+    auto control = Control::connect(file_.server, deadline);
+    if (!control) return std::unexpected(control.error());
+    if (!file_.remove_at_close) return free_lease(*control);
+    auto removed = control->remove(file_.directory, file_.file_name);
+    // Gone already: by an attempt whose answer was lost.
+    return removed || removed.error().code == ENOENT ? Status{} : removed;
+}
+
 /// Marks the file as free, unless another has taken it since the last beat.
 Status NfsFile::free_lease(Control& control) {
     auto& block = beating_.block;
@@ -321,14 +337,12 @@ void NfsFile::close() noexcept {
     if (std::exchange(closed_, true)) return;
     loop_.cancel(beat_timer_);
     if (lost_ != 0) return;
-    auto control = Control::connect(file_.server, std::chrono::steady_clock::now() + kCloseMax);
-    Status status;
-    if (!control) {
-        status = std::unexpected(control.error());
-    } else if (file_.remove_at_close) {
-        status = control->remove(file_.directory, file_.file_name);
-    } else {
-        status = free_lease(*control);
+    const auto end = std::chrono::steady_clock::now() + kCloseMax;
+    Status status = give_up_file(end);
+    // The server may be on its way back.
+    while (!status && is_connection_error(status.error().code) && std::chrono::steady_clock::now() < end) {
+        std::this_thread::sleep_for(kCloseRetry);
+        status = give_up_file(end);
     }
     if (!status) {
         log::warning("{}: cannot give up {}: {}; `farswap check --clean` removes it later", file_.name,

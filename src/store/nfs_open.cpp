@@ -46,7 +46,8 @@ Deadline soon() {
 
 /// The error with the URL in front, so that the operator sees which of several stores it is.
 std::unexpected<Error> fail_for(const Url& url, Error error) {
-    error.message = fmt::format("{}: {}", url.text, error.message);
+    if (error.message.find(url.text) == std::string::npos)
+        error.message = fmt::format("{}: {}", url.text, error.message);
     return std::unexpected(std::move(error));
 }
 
@@ -343,6 +344,21 @@ Error explained(Error error, const Place& place) {
     }
 }
 
+/// Takes back what was made for a store that is not to be, over a connection of its own: the first one may be
+/// what failed. `only_empty`: whether the file is ours is not known, but one that somebody uses has a lease.
+void take_back(const ClaimedFile& file, const std::string& name, bool only_empty) {
+    auto control = Control::connect(file.server, soon());
+    Status gone = control ? Status{} : std::unexpected(control.error());
+    if (control) {
+        const auto found = control->lookup(file.directory, name);
+        if (!found || (only_empty && found->size > 0)) return;
+        gone = control->remove(file.directory, name);
+    }
+    if (!gone && !only_empty)
+        log::warning("{}: cannot remove {}: {}; `farswap check --clean` removes it later", file.name, name,
+                     gone.error().message);
+}
+
 /// A file of the job's own. One name may be taken: by another store of the same job, on the same directory.
 Status create_own_file(Control& control, const StoreOptions& options, ClaimedFile& file) {
     const std::string stem =
@@ -351,7 +367,11 @@ Status create_own_file(Control& control, const StoreOptions& options, ClaimedFil
         const std::string name = number == 1 ? stem : fmt::format("{}-{}", stem, number);
         auto created = control.create(file.directory, name);
         if (!created && created.error().code == EEXIST) continue;
-        if (!created) return std::unexpected(created.error());
+        if (!created) {
+            // The answer may have been lost, and not the call.
+            if (control.broken()) take_back(file, name, true);
+            return std::unexpected(created.error());
+        }
         file.file = *created;
         file.file_name = name;
         file.remove_at_close = true;
@@ -388,7 +408,7 @@ Result<ClaimedFile> activate(Control& control, const Place& place, const Url& ur
     if (claimed) return file;
     control.set_deadline(soon());
     if (file.remove_at_close) {
-        (void)control.remove(file.directory, file.file_name);
+        take_back(file, file.file_name, false);
     } else {
         file.lease.state = Lease::State::kFree;
         (void)write_lease(control, file.file, file.lease);

@@ -180,6 +180,23 @@ TEST_F(NfsOpenTest, SaysWhatIsWrong) {
     EXPECT_EQ(files(), 2u) << "nothing is left behind";
 }
 
+// Wherever the connection breaks, and although the call that broke may have been executed.
+TEST_F(NfsOpenTest, BrokenConnectionLeavesNoFile) {
+    Proxy proxy(server->nfs_port());
+    bool made = false;
+    // Of a reply to CREATE the last byte is cut off, or a later one, until nothing is.
+    for (std::int64_t cut = 1; cut < 100'000; cut += 25) {
+        proxy.cut_after(cut);
+        auto store = open(server->url_by_port(proxy.port(), "&size=1M"));
+        made = store.has_value();
+        if (made) break;
+        EXPECT_THAT(store.error().message, testing::Not(HasSubstr("RPC"))) << "of libnfs";
+        ASSERT_EQ(files(), 0u) << "after " << cut << " bytes: " << store.error().message;
+    }
+    EXPECT_TRUE(made);
+    EXPECT_EQ(files(), 0u) << "the last cut was left for the end of a store";
+}
+
 TEST_F(NfsOpenTest, UnreachableServerIsReportedSoon) {
     server->kill();
     const auto start = io::Clock::now();
