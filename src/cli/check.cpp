@@ -21,6 +21,21 @@ void print(std::string_view text) {
     std::fflush(stdout);
 }
 
+bool is_control(unsigned char byte) {
+    return byte < ' ' || byte == 0x7f;
+}
+
+/// Whoever may write to a store has chosen the names there, and they end up on a terminal: without characters
+/// that would move its cursor (ECMA-48; those of 0x80 to 0x9f are two bytes in UTF-8).
+std::string printable(std::string text) {
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(text[i]);
+        const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+        if (is_control(byte) || (byte == 0xc2 && next >= 0x80 && next < 0xa0)) text[i] = '?';
+    }
+    return text;
+}
+
 bool check_machine() {
     bool fit = true;
     for (const auto& finding : assess(probe_machine())) {
@@ -77,7 +92,7 @@ bool clean_store(const std::string& url, bool yes) {
     }
     std::vector<const Orphan*> dead;
     for (const auto& orphan : *found) {
-        print(fmt::format("{:<6}{}  {}  {}\n", orphan.alive ? "live" : "dead", orphan.path,
+        print(fmt::format("{:<6}{}  {}  {}\n", orphan.alive ? "live" : "dead", printable(orphan.path),
                           format_size(orphan.bytes), orphan.owner));
         if (!orphan.alive) dead.push_back(&orphan);
     }
@@ -94,9 +109,9 @@ bool clean_store(const std::string& url, bool yes) {
     for (const auto* orphan : dead) {
         const auto removed = remove_orphan(url, *orphan);
         if (!removed)
-            log::write_line(removed.error().message);
+            log::write_line(printable(removed.error().message));
         else
-            print(fmt::format("removed {}\n", orphan->path));
+            print(fmt::format("removed {}\n", printable(orphan->path)));
         all = all && removed.has_value();
     }
     return all;

@@ -24,6 +24,8 @@ Ending ending_of_start_failure(int code) noexcept {
         case ELOOP:
         case ETXTBSY:
         case ELIBBAD:
+        case E2BIG:
+        case ENAMETOOLONG:
             return {kExitNotExecutable, 0};
         default:
             return {kExitFailure, 0};

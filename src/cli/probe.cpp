@@ -7,11 +7,13 @@
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <charconv>
@@ -63,9 +65,12 @@ void probe_userfaultfd(MachineFacts& facts) {
 
 /// PTRACE_SEIZE on a child of our own that waits to be killed.
 int probe_ptrace() {
+    const pid_t parent = ::getpid();
     const pid_t child = ::fork();
     if (child < 0) return errno;
     if (child == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        if (::getppid() != parent) ::_exit(0);
         while (true) ::pause();
     }
     const int error = ::ptrace(PTRACE_SEIZE, child, nullptr, nullptr) < 0 ? errno : 0;

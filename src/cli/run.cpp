@@ -32,6 +32,7 @@ class Run {
     Ending execute();
 
   private:
+    Status check_urls();
     Status refuse_unfit_machine();
     Status decide_budget();
     Status prepare_overcommit();
@@ -57,6 +58,17 @@ class Run {
     std::unique_ptr<SwapArea> area_;
     int failure_status_ = kExitFailure;  ///< of a failure in prepare()
 };
+
+/// A wrong command line is refused before any store has been opened for it.
+Status Run::check_urls() {
+    for (const auto& url : options_.swap) {
+        if (auto checked = check_store_url(url); !checked) {
+            failure_status_ = kExitUsage;
+            return checked;
+        }
+    }
+    return {};
+}
 
 Status Run::refuse_unfit_machine() {
     facts_ = probe_machine();
@@ -146,7 +158,7 @@ Status Run::prepare() {
     auto stats_file = StatsFile::open(options_.stats_file);
     if (!stats_file) return std::unexpected(stats_file.error());
     stats_file_ = std::move(*stats_file);
-    for (auto step : {&Run::refuse_unfit_machine, &Run::decide_budget, &Run::prepare_overcommit,
+    for (auto step : {&Run::check_urls, &Run::refuse_unfit_machine, &Run::decide_budget, &Run::prepare_overcommit,
                       &Run::make_pool, &Run::open_stores}) {
         if (auto status = (this->*step)(); !status) return status;
         if (signals_.taken() != 0) break;

@@ -290,6 +290,12 @@ Result<std::unique_ptr<Store>> open_file_store(const Url& url, const StoreOption
     return make_store(open_file_target(url, options, timing), loop, timing);
 }
 
+Status check_file_url(const Url& url) {
+    if (Status known = url.allow_only({"size"}); !known) return known;
+    const auto size = url.size(0);
+    return size ? Status{} : std::unexpected(size.error());
+}
+
 Result<std::unique_ptr<Store>> open_anonymous_store(const std::string& directory, const StoreOptions& options,
                                                     io::Loop& loop) {
     return make_store(open_anonymous_target(directory, options), loop, {});

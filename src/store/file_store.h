@@ -16,6 +16,9 @@ namespace farswap {
 Result<std::unique_ptr<Store>> open_file_store(const Url& url, const StoreOptions& options, io::Loop& loop,
                                                const LeaseTiming& timing = {});
 
+/// As check_store_url(), for a URL of scheme file.
+Status check_file_url(const Url& url);
+
 /// A store in a file without a name in `directory`.
 Result<std::unique_ptr<Store>> open_anonymous_store(const std::string& directory, const StoreOptions& options,
                                                     io::Loop& loop);

@@ -444,6 +444,13 @@ Result<std::unique_ptr<Store>> open_nfs_store(const Url& url, const StoreOptions
     return std::make_unique<NfsFile>(loop, std::move(*file));
 }
 
+Status check_nfs_url(const Url& url) {
+    const auto server = server_of(url);
+    if (!server) return fail_for(url, server.error());
+    const auto size = url.size(0);
+    return size ? Status{} : std::unexpected(size.error());
+}
+
 Result<std::vector<Orphan>> list_nfs_orphans(const Url& url) {
     auto opened = open_place(url);
     if (!opened) return fail_for(url, opened.error());

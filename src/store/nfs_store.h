@@ -13,6 +13,9 @@ namespace farswap {
 /// As open_store(), for a URL of scheme nfs.
 Result<std::unique_ptr<Store>> open_nfs_store(const Url& url, const StoreOptions& options, io::Loop& loop);
 
+/// As check_store_url(), for a URL of scheme nfs.
+Status check_nfs_url(const Url& url);
+
 /// As list_orphans() and remove_orphan(), for a URL of scheme nfs.
 Result<std::vector<Orphan>> list_nfs_orphans(const Url& url);
 Status remove_nfs_orphan(const Url& url, const Orphan& orphan);

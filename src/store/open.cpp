@@ -27,6 +27,14 @@ Result<std::unique_ptr<Store>> open_store(std::string_view text, const StoreOpti
     return unknown_scheme(*url);
 }
 
+Status check_store_url(std::string_view text) {
+    const auto url = parse_url(text);
+    if (!url) return std::unexpected(url.error());
+    if (url->scheme == "file") return check_file_url(*url);
+    if (url->scheme == "nfs") return check_nfs_url(*url);
+    return unknown_scheme(*url);
+}
+
 Result<std::unique_ptr<Store>> open_default_store(const StoreOptions& options, io::Loop& loop) {
     auto store = open_anonymous_store(kDefaultDirectory, options, loop);
     if (!store) return fail(store.error().code, "{} (or name a store by --swap URL)", store.error().message);

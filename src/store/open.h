@@ -32,6 +32,9 @@ struct StoreOptions {
 /// EINVAL (URL), ETIMEDOUT/ECONNREFUSED (server).
 Result<std::unique_ptr<Store>> open_store(std::string_view url, const StoreOptions& options, io::Loop& loop);
 
+/// Whether the URL is one that open_store() understands, by its text alone: EINVAL, as open_store() gives it.
+Status check_store_url(std::string_view url);
+
 /// The store that serves without --swap: an unlinked file under /var/tmp.
 Result<std::unique_ptr<Store>> open_default_store(const StoreOptions& options, io::Loop& loop);
 

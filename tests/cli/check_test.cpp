@@ -7,7 +7,21 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-using CheckTest = CommandTest;
+class CheckTest : public CommandTest {
+  protected:
+    /// A job that is killed leaves its file: the program kills its parent, farswap.
+    void leave_an_orphan() {
+        run({"sh", "-c", "kill -KILL $PPID"});
+        ASSERT_FALSE(store_is_empty());
+    }
+    /// The kernel ends the dead one's io_uring, which holds the file's lock, a moment later.
+    Outcome clean_until_dead() {
+        Outcome shown;
+        do shown = farswap({"check", "--clean", "file:" + store()}, [] { ::close(STDIN_FILENO); });
+        while (shown.out.starts_with("live  "));
+        return shown;
+    }
+};
 
 TEST_F(CheckTest, TellsOfTheMachine) {
     const auto outcome = farswap({"check"});
@@ -37,13 +51,8 @@ TEST_F(CheckTest, CleanFindsNothingOnACleanStore) {
 }
 
 TEST_F(CheckTest, CleanRemovesNothingWithoutBeingAsked) {
-    // A job that is killed leaves its file: the program kills its parent, farswap.
-    run({"sh", "-c", "kill -KILL $PPID"});
-    ASSERT_FALSE(store_is_empty());
-    Outcome shown;
-    // The kernel ends the dead one's io_uring, which holds the file's lock, a moment later.
-    do shown = farswap({"check", "--clean", "file:" + store()}, [] { ::close(STDIN_FILENO); });
-    while (shown.out.starts_with("live  "));
+    leave_an_orphan();
+    const auto shown = clean_until_dead();
     EXPECT_EQ(shown.status(), 1);
     EXPECT_THAT(shown.out, AllOf(HasSubstr("dead  "), HasSubstr("add --yes")));
     EXPECT_FALSE(store_is_empty());
@@ -51,6 +60,16 @@ TEST_F(CheckTest, CleanRemovesNothingWithoutBeingAsked) {
     EXPECT_EQ(removed.status(), 0);
     EXPECT_THAT(removed.out, HasSubstr("removed "));
     EXPECT_TRUE(store_is_empty());
+}
+
+TEST_F(CheckTest, NameThatWouldMoveACursorIsShownWithoutIt) {
+    leave_an_orphan();
+    const auto file = std::filesystem::directory_iterator(store())->path();
+    std::filesystem::rename(file, store() + "/farswap-\x1b[2J-\xc2\x9b-h\xc3\xb6he");
+    const std::string shown_as = "/farswap-?[2J-?\x9b-h\xc3\xb6he";
+    EXPECT_THAT(clean_until_dead().out, HasSubstr(shown_as));
+    EXPECT_THAT(farswap({"check", "--clean", "--yes", "file:" + store()}).out,
+                HasSubstr("removed " + store() + shown_as));
 }
 
 TEST_F(CheckTest, HelpAndVersionGoToStandardOutput) {

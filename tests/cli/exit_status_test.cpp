@@ -41,6 +41,7 @@ TEST(Ending, TellsNotFoundFromNotExecutable) {
     EXPECT_EQ(ending_of_start_failure(ENOENT).status, 127);
     EXPECT_EQ(ending_of_start_failure(EACCES).status, 126);
     EXPECT_EQ(ending_of_start_failure(ENOEXEC).status, 126);
+    EXPECT_EQ(ending_of_start_failure(E2BIG).status, 126) << "as a shell says";
     EXPECT_EQ(ending_of_start_failure(EPERM).status, 125);
     EXPECT_EQ(ending_of_start_failure(ENOMEM).status, 125);
 }

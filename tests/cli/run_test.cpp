@@ -115,6 +115,12 @@ TEST_F(RunTest, StatsFileThatCannotBeWrittenIsRefusedFirst) {
 TEST_F(RunTest, WrongWordsAreRefusedWithTwo) {
     EXPECT_EQ(farswap({"run", "--ram", "12Q", "true"}).status(), 2);
     EXPECT_EQ(farswap({"run", "--bad", "true"}).status(), 2);
+    for (const char* url : {"banana", "nbd://host/export", "nfs://host", "nfs://host/x?version=4",
+                            "nfs://host/x?size=many", "file:/var/tmp?size=12Q", "file:/var/tmp?colour=red"}) {
+        const auto wrong = run({"--swap", url, "touch", path("ran")});
+        EXPECT_EQ(wrong.status(), 2) << wrong.err;
+        EXPECT_EQ(std::count(wrong.err.begin(), wrong.err.end(), '\n'), 1) << wrong.err;
+    }
     const auto small = farswap({"run", "--ram", "10M", "touch", path("ran")});
     EXPECT_EQ(small.status(), 2);
     EXPECT_THAT(small.err, HasSubstr("the least that works is 20M"));
