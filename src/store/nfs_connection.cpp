@@ -354,6 +354,7 @@ void Connection::receive() noexcept {
         const std::size_t in_place = std::min(count, direct.size());
         if (!reader_.received_direct(in_place) || !reader_.feed({received_.data(), count - in_place})) {
             failure = "a reply that cannot be decoded";
+            backoff_ = kBackoffMax;  // it answers, but not as a server does that is worth asking at once
         }
         if (count < direct.size() + received_.size()) break;  // the socket is empty
     }

@@ -6,7 +6,9 @@ namespace farswap {
 Result<SlotMap> SlotMap::create(std::uint64_t slots) {
     FARSWAP_ASSERT(slots < kNoSlot);
     Result<ZeroTable<SlotEntry>> entries = ZeroTable<SlotEntry>::create(slots);
-    if (!entries) return std::unexpected(std::move(entries.error()));
+    if (!entries)
+        return fail(entries.error().code, "{}: give the stores less room (?size=), or allow more (ulimit -v)",
+                    entries.error().message);
     return SlotMap(std::move(*entries));
 }
 

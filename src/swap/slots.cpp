@@ -14,12 +14,15 @@ Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::
     std::vector<StorePart> parts;
     std::uint64_t slots = 0;
     constexpr std::uint64_t kSlotsMax = kNoSlot - 64;  // 16 TiB of pages
+    std::uint64_t offered = 0;
+    for (const std::unique_ptr<Store>& store : stores)
+        offered += std::min(RecordLayout::records_in(store->capacity()), kSlotsMax);
+    const std::uint64_t share = offered > kSlotsMax ? kSlotsMax / stores.size() : kSlotsMax;
     for (const std::unique_ptr<Store>& store : stores) {
         if (RecordLayout::kRecordBytes % store->alignment() != 0)
             return fail(EINVAL, "{}: cannot hold records of {} bytes, it is aligned to {}", store->name(),
                         RecordLayout::kRecordBytes, store->alignment());
-        const std::uint64_t records =
-            std::min(RecordLayout::records_in(store->capacity()), kSlotsMax - slots);
+        const std::uint64_t records = std::min(RecordLayout::records_in(store->capacity()), share);
         if (records == 0) return fail(EINVAL, "{}: no room for a single page", store->name());
         Result<SlotAllocator> allocator = SlotAllocator::create(static_cast<std::uint32_t>(records));
         if (!allocator) return std::unexpected(std::move(allocator.error()));

@@ -39,6 +39,7 @@ class NfsScriptTest : public testing::Test, protected Driver {
     // Of the scripts, which may still be asked while the store and the server are given up.
     std::atomic<unsigned> writes = 0, commits = 0;
     std::atomic<std::uint32_t> refused = 0;
+    std::atomic<bool> sober = false;
     std::binary_semaphore timed_out{0};
     std::unique_ptr<ScriptedServer> server;
     std::unique_ptr<nfs::NfsFile> store;
@@ -122,6 +123,16 @@ TEST_F(NfsScriptTest, AfterAnOutageWritesGoOnWhenTheLeaseIsStillOurs) {
     ASSERT_TRUE(run_until([&] { return writes == 1u; }));
     server->disconnect();
     EXPECT_EQ(finish(transfer), 4096);
+}
+
+TEST_F(NfsScriptTest, ServerThatTalksNonsenseIsNotAskedOverAndOverAtOnce) {
+    start([this](const Call&) -> std::optional<Answer> { return Answer{.malformed = !sober}; });
+    Transfer transfer(READ, 0, std::vector<std::byte>(4096), 500ms);
+    store->submit(transfer);
+    EXPECT_EQ(finish(transfer), -ETIMEDOUT);
+    // One attempt a second: the deadline's end, however late, allows for a few.
+    EXPECT_LT(store->counters().reconnects, 10u);
+    sober = true;  // for the end of the store
 }
 
 TEST_F(NfsScriptTest, TryLaterIsAskedAgainUnderANewNumber) {

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 
@@ -152,7 +153,8 @@ void ScriptedServer::serve(int fd) const {
         const Call call = decode(record);
         const auto answer = call.procedure == kNull ? std::optional(Answer{}) : script_(call);
         if (!answer) continue;
-        const auto reply = encode(call, *answer);
+        auto reply = encode(call, *answer);
+        if (answer->malformed) std::ranges::fill(reply, std::byte{0x7f});
         if (::send(fd, reply.data(), reply.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(reply.size()))
             return;
     }

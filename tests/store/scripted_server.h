@@ -27,6 +27,7 @@ class ScriptedServer {
         std::uint32_t status = 0;
         std::uint8_t verifier = 1;  ///< its first byte
         std::uint64_t lease_nonce = 0;
+        bool malformed = false;  ///< what comes is no reply
     };
     /// Nothing: the call is never answered. Called on a connection's thread, and may block.
     using Script = std::function<std::optional<Answer>(const Call&)>;

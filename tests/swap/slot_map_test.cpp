@@ -1,7 +1,8 @@
 // The slot map: size, packing, counts, and that it costs only what is used.
 #include "swap/slot_map.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include <fstream>
 
@@ -49,10 +50,29 @@ TEST(SlotMap, CountsNeitherSaturateNorWrap) {
     EXPECT_DEATH(static_cast<void>(other.count(1)), "slot");
 }
 
+struct Memory {
+    std::uint64_t pages = 0, resident_pages = 0;
+};
+Memory memory_of_this_process() {
+    Memory memory;
+    std::ifstream("/proc/self/statm") >> memory.pages >> memory.resident_pages;
+    return memory;
+}
 std::uint64_t resident_pages() {
-    std::uint64_t size = 0, resident = 0;
-    std::ifstream("/proc/self/statm") >> size >> resident;
-    return resident;
+    return memory_of_this_process().resident_pages;
+}
+
+TEST(SlotMap, TellsWhatToDoWhenAddressSpaceIsShort) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_AS, &before), 0);
+    rlimit little = before;
+    little.rlim_cur = memory_of_this_process().pages * 4096 + (std::uint64_t{256} << 20);
+    ASSERT_EQ(::setrlimit(RLIMIT_AS, &little), 0);
+    const auto map = SlotMap::create(kNoSlot - 64);
+    ASSERT_EQ(::setrlimit(RLIMIT_AS, &before), 0);
+    ASSERT_FALSE(map);
+    EXPECT_EQ(map.error().code, ENOMEM);
+    EXPECT_THAT(map.error().message, testing::HasSubstr("?size="));
 }
 
 TEST(SlotMap, ATerabyteCostsOnlyWhatIsUsed) {

@@ -420,6 +420,13 @@ TEST_F(SwapAreaTest, DescribeNamesStoreAndOffset) {
     EXPECT_EQ(area_->describe(slots[2]), "slot 2 (nfs://nas/export at byte 8192)");
 }
 
+TEST_F(SwapAreaTest, StoresLargerThanAllSlotsShareThem) {
+    constexpr std::uint64_t kTiB = std::uint64_t{1} << 40;
+    open({.stores = {{.name = "one:", .capacity = 20 * kTiB}, {.name = "two:", .capacity = 20 * kTiB}}});
+    EXPECT_GT(area_->slots_capacity(), 15 * kTiB / kPageSize);
+    EXPECT_LT(area_->slots_capacity(), kNoSlot);
+}
+
 TEST_F(SwapAreaTest, RefusesWhatCannotWork) {
     std::vector<std::unique_ptr<Store>> none;
     EXPECT_EQ(SwapArea::create(*pool_, *loop_, std::move(none)).error().code, EINVAL);
