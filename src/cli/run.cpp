@@ -158,8 +158,8 @@ Status Run::prepare() {
     auto stats_file = StatsFile::open(options_.stats_file);
     if (!stats_file) return std::unexpected(stats_file.error());
     stats_file_ = std::move(*stats_file);
-    for (auto step : {&Run::check_urls, &Run::refuse_unfit_machine, &Run::decide_budget, &Run::prepare_overcommit,
-                      &Run::make_pool, &Run::open_stores}) {
+    for (auto step : {&Run::check_urls, &Run::refuse_unfit_machine, &Run::decide_budget,
+                      &Run::prepare_overcommit, &Run::make_pool, &Run::open_stores}) {
         if (auto status = (this->*step)(); !status) return status;
         if (signals_.taken() != 0) break;
     }

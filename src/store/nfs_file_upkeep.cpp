@@ -238,8 +238,8 @@ bool NfsFile::Lane::may_send() noexcept {
     return false;
 }
 
-/// Lets writes go on once the lease is seen to be ours. A renewal may be among those writes, so that it cannot
-/// be waited for.
+/// Lets writes go on once the lease is seen to be ours. A renewal may be among those writes, so that it
+/// cannot be waited for.
 void NfsFile::check_lease() noexcept {
     if (!checking_.wanted || checking_.active || lost_ != 0) return;
     checking_.active = true;

@@ -116,8 +116,7 @@ TEST_F(FaultStoreTest, UnflushedWritesAreVisibleAndCanBeLost) {
 }
 
 TEST_F(FaultStoreTest, DelayReordersAndEndsWhenAllIsQuiet) {
-    store_->inject(
-        {.on = On::kWrite, .effect = Effect::kDelay, .delay = 3, .quiet = std::chrono::hours(1)});
+    store_->inject({.on = On::kWrite, .effect = Effect::kDelay, .delay = 3, .quiet = std::chrono::hours(1)});
     Transfer late(WRITE, 0, out_);
     store_->submit(late);
     for (int i = 0; i < 3; ++i) {
