@@ -12,8 +12,19 @@ namespace farswap {
 /// Reads the record every beat, sees that it is still ours, and renews it. Allocates nothing after creation.
 class FileHeartbeat {
   public:
+    class Watcher {
+      public:
+        /// What look() has found: 0, -EIO when the file is another's, or why the record cannot be read. From
+        /// the loop.
+        virtual void looked(int result) noexcept = 0;
+
+      protected:
+        ~Watcher() = default;
+    };
+
     /// `path` is for messages.
-    FileHeartbeat(io::Loop& loop, int fd, std::string path, const Lease& lease, const LeaseTiming& timing);
+    FileHeartbeat(io::Loop& loop, int fd, std::string path, const Lease& lease, const LeaseTiming& timing,
+                  Watcher& watcher);
     ~FileHeartbeat();
     FileHeartbeat(const FileHeartbeat&) = delete;
     FileHeartbeat& operator=(const FileHeartbeat&) = delete;
@@ -25,6 +36,10 @@ class FileHeartbeat {
 
     /// Another owner has taken the file: nothing may be read or written any more.
     bool lost() const noexcept { return lost_; }
+    /// The record was seen to be ours not long ago.
+    bool trusted() const noexcept { return io::Clock::now() - ours_at_ <= timing_.trust; }
+    /// Looks at the record now; the watcher is told once.
+    void look() noexcept;
     const Lease& lease() const noexcept { return lease_; }
 
   private:
@@ -41,13 +56,18 @@ class FileHeartbeat {
     std::string path_;
     Lease lease_;
     LeaseTiming timing_;
+    Watcher& watcher_;
     io::Timer timer_;
     Request request_;
     std::unique_ptr<LeasePage> page_;
     Step step_ = Step::kIdle;
     bool running_ = false;
     bool lost_ = false;
-    bool reported_ = false;  ///< a failed renewal has been reported
+    bool reported_ = false;          ///< a failed renewal has been reported
+    bool wanted_ = false;            ///< a look that has not begun
+    bool looking_ = false;           ///< the read under way is one
+    io::Clock::time_point asked_;    ///< the read under way was submitted
+    io::Clock::time_point ours_at_;  ///< the record was ours at that time, or later
 };
 
 }  // namespace farswap

@@ -56,13 +56,24 @@ class Queue {
         return first;
     }
     Queue take() noexcept { return std::exchange(*this, Queue{}); }
+    /// False when it is not here.
+    bool remove(T& item) noexcept {
+        bool found = false;
+        for (Queue all = take(); T* at = all.pop();) {
+            if (at == &item)
+                found = true;
+            else
+                push(*at);
+        }
+        return found;
+    }
 
   private:
     T* head_ = nullptr;
     T* tail_ = nullptr;
 };
 
-class FileStore final : public Store {
+class FileStore final : public Store, private FileHeartbeat::Watcher {
   public:
     FileStore(FileTarget target, io::Loop& loop, const LeaseTiming& timing);
     ~FileStore() override { close(); }
@@ -78,15 +89,19 @@ class FileStore final : public Store {
     void submit(Request& request) noexcept override;
     void flush(FlushRequest& flush) noexcept override;
     void reserve(ReserveRequest& reserve) noexcept override;
-    void cancel(Request& request) noexcept override { loop_.cancel(request); }
+    void cancel(Request& request) noexcept override;
     void close() noexcept override;
     Counters counters() const noexcept override { return counters_; }
 
   private:
     int refusal(const Request& request) const noexcept;
+    void start(Request& request) noexcept;
+    bool must_look() noexcept;
+    void looked(int result) noexcept override;
     void start_sync() noexcept;
     void sync_done(int result) noexcept;
     void continue_reserve() noexcept;
+    void reserve_step() noexcept;
     void reserve_done(int result) noexcept;
     void finish_reserve(int result) noexcept;
 
@@ -95,6 +110,9 @@ class FileStore final : public Store {
     io::File file_;
     std::optional<FileHeartbeat> heartbeat_;
     Counters counters_;
+    Queue<Request> held_;           ///< writes that wait for a look at the lease
+    bool looking_ = false;          ///< that look is under way
+    bool reserve_is_held_ = false;  ///< the next step of a reservation waits for it, too
 
     Request sync_;
     Queue<FlushRequest> flushes_;  ///< wait for the next fdatasync
@@ -114,7 +132,8 @@ class FileStore final : public Store {
 
 FileStore::FileStore(FileTarget target, io::Loop& loop, const LeaseTiming& timing)
     : target_(std::move(target)), loop_(loop), file_{.fd = target_.fd.get(), .base = kLeaseSize} {
-    if (target_.named) heartbeat_.emplace(loop_, file_.fd, target_.path, target_.lease, timing);
+    FileHeartbeat::Watcher& watcher = *this;
+    if (target_.named) heartbeat_.emplace(loop_, file_.fd, target_.path, target_.lease, timing, watcher);
     if (Status fast = loop_.register_file(file_); !fast)
         log::debug("{}: {}", target_.path, fast.error().message);
     sync_.owner = allocate_.owner = this;
@@ -160,6 +179,11 @@ int FileStore::refusal(const Request& request) const noexcept {
 void FileStore::submit(Request& request) noexcept {
     FARSWAP_ASSERT(!closed_);
     if (const int error = refusal(request); error != 0) return loop_.complete_later(request, error);
+    if ((request.op & WRITE) != 0 && must_look()) return held_.push(request);
+    start(request);
+}
+
+void FileStore::start(Request& request) noexcept {
     if ((request.op & WRITE) != 0) {
         ++counters_.writes;
         counters_.bytes_written += request.length;
@@ -168,6 +192,38 @@ void FileStore::submit(Request& request) noexcept {
         counters_.bytes_read += request.length;
     }
     loop_.submit(request, file_);
+}
+
+void FileStore::cancel(Request& request) noexcept {
+    if (held_.remove(request)) return loop_.complete_later(request, -ECANCELED);
+    loop_.cancel(request);
+}
+
+// --- The lease: what is written after a long silence may land in another's file
+// --------------------------------
+
+/// Whether writes have to wait: for looked(). Reads do no harm, and what they bring does not pass for our
+/// pages.
+bool FileStore::must_look() noexcept {
+    if (looking_ || !heartbeat_ || heartbeat_->trusted()) return looking_;
+    looking_ = true;
+    heartbeat_->look();
+    return true;
+}
+
+void FileStore::looked(int result) noexcept {
+    looking_ = false;
+    for (Queue<Request> waiting = held_.take(); Request* request = waiting.pop();) {
+        if (result < 0)
+            loop_.complete_later(*request, result);
+        else
+            start(*request);
+    }
+    if (!std::exchange(reserve_is_held_, false)) return;
+    if (result < 0)
+        loop_.complete_later(allocate_, result);
+    else
+        reserve_step();
 }
 
 // --- Flush: one fdatasync at a time; those that come meanwhile share the next one
@@ -214,6 +270,12 @@ void FileStore::continue_reserve() noexcept {
     if (wanted > target_.capacity) return loop_.complete_later(allocate_, -ENOSPC);
     if (wanted <= reserved_) return loop_.complete_later(allocate_, 0);
     if (heartbeat_ && heartbeat_->lost()) return loop_.complete_later(allocate_, -EIO);
+    reserve_is_held_ = must_look();
+    if (!reserve_is_held_) reserve_step();
+}
+
+void FileStore::reserve_step() noexcept {
+    const std::uint64_t wanted = reserves_.front()->bytes;
     const std::uint64_t step = write_zeros_ ? kZeros : kReserveChunk;
     const std::uint64_t least = std::min((wanted + kPageSize - 1) / kPageSize * kPageSize, reserved_ + step);
     chunk_end_ = chunk_is_small_ ? least : std::min(reserved_ + step, target_.capacity);

@@ -30,6 +30,9 @@ inline constexpr std::chrono::seconds kLeaseWatch{25};
 struct LeaseTiming {
     std::chrono::milliseconds beat = kLeaseBeat;
     std::chrono::milliseconds watch = kLeaseWatch;
+    /// Nothing is written when the record was last seen to be ours longer ago (the store was away, or this
+    /// process was stopped), before it has been looked at again.
+    std::chrono::nanoseconds trust = kLeaseExpiry / 2;
 };
 
 /// The record as the owner knows it. Plain bytes, written as they are (little-endian), so that renewing it

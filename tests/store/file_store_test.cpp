@@ -198,6 +198,37 @@ TEST_F(FileStore, StoreThatWasTakenOverIsNotUsedAnyMore) {
     EXPECT_EQ(lease_in(path).nonce, thief->nonce);
 }
 
+// With a lease that is never trusted: as when this process was stopped for long.
+TEST_F(FileStore, NothingIsWrittenToAFileThatAnotherHasTakenMeanwhile) {
+    const std::string path = directory_ + "/swap";
+    auto store = open_file_store(*parse_url("file:" + path + "?size=256M"), {}, *loop_,
+                                 {.beat = std::chrono::hours(1), .trust = std::chrono::nanoseconds(0)});
+    ASSERT_TRUE(store) << store.error().message;
+    Memory ours(kPageSize), found(kPageSize);
+    ours.fill(7);
+    Transfer first(WRITE, 0, ours), cancelled(WRITE, kPageSize, ours);
+    (*store)->submit(first);
+    (*store)->submit(cancelled);
+    (*store)->cancel(cancelled);
+    run_until([&] { return first.completions > 0 && cancelled.completions > 0; });
+    EXPECT_EQ(first.result, static_cast<int>(kPageSize)) << "the lease is ours";
+    EXPECT_EQ(cancelled.result, -ECANCELED);
+    EXPECT_EQ(reserve(**store, (*store)->reserved() + 1), 0);
+
+    const auto thief = make_lease(1);
+    ASSERT_TRUE(thief);
+    ASSERT_TRUE(write_lease(Fd(::open(path.c_str(), O_RDWR | O_CLOEXEC)).get(), *thief));
+    Transfer late(WRITE, kPageSize, ours);
+    EXPECT_EQ(run(**store, late), -EIO);
+    std::ifstream file(path, std::ios::binary);
+    file.seekg(kLeaseSize + kPageSize);
+    file.read(reinterpret_cast<char*>(found.data()), kPageSize);
+    EXPECT_TRUE(found.same_as(Memory(kPageSize))) << "zeros, as reserved";
+    EXPECT_EQ(reserve(**store, (*store)->capacity()), -EIO);
+    (*store)->close();
+    EXPECT_EQ(lease_in(path).nonce, thief->nonce);
+}
+
 // Since the last beat: as another machine does with a shared disk when this one was stopped for long.
 TEST_F(FileStore, WhatAnotherHasTakenIsLeftAloneAtTheEnd) {
     const std::string path = directory_ + "/swap";
