@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <charconv>
 
@@ -36,6 +37,34 @@ Status write_setting(const std::string& path, std::string_view value) {
     return {};
 }
 
+std::string note_of(const OvercommitPaths& paths) {
+    return paths.directory + "/overcommit";
+}
+
+/// Nothing (ENOENT) when the last holder has just removed the directory.
+Result<Fd> open_note(const OvercommitPaths& paths) {
+    if (::mkdir(paths.directory.c_str(), 0755) < 0 && errno != EEXIST)
+        return fail_errno(errno, "--overcommit needs root: cannot make {}", paths.directory);
+    // Root's alone: a lock of anybody else would keep the last holder from going back.
+    Fd note(::open(note_of(paths).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!note) return fail_errno(errno, "--overcommit needs root: cannot open {}", note_of(paths));
+    return note;
+}
+
+/// Whether the open file still has its name. Only who has the exclusive lock takes it away.
+bool is_in_place(int fd, const std::string& path) {
+    struct stat ours {};
+    struct stat there {};
+    return ::fstat(fd, &ours) == 0 && ::stat(path.c_str(), &there) == 0 && ours.st_dev == there.st_dev &&
+           ours.st_ino == there.st_ino;
+}
+
+/// With the exclusive lock.
+void remove_note(const OvercommitPaths& paths) {
+    ::unlink(note_of(paths).c_str());
+    ::rmdir(paths.directory.c_str());  // unless somebody else has something there
+}
+
 int lock_file(int fd, int operation) {
     int result;
     do result = ::flock(fd, operation);
@@ -45,16 +74,13 @@ int lock_file(int fd, int operation) {
 
 /// With the exclusive lock: notes the value to go back to, unless a killed holder has left one, and sets 1.
 Status take_over(int lock, const OvercommitPaths& paths) {
-    const auto path = paths.directory + "/overcommit";
+    const auto path = note_of(paths);
     if (digits_of(path).empty()) {
         const auto value = digits_of(paths.setting);
         if (value.empty()) return fail(EIO, "--overcommit: cannot read {}", paths.setting);
         if (!write_text(lock, value)) return fail_errno(errno, "--overcommit: cannot write {}", path);
     }
-    auto set = write_setting(paths.setting, "1");
-    if (!set) [[maybe_unused]]
-        const int cut = ::ftruncate(lock, 0);
-    return set;
+    return write_setting(paths.setting, "1");
 }
 
 }  // namespace
@@ -89,21 +115,24 @@ std::string overcommit_advice(const OvercommitState& state) {
 }
 
 Result<std::unique_ptr<OvercommitSwitch>> OvercommitSwitch::set(const OvercommitPaths& paths) {
-    if (::mkdir(paths.directory.c_str(), 0755) < 0 && errno != EEXIST)
-        return fail_errno(errno, "--overcommit needs root: cannot make {}", paths.directory);
-    const auto path = paths.directory + "/overcommit";
-    // Root's alone: a lock of anybody else would keep the last holder from going back.
-    Fd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!lock) return fail_errno(errno, "--overcommit needs root: cannot open {}", path);
+    const auto path = note_of(paths);
     // Turning one kind of lock into the other is not atomic (flock(2)): between the two the last holder may
     // have gone back, so what counts is what is found under the shared lock, which nobody changes.
     while (true) {
+        auto note = open_note(paths);
+        if (!note && note.error().code == ENOENT) continue;
+        if (!note) return std::unexpected(note.error());
+        Fd lock = std::move(*note);
         if (lock_file(lock.get(), LOCK_EX | LOCK_NB) == 0) {
-            if (auto taken = take_over(lock.get(), paths); !taken) return std::unexpected(taken.error());
+            if (!is_in_place(lock.get(), path)) continue;
+            if (auto taken = take_over(lock.get(), paths); !taken) {
+                remove_note(paths);
+                return std::unexpected(taken.error());
+            }
         }
         if (lock_file(lock.get(), LOCK_SH) < 0)
             return fail_errno(errno, "--overcommit: cannot lock {}", path);
-        if (digits_of(path).empty()) continue;
+        if (!is_in_place(lock.get(), path) || digits_of(path).empty()) continue;
         if (auto set = write_setting(paths.setting, "1"); !set) return std::unexpected(set.error());
         return std::unique_ptr<OvercommitSwitch>(new OvercommitSwitch(paths, std::move(lock)));
     }
@@ -111,16 +140,16 @@ Result<std::unique_ptr<OvercommitSwitch>> OvercommitSwitch::set(const Overcommit
 
 OvercommitSwitch::~OvercommitSwitch() {
     if (lock_file(lock_.get(), LOCK_EX | LOCK_NB) < 0) return;  // others hold it; the last one goes back
-    const auto value = digits_of(paths_.directory + "/overcommit");
+    const auto value = digits_of(note_of(paths_));
     if (!value.empty() && digits_of(paths_.setting) == "1") {
         if (auto restored = write_setting(paths_.setting, value); !restored)
             log::warning("vm.overcommit_memory stays at 1; type: sysctl vm.overcommit_memory={}", value);
     }
-    [[maybe_unused]] const int cut = ::ftruncate(lock_.get(), 0);
+    remove_note(paths_);
 }
 
 std::string overcommit_to_restore(const OvercommitPaths& paths) {
-    return digits_of(paths.directory + "/overcommit");
+    return digits_of(note_of(paths));
 }
 
 }  // namespace farswap::cli

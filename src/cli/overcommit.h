@@ -34,9 +34,9 @@ struct OvercommitPaths {
 /// was.
 ///
 /// Each holder has a shared lock (flock(2)) on DIRECTORY/overcommit, whose content is the value to go back
-/// to; who can turn its lock into an exclusive one is the last. The kernel drops the lock of a process that
-/// is killed, so a count is never wrong; if the last one is killed, the setting stays at 1 until the next job
-/// with --overcommit ends, or until somebody follows the advice of `farswap check`.
+/// to; who can turn its lock into an exclusive one is the last, and removes it. The kernel drops the lock of
+/// a process that is killed, so a count is never wrong; if the last one is killed, the setting stays at 1
+/// until the next job with --overcommit ends, or until somebody follows the advice of `farswap check`.
 class OvercommitSwitch {
   public:
     /// EPERM/EACCES/EROFS: not permitted, with what to type.

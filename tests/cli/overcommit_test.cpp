@@ -47,6 +47,27 @@ TEST_F(Overcommit, LastHolderGoesBack) {
     second.reset();
     EXPECT_EQ(setting(), "0");
     EXPECT_EQ(overcommit_to_restore(paths_), "");
+    EXPECT_FALSE(std::filesystem::exists(paths_.directory)) << "nothing is left behind";
+}
+
+TEST_F(Overcommit, HoldersThatComeAndGoNeverFindItOff) {
+    std::vector<pid_t> children;
+    for (int i = 0; i < 4; ++i) {
+        children.push_back(::fork());
+        if (children.back() != 0) continue;
+        for (int round = 0; round < 100; ++round) {
+            const auto held = OvercommitSwitch::set(paths_);
+            if (!held || setting() != "1") ::_exit(1);
+        }
+        ::_exit(0);
+    }
+    for (const pid_t child : children) {
+        int status = -1;
+        ASSERT_EQ(::waitpid(child, &status, 0), child);
+        EXPECT_EQ(status, 0);
+    }
+    EXPECT_EQ(setting(), "0");
+    EXPECT_FALSE(std::filesystem::exists(paths_.directory));
 }
 
 TEST_F(Overcommit, GoesBackToWhateverItWas) {
@@ -92,6 +113,7 @@ TEST_F(Overcommit, SaysWhatToTypeWhenItMayNot) {
     paths_.setting = folder_ + "/none/setting";
     EXPECT_FALSE(OvercommitSwitch::set(paths_));
     EXPECT_EQ(overcommit_to_restore(paths_), "") << "nothing noted for a switch that failed";
+    EXPECT_FALSE(std::filesystem::exists(paths_.directory)) << "nor left behind";
 }
 
 TEST(OvercommitAdvice, NamesTheLimit) {
