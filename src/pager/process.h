@@ -46,7 +46,7 @@ struct Process {
     std::uint64_t rss_measured = 0;  ///< bytes, the last measurement
     std::uint64_t far_pages = 0;
     bool forked = false;  ///< pages may be shared with a child or parent: MOVE may need an unshare
-    std::vector<std::uint64_t> shared;      ///< addresses of pages to unshare before they can be moved
+    std::vector<std::uint64_t> shared;  ///< addresses of pages to unshare before they can be moved
     /// What was unshared last: what is refused there all the same is pinned.
     target::IntervalSet unshared;
     std::vector<std::uint64_t> kept_found;  ///< scratch of the thread scan

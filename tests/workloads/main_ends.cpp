@@ -1,5 +1,5 @@
-// The main thread ends and another goes on with the memory: /proc/PID then shows a zombie that has none. (Such a program
-// was not counted, and never paged.)
+// The main thread ends and another goes on with the memory: /proc/PID then shows a zombie that has none.
+// (Such a program was not counted, and never paged.)
 #include <pthread.h>
 
 #include <cstdlib>

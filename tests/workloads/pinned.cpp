@@ -1,5 +1,5 @@
-// Memory that is pinned for long by a program that has forked: it cannot be moved, and must not keep the rest of
-// the program from being moved.
+// Memory that is pinned for long by a program that has forked: it cannot be moved, and must not keep the rest
+// of the program from being moved.
 #include <sys/uio.h>
 
 #include <cstring>
