@@ -156,6 +156,7 @@ class Pager : public target::TargetEvents {
     io::Clock::time_point stuck_since_ = io::Clock::time_point::max();
     /// What it was before the last request was made; taken up again when that has moved nothing.
     io::Clock::time_point stuck_before_ = io::Clock::time_point::max();
+    bool short_of_frames_ = false;  ///< at the last look: the store must take or reserve some first
     std::uint64_t cookies_ = 0;
     bool failed_ = false;
 };

@@ -48,10 +48,12 @@ void Pager::pump() {
         return;
     }
     // The large ones first; when nothing moves there, a small one may make the room that it needs itself.
+    short_of_frames_ = false;
     const bool stalled = !step_all(largest_rss() / 4) && !step_all(0);
-    // What is in the cache must become clean before its frames can serve again.
+    // What is in the cache must become clean before its frames can serve again; and with no slot left in what
+    // the store has reserved, none are lent until it has reserved more. Either is the store's time.
     if (stalled) area_.kick_writes();
-    if (!stalled || area_.counters().frames_dirty > 0) {
+    if (!stalled || area_.counters().frames_dirty > 0 || short_of_frames_) {
         if (stuck_since_ != io::Clock::time_point::max()) stuck_before_ = stuck_since_;
         stuck_since_ = io::Clock::time_point::max();
     } else if (stuck_since_ == io::Clock::time_point::max()) {
@@ -130,7 +132,10 @@ bool Pager::move_out(Process& process) {
         return false;
     }
     const std::uint32_t frames = borrow_frames(process);
-    if (frames == 0) return false;
+    if (frames == 0) {
+        short_of_frames_ = true;
+        return false;
+    }
     agent_request& request = process.asked;
     request.op = AGENT_MOVE;
     request.count = 0;
