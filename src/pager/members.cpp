@@ -246,8 +246,10 @@ void Members::engage() {
         const std::uint64_t rss = member->use.rss_anon;
         const bool grew = rss > process->rss + kUnexpectedGrowth;
         process->rss = rss;
-        if (!process->target->has_agent() && !process->injecting && may_try(*member) &&
-            is_worth_an_agent(*member)) {
+        // One that was lost in the middle of a MOVE cannot be replaced: what it had moved is nowhere to be
+        // found.
+        if (!process->target->has_agent() && !process->target->is_moving() && !process->injecting &&
+            may_try(*member) && is_worth_an_agent(*member)) {
             process->injecting = true;
             inject(*member, Fd(fcntl(process->target->uffd().fd(), F_DUPFD_CLOEXEC, 0)));
         }

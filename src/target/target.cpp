@@ -84,7 +84,8 @@ Status Target::identify(pid_t process) {
 }
 
 void Target::give_agent(Agent agent) {
-    FARSWAP_ASSERT(!has_agent());
+    FARSWAP_ASSERT(!has_agent() && !moving_);
+    waiting_ = lost_agent_ = false;  // the one before it may have ended with a request outstanding
     agent_ = std::move(agent);
     socket_ = std::move(agent_.socket);
     watch_agent();

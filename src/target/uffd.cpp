@@ -57,7 +57,9 @@ std::optional<bool> Uffd::is_registered(std::uint64_t start, std::uint64_t bytes
 }
 
 bool Uffd::is_gone() const noexcept {
+    // The last page that can be named: nothing is registered there, and no kernel refuses it as too low.
     uffdio_zeropage nowhere{};
+    nowhere.range.start = (std::uint64_t{1} << 47) - (2 << 12);
     nowhere.range.len = 1 << 12;
     // ENOENT, or EAGAIN with an event pending, while it lives.
     return ioctl(fd_.get(), UFFDIO_ZEROPAGE, &nowhere) != 0 && errno == ESRCH;

@@ -395,6 +395,27 @@ TEST_F(TargetTest, ZeroPagesAreFoundInFreshMemoryAndAreEventsOnceMovedOut) {
     EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kFault, page(17)}, Seen{Seen::kFault, page(18)}));
 }
 
+// An agent may end alone (a filter kills one thread): its pages are served, and another takes its place.
+TEST_F(TargetTest, AnAgentThatEndedAloneIsReplaced) {
+    start({check_pages(0, 8)});
+    move_out(2, 1);
+    ASSERT_TRUE(ask(AGENT_EXIT, page(0), 1));
+    ASSERT_TRUE(run_until([&] { return target_->lost_agent(); }));
+    EXPECT_FALSE(events_->has(Seen::kGone));
+    {
+        auto task = RemoteTask::seize(puppet_->process(), 30'000);
+        ASSERT_TRUE(task) << task.error().message;
+        auto agent = inject(*task, {.staging_pages = 32, .adopt_uffd = target_->uffd().fd()});
+        ASSERT_TRUE(agent) << agent.error().message;
+        target_->give_agent(std::move(*agent));
+    }
+    EXPECT_FALSE(target_->lost_agent());
+    EXPECT_TRUE(target_->agent_idle());
+    move_out(4, 2);
+    step();
+    EXPECT_EQ(puppet_->result(), 8);
+}
+
 // Seen: the pages of such memory were let go of with the process that had the agent, and read as zeros.
 TEST_F(TargetTest, MemoryThatAnotherProcessSharesOutlivesTheOneWithTheAgent) {
     Shared<std::atomic<pid_t>> borrower;
