@@ -15,11 +15,10 @@ struct NamedFeature {
     std::uint64_t bit;
     const char* name;
 };
-constexpr NamedFeature kFeatures[] = {{UFFD_FEATURE_MOVE, "MOVE"},
-                                      {UFFD_FEATURE_EVENT_FORK, "FORK"},
-                                      {UFFD_FEATURE_EVENT_REMAP, "REMAP"},
-                                      {UFFD_FEATURE_EVENT_REMOVE, "REMOVE"},
-                                      {UFFD_FEATURE_EVENT_UNMAP, "UNMAP"}};
+constexpr NamedFeature kFeatures[] = {
+    {UFFD_FEATURE_MOVE, "MOVE"},           {UFFD_FEATURE_PAGEFAULT_FLAG_WP, "WP"},
+    {UFFD_FEATURE_EVENT_FORK, "FORK"},     {UFFD_FEATURE_EVENT_REMAP, "REMAP"},
+    {UFFD_FEATURE_EVENT_REMOVE, "REMOVE"}, {UFFD_FEATURE_EVENT_UNMAP, "UNMAP"}};
 
 std::string feature_names(std::uint64_t bits) {
     std::string names;
@@ -79,6 +78,14 @@ Finding ptrace(const MachineFacts& facts) {
                 "in a container: --cap-add SYS_PTRACE"};
     return {Verdict::kOk, "ptrace",
             fmt::format("allowed on our own children (Yama scope {})", facts.yama_scope), ""};
+}
+
+Finding seccomp(const MachineFacts& facts) {
+    if (facts.can_filter) return {Verdict::kOk, "seccomp", "MADV_POPULATE and guards can be watched", ""};
+    return {Verdict::kWarn, "seccomp",
+            "MADV_POPULATE may overstep the cap, and memory may show old bytes where a guard "
+            "(MADV_GUARD_INSTALL) was removed: to watch them needs the capability CAP_SYS_ADMIN",
+            "run as root, if the program makes these calls"};
 }
 
 Finding io_uring(const MachineFacts& facts) {
@@ -163,8 +170,8 @@ std::uint64_t uffd_features_needed() noexcept {
 }
 
 std::vector<Finding> assess(const MachineFacts& facts) {
-    return {kernel(facts),        userfaultfd(facts), ptrace(facts),     io_uring(facts), pagemap_scan(facts),
-            locked_memory(facts), huge_pages(facts),  overcommit(facts), memory(facts)};
+    return {kernel(facts),       userfaultfd(facts),   ptrace(facts),     seccomp(facts),    io_uring(facts),
+            pagemap_scan(facts), locked_memory(facts), huge_pages(facts), overcommit(facts), memory(facts)};
 }
 
 std::string format_finding(const Finding& finding) {

@@ -30,6 +30,7 @@ struct MachineFacts {
     int yama_scope = 0;               ///< kernel.yama.ptrace_scope; 0 where there is no Yama
     int ptrace_error = 0;             ///< of PTRACE_SEIZE on a child of ours
     bool can_ptrace_all = false;      ///< CAP_SYS_PTRACE, which UFFD_FEATURE_EVENT_FORK needs too
+    bool can_filter = false;          ///< CAP_SYS_ADMIN, which a seccomp filter for the program needs
     int io_uring_error = 0;           ///< of io_uring_setup(2)
     int io_uring_disabled = 0;        ///< kernel.io_uring_disabled
     int pagemap_scan_error = 0;       ///< of PAGEMAP_SCAN on ourselves
@@ -42,7 +43,8 @@ struct MachineFacts {
     std::uint64_t pool = 0;  ///< bytes, for the default cap
 };
 
-/// The features without which memory is lost: MOVE, and the events of FORK, REMAP, REMOVE and UNMAP.
+/// The features without which memory is lost: MOVE, write-protection, and the events of FORK, REMAP, REMOVE
+/// and UNMAP.
 std::uint64_t uffd_features_needed() noexcept;
 
 enum class Verdict { kOk, kWarn, kNo };

@@ -3,6 +3,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <charconv>
+
 namespace farswap::cli {
 
 namespace {
@@ -11,9 +14,11 @@ constexpr const char* kOverview =
     R"(farswap runs a program under a RAM cap and keeps its cold pages on a file server or a file.
 
 Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...   run a program
+       farswap attach [OPTIONS] PID...                    the same for programs that run already
+       farswap detach [--force] PID...                    let go of them
        farswap check [URL]...                             can this machine, this store do it?
        farswap check --clean URL                          remove what dead jobs left on a store
-       farswap run --help, farswap check --help           all options
+       farswap COMMAND --help                             all options
        farswap --version
 )";
 
@@ -55,14 +60,16 @@ Result<std::vector<std::string>> program_words(std::vector<std::string> words) {
     return words;
 }
 
-Result<Command> parse_run(std::span<const char* const> words) {
-    CLI::App app("Run PROGRAM under a RAM cap, with its cold pages on a store.", "farswap run");
-    app.formatter(std::make_shared<HelpFormat>("Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...\n"));
-    app.prefix_command();
+/// What a job needs, whoever it is of. `ram` and `pool` are still words.
+struct JobWords {
     RunOptions options;
     std::string ram, pool;
+};
+
+void add_job_options(CLI::App& app, JobWords& words) {
+    RunOptions& options = words.options;
     app.add_option(
-           "--ram", ram,
+           "--ram", words.ram,
            "Cap on all memory of the job, the pager's included: a size (512M, 2G) or a percentage of what "
            "this machine or control group allows (25%). Default: 90%")
         ->type_name("SIZE|PERCENT");
@@ -72,34 +79,109 @@ Result<Command> parse_run(std::span<const char* const> words) {
            "unnamed file in /var/tmp")
         ->type_name("URL")
         ->allow_extra_args(false);
-    app.add_option("--pool", pool,
+    app.add_option("--pool", words.pool,
                    "Memory for pages on their way, inside the cap. Default: a sixteenth of it")
         ->type_name("SIZE");
     app.add_option("--stats", options.stats_file,
                    "Write what was done to FILE as JSON, also when the program fails")
         ->type_name("FILE");
-    app.add_flag("--overcommit", options.overcommit,
-                 "Have the kernel grant mappings larger than RAM while the job runs (needs root)");
+    app.add_option(
+           "--chaos", options.chaos,
+           "For tests: move so many pages a second out at random, cap or not, over stores that are slow "
+           "and fail now and then")
+        ->type_name("RATE")
+        ->check(CLI::Range(1, 10'000'000));
     app.add_flag("-q,--quiet", options.quiet, "No live line, no summary, no warnings");
     app.add_flag("-v,--verbose", options.verbose, "Say more on the way");
-    const auto help = parse_with(app, words);
-    if (!help) return std::unexpected(help.error());
-    if (*help) return **help;
+}
 
+Status understand(const CLI::App& app, JobWords& words) {
+    RunOptions& options = words.options;
     if (options.quiet && options.verbose) return fail(EINVAL, "--quiet and --verbose exclude each other");
-    if (!ram.empty() || app.count("--ram") > 0) {
-        auto size = parse_ram_size("--ram", ram);
+    if (app.count("--ram") > 0) {
+        auto size = parse_ram_size("--ram", words.ram);
         if (!size) return std::unexpected(size.error());
         options.ram = *size;
     }
     if (app.count("--pool") > 0) {
-        auto size = parse_size("--pool", pool);
+        auto size = parse_size("--pool", words.pool);
         if (!size) return std::unexpected(size.error());
         options.pool = *size;
     }
+    return {};
+}
+
+Result<Command> parse_run(std::span<const char* const> words) {
+    CLI::App app("Run PROGRAM under a RAM cap, with its cold pages on a store.", "farswap run");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...\n"));
+    app.prefix_command();
+    JobWords job;
+    add_job_options(app, job);
+    app.add_flag("--overcommit", job.options.overcommit,
+                 "Have the kernel grant mappings larger than RAM while the job runs (needs root)");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    if (auto understood = understand(app, job); !understood) return std::unexpected(understood.error());
     auto program = program_words(app.remaining());
     if (!program) return std::unexpected(program.error());
-    options.argv = std::move(*program);
+    job.options.argv = std::move(*program);
+    return job.options;
+}
+
+/// Process numbers, each once.
+Result<std::vector<pid_t>> parse_processes(const std::vector<std::string>& words, std::string_view command) {
+    if (words.empty()) return fail(EINVAL, "no process given; write: farswap {} PID...", command);
+    std::vector<pid_t> processes;
+    for (const std::string& word : words) {
+        pid_t process = 0;
+        const char* end = word.data() + word.size();
+        const auto parsed = std::from_chars(word.data(), end, process);
+        if (parsed.ec != std::errc() || parsed.ptr != end || process <= 0)
+            return fail(EINVAL, "'{}' is no process number; write: farswap {} PID...", word, command);
+        if (std::ranges::find(processes, process) == processes.end()) processes.push_back(process);
+    }
+    return processes;
+}
+
+Result<Command> parse_attach(std::span<const char* const> words) {
+    CLI::App app(
+        "Keep processes that run already, and what they start, under a RAM cap, with their cold pages on a "
+        "store. "
+        "Ends with the last of them; Ctrl-C or farswap detach lets go of them, once what is outside is back.",
+        "farswap attach");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap attach [OPTIONS] PID...\n"));
+    JobWords job;
+    add_job_options(app, job);
+    std::vector<std::string> numbers;
+    app.add_option("pid", numbers, "Processes; those below them come along")->type_name("PID");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    if (auto understood = understand(app, job); !understood) return std::unexpected(understood.error());
+    auto processes = parse_processes(numbers, "attach");
+    if (!processes) return std::unexpected(processes.error());
+    job.options.processes = std::move(*processes);
+    return job.options;
+}
+
+Result<Command> parse_detach(std::span<const char* const> words) {
+    CLI::App app(
+        "Have the pager of a process bring back all that is outside of it and of what it has started, and "
+        "leave "
+        "nothing of itself in them. Refuses where there is no room for it.",
+        "farswap detach");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap detach [--force] PID...\n"));
+    DetachOptions options;
+    std::vector<std::string> numbers;
+    app.add_option("pid", numbers, "Processes; those below them come along")->type_name("PID");
+    app.add_flag("--force", options.force, "Even where the room does not seem to suffice");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    auto processes = parse_processes(numbers, "detach");
+    if (!processes) return std::unexpected(processes.error());
+    options.processes = std::move(*processes);
     return options;
 }
 
@@ -129,6 +211,8 @@ Result<Command> parse_command_line(std::span<const char* const> words) {
     const std::string_view command = words[0];
     const auto rest = words.subspan(1);
     if (command == "run") return parse_run(rest);
+    if (command == "attach") return parse_attach(rest);
+    if (command == "detach") return parse_detach(rest);
     if (command == "check") return parse_check(rest);
     if (command == "--help" || command == "-h" || command == "help") return PrintText{kOverview};
     if (command == "--version") return PrintText{"farswap " FARSWAP_VERSION "\n"};

@@ -1,6 +1,8 @@
 // The command line: what farswap was asked to do. Knows words, not how anything is done.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -13,16 +15,24 @@
 
 namespace farswap::cli {
 
-/// farswap run [options] [--] PROGRAM [ARGUMENT]...
+/// farswap run [options] [--] PROGRAM [ARGUMENT]... and farswap attach [options] PID...
 struct RunOptions {
     RamSize ram{.percent = 90};
     std::vector<std::string> swap;      ///< URLs; none: the default store
     std::string stats_file;             ///< empty: none
     std::optional<std::uint64_t> pool;  ///< bytes
     bool overcommit = false;
+    std::uint32_t chaos = 0;  ///< pages a second; 0: none
     bool quiet = false;
     bool verbose = false;
-    std::vector<std::string> argv;  ///< the program and its arguments, at least one
+    std::vector<std::string> argv;   ///< the program and its arguments, at least one
+    std::vector<pid_t> processes{};  ///< or, if not empty, processes that run already
+};
+
+/// farswap detach [--force] PID...
+struct DetachOptions {
+    std::vector<pid_t> processes;
+    bool force = false;
 };
 
 /// farswap check [URL]... and farswap check --clean URL
@@ -37,7 +47,7 @@ struct PrintText {
     std::string text;
 };
 
-using Command = std::variant<RunOptions, CheckOptions, PrintText>;
+using Command = std::variant<RunOptions, DetachOptions, CheckOptions, PrintText>;
 
 /// Parses what stands behind the command's name. EINVAL: one line that names the word that is wrong.
 Result<Command> parse_command_line(std::span<const char* const> words);

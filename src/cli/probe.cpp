@@ -130,6 +130,7 @@ MachineFacts probe_machine() {
     facts.yama_scope = number_in("/proc/sys/kernel/yama/ptrace_scope");
     facts.ptrace_error = probe_ptrace();
     facts.can_ptrace_all = has_capability(CAP_SYS_PTRACE);
+    facts.can_filter = has_capability(CAP_SYS_ADMIN);
     facts.io_uring_error = probe_io_uring();
     facts.io_uring_disabled = number_in("/proc/sys/kernel/io_uring_disabled");
     facts.pagemap_scan_error = probe_pagemap_scan();

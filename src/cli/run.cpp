@@ -9,6 +9,8 @@
 
 #include "base/log.h"
 #include "cli/budget.h"
+#include "cli/chaos_store.h"
+#include "cli/control_server.h"
 #include "cli/job_name.h"
 #include "cli/live_line.h"
 #include "cli/pager_protection.h"
@@ -17,6 +19,7 @@
 #include "cli/setup_signals.h"
 #include "cli/stats_file.h"
 #include "store/open.h"
+#include "target/attachable.h"
 
 namespace farswap::cli {
 
@@ -28,10 +31,15 @@ constexpr std::chrono::seconds kShutdownLimit{10};
 /// One execution of `farswap run`. Members are in the order in which they depend on each other.
 class Run {
   public:
-    explicit Run(const RunOptions& options) : options_(options) { report_.program = options.argv[0]; }
+    explicit Run(const RunOptions& options) : options_(options) {
+        report_.program = options.processes.empty()
+                              ? options.argv[0]
+                              : fmt::format("process {}", fmt::join(options.processes, ", "));
+    }
     Ending execute();
 
   private:
+    Status check_processes();
     Status check_urls();
     Status refuse_unfit_machine();
     Status decide_budget();
@@ -40,6 +48,7 @@ class Run {
     Status open_stores();
     Status prepare();
     void run_job(Job& job);
+    void stop_or_go_on(Job& job, ControlServer& control);
     void describe_stores();
     void clean_up();
     void end_with(const Error& error, int status);
@@ -52,11 +61,13 @@ class Run {
     StatsFile stats_file_;
     MachineFacts facts_;
     Budget budget_;
+    std::uint64_t ram_limit_ = 0;  ///< what the cap is a part of
     std::unique_ptr<OvercommitSwitch> overcommit_;
     std::unique_ptr<io::Loop> loop_;
     std::unique_ptr<Pool> pool_;
     std::unique_ptr<SwapArea> area_;
     int failure_status_ = kExitFailure;  ///< of a failure in prepare()
+    std::function<void(int)> signal_came_;
 };
 
 /// A wrong command line is refused before any store has been opened for it.
@@ -66,6 +77,13 @@ Status Run::check_urls() {
             failure_status_ = kExitUsage;
             return checked;
         }
+    }
+    return {};
+}
+
+Status Run::check_processes() {
+    for (const pid_t process : options_.processes) {
+        if (auto checked = target::check_attachable(process); !checked) return checked;
     }
     return {};
 }
@@ -89,6 +107,7 @@ Status Run::decide_budget() {
         return std::unexpected(budget.error());
     }
     budget_ = *budget;
+    ram_limit_ = limit->bytes;
     report_.pool = budget_.pool;
     if (budget_.cap > limit->bytes)
         log::warning("--ram {} is more than {} allows ({}): the job may be killed before it reaches its cap",
@@ -147,6 +166,9 @@ Status Run::open_stores() {
         for (const auto& store : stores) store->close();
         return status;
     }
+    if (options_.chaos > 0) {
+        for (auto& store : stores) store = make_chaotic(std::move(store), *loop_);
+    }
     auto area = SwapArea::create(*pool_, *loop_, std::move(stores));
     if (!area) return std::unexpected(area.error());
     area_ = std::move(*area);
@@ -158,8 +180,8 @@ Status Run::prepare() {
     auto stats_file = StatsFile::open(options_.stats_file);
     if (!stats_file) return std::unexpected(stats_file.error());
     stats_file_ = std::move(*stats_file);
-    for (auto step : {&Run::check_urls, &Run::refuse_unfit_machine, &Run::decide_budget,
-                      &Run::prepare_overcommit, &Run::make_pool, &Run::open_stores}) {
+    for (auto step : {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine,
+                      &Run::decide_budget, &Run::prepare_overcommit, &Run::make_pool, &Run::open_stores}) {
         if (auto status = (this->*step)(); !status) return status;
         if (signals_.taken() != 0) break;
     }
@@ -171,12 +193,33 @@ void Run::run_job(Job& job) {
     protect_pager();
     // One that came after the last look and before the job took signals over is the program's.
     if (const int signal = signals_.taken()) ::kill(::getpid(), signal);
+    ControlServer control(*loop_, job);
+    if (auto started = control.start(); !started) log::warning("{}", started.error().message);
+    signal_came_ = [&](int) { stop_or_go_on(job, control); };
+    if (!options_.processes.empty())
+        log::info("attached to {}; Ctrl-C or farswap detach lets go", report_.program);
     auto end = job.run();
+    signal_came_ = nullptr;
+    for (auto& left : end.left_behind) report_.notes.push_back(std::move(left));
     report_.stats = end.stats;
     if (end.failure)
         report_.ending = ending_of(end.wait_status);
     else
         end_with(end.failure.error(), kExitFailure);
+}
+
+/// A signal would end a pager that is attached: it lets its processes go instead, and a second one changes
+/// its mind.
+void Run::stop_or_go_on(Job& job, ControlServer& control) {
+    if (job.is_departing()) {
+        job.stay();
+        log::write_line("stays attached to those that have not left");
+        return;
+    }
+    if (auto begun = control.detach_all(false); !begun)
+        log::write_line(fmt::format("stays attached: {}", begun.error().message));
+    else
+        log::info("lets go; another signal stops that");
 }
 
 void Run::end_with(const Error& error, int status) {
@@ -200,7 +243,7 @@ void Run::clean_up() {
 
 void Run::add_notes() {
     if (!report_.started) return;
-    report_.notes = notes_of(report_);
+    for (auto& note : notes_of(report_)) report_.notes.push_back(std::move(note));
     const bool early_death =
         report_.ending.status != 0 && report_.failure.empty() && report_.stats.pages_evicted == 0;
     if (early_death && !options_.overcommit && facts_.overcommit.mode == 0)
@@ -228,13 +271,22 @@ Ending Run::execute() {
     } else {
         LiveLine live(!options_.quiet);
         const JobOptions job_options{.argv = options_.argv,
+                                     .attach = options_.processes,
                                      .ram_cap = budget_.cap,
-                                     .on_tick = [&live](const JobStats& stats) { live.update(stats); }};
+                                     .ram_limit = ram_limit_,
+                                     .chaos = options_.chaos,
+                                     .on_tick = [&live](const JobStats& stats) { live.update(stats); },
+                                     .on_signal =
+                                         [this](int taken) {
+                                             if (signal_came_) signal_came_(taken);
+                                         }};
         auto job = Job::start(job_options, *loop_, *pool_, *area_);
         if (job)
             run_job(**job);
         else
-            end_with(job.error(), ending_of_start_failure(job.error().code).status);
+            end_with(job.error(), options_.processes.empty()
+                                      ? ending_of_start_failure(job.error().code).status
+                                      : kExitFailure);
     }
     describe_stores();
     clean_up();

@@ -30,6 +30,10 @@ class ForkedPages {
         if (address >= known_end_) ask(address, end);
         return has_;
     }
+    /// Looks how much of a range that begins at `start` the child has got, from there on.
+    void look_for(std::uint64_t start, std::uint64_t end) {
+        while (start < end && has(start, end)) start = known_end_;
+    }
     /// All that was found, and more of the same mappings.
     const target::IntervalSet& found() const { return found_; }
 
@@ -113,7 +117,10 @@ Status Pager::engage(Process& process) {
     // All processes together leave a 256th of the cap unregistered at most, and nothing above the cap: only
     // what is registered can be made to wait.
     const std::uint64_t unregistered_max = budget_.cap() / 256 / processes_.size();
-    return process.target->refresh_mappings(budget_.has_room(0) ? unregistered_max : 0);
+    const std::uint64_t before = process->registered().bytes();
+    auto refreshed = process.target->refresh_mappings(budget_.has_room(0) ? unregistered_max : 0);
+    if (process->registered().bytes() != before) copies_may_grow(process);
+    return refreshed;
 }
 
 void Pager::let_go(Process& process, std::uint64_t address, PageWord word) {
@@ -175,6 +182,8 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
         page = process.displaced.erase(page);
     }
     target.range_moved(from, to, bytes);
+    for (const target::AddressRange& guard : process.guards.overlap(from, from + bytes))
+        process.guards.add(to + (guard.start - from), to + (guard.end - from));
 }
 
 void Pager::on_remove(target::Target& target, std::uint64_t start, std::uint64_t end) {
@@ -213,6 +222,7 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
             process.pages->set(at, word.unmapped());
         });
         target.range_unmapped(range.start, range.end);
+        process.guards.remove(range.start, range.end);
     }
     for (auto page = process.displaced.lower_bound(start);
          page != process.displaced.end() && page->first < end;) {
@@ -220,6 +230,7 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
         page = process.displaced.erase(page);
     }
     process.owed.remove(start, end);
+    std::erase_if(process.inherited_marks, [&](std::uint64_t mark) { return mark >= start && mark < end; });
 }
 
 void Pager::on_fork(target::Target& target, Fd child_uffd) {
@@ -231,8 +242,16 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     }
     Process& child = *made;
     processes_.push_back(std::move(made));
-    parent.forked = child.forked = true;
+    shares_by_fork(parent);
+    shares_by_fork(child);
     parent.unshared.clear();
+    child.forked_by = target.process();
+    child.forkers_faults = target::read_minor_faults(target.process());
+    child.may_be_protected = parent.may_be_protected;
+    child.guards = parent.guards;
+    child.leaving = parent.leaving;
+    child.inherited_marks = parent.inherited_marks;
+    if (target.has_agent()) child.inherited_marks.push_back(target.agent().cookie);
     child.cookie_base = parent.cookie_base;
     child.cookie_depth = target.has_agent() ? 0 : parent.cookie_depth + 1;
     child.former_base = parent.former_base;
@@ -243,6 +262,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
                child.cookie_depth);
 
     inherit_pages(parent, child);
+    hold_child(parent, child);
     if (child_forked) child_forked();
 }
 
@@ -259,7 +279,13 @@ void Pager::inherit_pages(Process& parent, Process& child) {
     });
 
     target::IntervalSet mapped = forked.found();
-    if (auto ranges = target::fork_ranges(parent->process(), parent.cookie_base)) {
+    if (!forks_may_wipe_) {
+        // What is missed is registered again when the child is looked at.
+        ForkedPages whole(child->uffd());
+        for (const target::AddressRange& range : parent->registered().ranges())
+            whole.look_for(range.start, range.end);
+        mapped = whole.found();
+    } else if (auto ranges = target::fork_ranges(parent->process(), parent.cookie_base)) {
         for (const auto& range : ranges->inherited) mapped.add(range.start, range.end);
         for (const auto& range : ranges->wiped) {
             child.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {

@@ -33,13 +33,20 @@ std::uint64_t beside(std::uint64_t address, std::uint64_t pages, bool backwards)
 void Pager::on_fault(target::Target& target, std::uint64_t address) {
     stats_.faults++;
     Process& process = process_of(target);
-    if (serve(process, address) != Served::kDone) waiting_.push_back({&process, address});
+    if (serve(process, address) != Served::kDone) waiting_.push_back({&process, address, false});
+}
+
+void Pager::on_write_fault(target::Target& target, std::uint64_t address) {
+    stats_.faults++;
+    Process& process = process_of(target);
+    if (allow_write(process, address) != Served::kDone) waiting_.push_back({&process, address, true});
 }
 
 Pager::Served Pager::serve(Process& process, std::uint64_t address) {
     if (process.gone || failed_) return Served::kDone;
     const PageWord word = process.pages->get(address);
     if (word.fetching()) return Served::kDone;
+    if (awaits_guard(process, address)) return Served::kAgain;  // a fill would take its place
     if (word.fault_action() == FaultAction::kFromSlot) return bring_from_slot(process, address, word);
     // What a MOVE has taken out is still "inside" until it is settled: zeros must not take its place.
     if (process.target->is_moving()) return Served::kAgain;
@@ -49,7 +56,7 @@ Pager::Served Pager::serve(Process& process, std::uint64_t address) {
 /// Whether a page may come in now. The cap holds everybody up but the agent: it may itself wait for a page
 /// that it was asked to unshare, and nothing leaves the process before it has got it.
 bool Pager::may_fill(const Process& process, std::uint64_t address) const {
-    if (budget_.has_room(kPageSize)) return true;
+    if (process.leaving || budget_.has_room(kPageSize)) return true;
     if (process.target->agent_idle() || process.asked.op != AGENT_UNSHARE) return false;
     for (std::uint32_t i = 0; i < process.asked.count; i++) {
         const agent_range& range = process.asked.range[i];
@@ -61,20 +68,30 @@ bool Pager::may_fill(const Process& process, std::uint64_t address) const {
 void Pager::arrived(Process& process, std::uint64_t pages) {
     budget_.filled(pages * kPageSize);
     process.rss += pages * kPageSize;
+    process.filled += pages * kPageSize;
 }
 
-Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
-    if (!may_fill(process, address)) return Served::kNoRoom;
-    // A program that walks through fresh memory gets it in runs; the width grows while it goes on.
+/// How many pages from `address` on are to become memory of the program at once: one that walks through fresh
+/// memory gets it in runs, whose width grows while it goes on.
+std::uint64_t Pager::fresh_run(Process& process, std::uint64_t address) {
     process.fresh_window = address == process.next_fresh ? std::min(process.fresh_window * 2, kFreshMax) : 1;
     const target::AddressRange* range = process->registered().find(address);
-    const std::uint64_t end = range == nullptr ? address + kPageSize : range->end;
+    const std::uint64_t end =
+        range == nullptr ? address + kPageSize : next_guard(process, address, range->end);
     std::uint64_t pages = 1;
     while (pages < process.fresh_window && address + pages * kPageSize < end &&
            budget_.has_room((pages + 1) * kPageSize) &&
            process.pages->get(address + pages * kPageSize).is_default()) {
         pages++;
     }
+    return pages;
+}
+
+Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
+    if (!may_fill(process, address)) return Served::kNoRoom;
+    std::uint64_t pages = fresh_run(process, address);
+    // Not over guards that were put in without us. The fault proves that its own page has none.
+    if (pages > 1) pages = 1 + process->count_absent(address + kPageSize, pages - 1);
     auto filled = process->uffd().copy(address, kZeros, pages * kPageSize);
     if (filled.bytes == 0 && filled.error == ENOENT && pages > 1) {
         // The run reaches into another mapping, which the kernel refuses as a whole.
@@ -90,6 +107,31 @@ Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
     stats_.faults_first++;
     const PageWord word = process.pages->get(address);
     if (!word.is_default()) process.pages->set(address, word.brought_back(false));
+    return Served::kDone;
+}
+
+/// Lets a thread write to protected pages, which others share (copies.cpp) or which are the kernel's zero
+/// page: each write makes a copy.
+Pager::Served Pager::allow_write(Process& process, std::uint64_t address) {
+    if (process.gone || failed_) return Served::kDone;
+    if (!may_fill(process, address)) return Served::kNoRoom;
+    std::uint64_t pages = fresh_run(process, address);
+    int error = process->uffd().unprotect(address, pages * kPageSize);
+    if (error == ENOENT && pages > 1) {
+        pages = 1;  // the run reaches into another mapping
+        error = process->uffd().unprotect(address, kPageSize);
+    }
+    if (error != 0 && !settles_the_fault(error)) return Served::kAgain;
+    if (error != 0) {
+        process->uffd().wake(address, kPageSize);
+        return Served::kDone;
+    }
+    budget_.filled(pages * kPageSize);
+    process.rss += pages * kPageSize;
+    process.writes_allowed += pages;
+    writes_allowed_ += pages;
+    process.next_fresh = address + pages * kPageSize;
+    stats_.faults_first++;
     return Served::kDone;
 }
 
@@ -150,10 +192,12 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
     const SlotId slot = process.pages->get(address).value();
     const std::byte* first = nullptr;
     std::uint32_t count = 0;
-    for (; count < ahead.pages && budget_.has_room((count + 1) * kPageSize); count++) {
+    for (; count < ahead.pages; count++) {
+        if (!process.leaving && !budget_.has_room((count + 1) * kPageSize)) break;
         const std::uint64_t distance = count * kPageSize;
         const PageWord word = process.pages->get(beside(address, count, ahead.backwards));
         if (!word.has_slot() || word.fetching()) break;
+        if (process.guards.find(beside(address, count, ahead.backwards)) != nullptr) break;
         if (word.value() != (ahead.backwards ? slot - count : slot + count)) break;
         const std::byte* content = area_.lookup(word.value());
         if (content == nullptr) break;
@@ -163,6 +207,7 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
     if (count == 0) return 0;
     const std::uint64_t back = ahead.backwards ? (count - 1) * kPageSize : 0;
     const std::uint64_t start = address - back;
+    if (process->count_absent(start, count) < count) return 0;  // a guard lies there, or is gone again
     const auto filled = process->uffd().copy(start, first - back, count * kPageSize);
     const auto pages = static_cast<std::uint32_t>(filled.bytes / kPageSize);
     for (std::uint32_t i = 0; i < pages; i++) {
@@ -237,7 +282,7 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
     word = word.fetch_ended();
     process.pages->set(address, word);
     if (error == -ECANCELED) {
-        waiting_.push_back({&process, address});
+        waiting_.push_back({&process, address, false});
         return;
     }
     if (content == nullptr) {
@@ -251,10 +296,14 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
         return;
     }
     if (process.gone) return;
-    const Served served = budget_.has_room(kPageSize)
+    const Served served = process.leaving || budget_.has_room(kPageSize)
                               ? fill_from_slot(process, address, word, content, fetch.ahead)
                               : Served::kNoRoom;
-    if (served != Served::kDone) waiting_.push_back({&process, address});
+    if (served != Served::kDone) waiting_.push_back({&process, address, false});
+}
+
+Pager::Served Pager::serve_again(const WaitingFault& fault) {
+    return fault.to_write ? allow_write(*fault.process, fault.address) : serve(*fault.process, fault.address);
 }
 
 void Pager::retry_waiting() {
@@ -263,7 +312,7 @@ void Pager::retry_waiting() {
         const WaitingFault fault = waiting_.front();
         waiting_.pop_front();
         if (fault.process->gone) continue;
-        Served served = serve(*fault.process, fault.address);
+        const Served served = serve_again(fault);
         if (served == Served::kAgain) {
             // An event must be read first, or a MOVE be answered.
             fault.process->target->drain();
@@ -281,7 +330,7 @@ void Pager::admit_one_waiting_fault() {
     waiting_.pop_front();
     if (fault.process->gone) return;
     budget_.allow_overdraft(true);
-    const Served served = serve(*fault.process, fault.address);
+    const Served served = serve_again(fault);
     budget_.allow_overdraft(false);
     if (served != Served::kDone) waiting_.push_back(fault);
 }

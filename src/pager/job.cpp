@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "pager/chaos.h"
 #include "pager/members.h"
 #include "pager/pager.h"
 
@@ -19,7 +20,8 @@ constexpr std::chrono::milliseconds kTickPeriod{200};
 constexpr std::chrono::microseconds kBirth{300};  // from a FORK event to the child's place in /proc
 constexpr std::chrono::milliseconds kStuckBeforeAdmitting{50};
 constexpr std::chrono::milliseconds kStuckBeforeAdmittingMore{500};
-constexpr std::chrono::seconds kStuckBeforeGivingUp{3};
+// Longer than a page stays doubtful after an madvise(2).
+constexpr std::chrono::seconds kCrowdedBeforeGivingUp{15};
 constexpr int kNice = -10;  // the program's threads wait for the pager, never the other way round
 
 /// Those that tell of a fault of our own, or of a stop, are not the program's.
@@ -46,6 +48,11 @@ bool is_forwarded(int signal) {
     }
 }
 
+/// For a pager without a program of its own.
+bool is_ending(int signal) {
+    return signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT;
+}
+
 }  // namespace
 
 struct Job::State {
@@ -53,10 +60,11 @@ struct Job::State {
         : options(job_options),
           loop(job_loop),
           area(swap_area),
-          budget(options.ram_cap),
+          budget(options.ram_cap, options.ram_limit),
           pager(loop, pool, area, budget, stats),
           members(loop, pager, budget, stats) {}
 
+    bool is_attached() const { return !options.attach.empty(); }
     Status start();
     Status take_signals();
     void signal_came();
@@ -64,7 +72,8 @@ struct Job::State {
     void look_at_children();
     void give_up_on_a_lost_status();
     void program_changed(const siginfo_t& info);
-    void give_up_if_stuck();
+    void admit_the_stuck();
+    void give_up_if_crowded(std::chrono::nanoseconds since_last_look);
     void stop_for(Error why);
     void tick();
 
@@ -74,6 +83,7 @@ struct Job::State {
     JobStats stats;
     Budget budget;
     Pager pager;
+    std::optional<Chaos> chaos;
     Members members;
 
     pid_t program = 0;
@@ -85,6 +95,8 @@ struct Job::State {
     io::Watch signal_watch;
     io::Timer poll_timer, tick_timer;
     io::Clock::time_point began = io::Clock::now();
+    io::Clock::time_point last_look = began;
+    std::chrono::nanoseconds crowded_for{};
     io::Clock::time_point throttled_since = io::Clock::time_point::max();
 };
 
@@ -112,7 +124,7 @@ Status Job::State::take_signals() {
 }
 
 Status Job::State::start() {
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (!is_attached()) prctl(PR_SET_CHILD_SUBREAPER, 1);
     caller.nice = getpriority(PRIO_PROCESS, 0);
     setpriority(PRIO_PROCESS, 0, std::min(caller.nice, kNice));
     // Each process of the job takes some descriptors, and one that cannot be followed is the end of the job.
@@ -128,16 +140,25 @@ Status Job::State::start() {
     pager.process_gone = [this](Process& process, bool alive) { members.process_gone(process, alive); };
     if (auto ready = take_signals(); !ready) return ready;
     if (auto ready = members.start(); !ready) return ready;
-    auto launched = members.launch(options.argv, caller);
-    if (!launched) return std::unexpected(launched.error());
-    program = *launched;
-    members.launched();
-    look_at_children();  // its SIGCHLD may have come before anybody knew its number
+    if (is_attached()) {
+        program_ended = true;  // there is none whose end would be ours
+        if (auto attached = members.attach(options.attach); !attached) return attached;
+    } else {
+        auto launched = members.launch(options.argv, caller);
+        if (!launched) return std::unexpected(launched.error());
+        program = *launched;
+        members.launched();
+        look_at_children();  // its SIGCHLD may have come before anybody knew its number
+    }
     for (io::Timer* timer : {&poll_timer, &tick_timer}) timer->owner = this;
     poll_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->poll_and_rearm(); };
     tick_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->tick(); };
     loop.arm(poll_timer, io::Clock::now());
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
+    if (options.chaos > 0) {
+        budget.be_chaotic();
+        chaos.emplace(loop, pager, options.chaos).start();
+    }
     return {};
 }
 
@@ -146,6 +167,10 @@ void Job::State::signal_came() {
     while (read(signals.get(), &info, sizeof info) == sizeof info) {
         const auto signal = static_cast<int>(info.ssi_signo);
         if (signal == SIGCHLD) look_at_children();
+        if (is_attached()) {
+            if (is_ending(signal) && options.on_signal) options.on_signal(signal);
+            continue;
+        }
         // What the terminal sends reaches the program too, as a member of the same process group; stopping is
         // decided by what the program does.
         const bool from_terminal = info.ssi_code > 0 && (signal == SIGINT || signal == SIGQUIT ||
@@ -206,38 +231,49 @@ void Job::State::program_changed(const siginfo_t& info) {
 
 void Job::State::poll_and_rearm() {
     members.poll();
-    give_up_if_stuck();
+    admit_the_stuck();
     const auto now = io::Clock::now();
+    give_up_if_crowded(now - last_look);
+    last_look = now;
     if (pager.faults_waiting() > 0 && throttled_since == io::Clock::time_point::max()) throttled_since = now;
     if (pager.faults_waiting() == 0 && throttled_since != io::Clock::time_point::max()) {
         stats.throttled_ms +=
             static_cast<std::uint64_t>((now - throttled_since) / std::chrono::milliseconds(1));
         throttled_since = io::Clock::time_point::max();
     }
-    loop.arm(poll_timer, now + std::max(budget.poll_period(), members.period_min()));
+    loop.arm(poll_timer, std::min(now + std::max(budget.poll_period(), members.period_min()), members.due()));
 }
 
-void Job::State::give_up_if_stuck() {
+/// Nothing can go, so the cap cannot hold: a little over it is the stated slack, more is for those who stay
+/// stuck.
+void Job::State::admit_the_stuck() {
     const auto since = pager.stuck_since();
     const auto now = io::Clock::now();
     if (since == io::Clock::time_point::max() || now - since < kStuckBeforeAdmitting) return;
-    // Nothing can go, so the cap cannot hold: a little over it is the stated slack, more is for those who
-    // stay stuck, much over it is a wrong cap.
-    const std::uint64_t little = budget.cap() + std::max<std::uint64_t>(budget.cap() / 100 * 2, 12u << 20);
-    if (budget.used() >= little && now - since < kStuckBeforeAdmittingMore && !members.is_injecting_any())
-        return;
-    const std::uint64_t limit = budget.cap() + std::max<std::uint64_t>(budget.cap() / 100 * 8, 48u << 20);
-    // Whoever is to get an agent may wait for a page in the middle of a system call, and cannot be stopped.
-    if (budget.used() < limit || members.is_injecting_any()) {
-        for (int i = 0; i < 64 && pager.faults_waiting() > 0; i++) pager.admit_one_waiting_fault();
-    } else if (now - since > kStuckBeforeGivingUp) {
-        stop_for(Error{
-            ENOMEM,
-            fmt::format("{} MiB of the job's memory cannot be moved out (code, stacks, locked or shared "
-                        "memory), more than --ram {}M leaves room for: the program was stopped; "
-                        "give it --ram {}M or more",
-                        budget.used() >> 20, budget.cap() >> 20, (budget.used() >> 20) * 5 / 4)});
+    if (budget.used() < budget.soft_limit()) {
+        budget.lend();
+        if (budget.has_room(kPageSize)) return;
     }
+    if (now - since < kStuckBeforeAdmittingMore && !members.is_injecting_any()) return;
+    // Whoever is to get an agent may wait for a page in the middle of a system call, and cannot be stopped.
+    if (budget.used() >= budget.hard_limit() && !members.is_injecting_any()) return;
+    // Above the soft limit these are let go on a few at a time: looks are a millisecond apart.
+    const int most = budget.used() >= budget.soft_limit() && members.is_injecting_any() ? 2 : 64;
+    for (int i = 0; i < most && pager.faults_waiting() > 0; i++) pager.admit_one_waiting_fault();
+}
+
+/// A program that gets a page now and then lives no more than one that gets none.
+void Job::State::give_up_if_crowded(std::chrono::nanoseconds since_last_look) {
+    // The time in which farswap itself was stopped does not count.
+    since_last_look = std::min<std::chrono::nanoseconds>(since_last_look, std::chrono::milliseconds(250));
+    crowded_for += pager.is_crowded() ? since_last_look : -4 * since_last_look;
+    crowded_for = std::max(crowded_for, std::chrono::nanoseconds{});
+    if (crowded_for < kCrowdedBeforeGivingUp) return;
+    stop_for(Error{
+        ENOMEM, fmt::format("{} MiB of the job's memory cannot be moved out (code, stacks, locked or shared "
+                            "memory), more than --ram {}M leaves room for: the program was stopped; "
+                            "give it --ram {}M or more",
+                            budget.used() >> 20, budget.cap() >> 20, (budget.used() >> 20) * 5 / 4)});
 }
 
 void Job::State::stop_for(Error why) {
@@ -288,7 +324,27 @@ JobEnd Job::run() {
     state.stats.swap = state.area.counters();
     for (const auto& [reason, count] : state.members.unmanaged())
         log::info("{} processes not managed: {}", count, reason);
-    return JobEnd{state.wait_status, state.failure, state.stats};
+    std::vector<std::string> left_behind;
+    for (const auto& [reason, count] : state.members.left_behind())
+        left_behind.push_back(count == 1 ? reason : fmt::format("{} ({} processes)", reason, count));
+    return JobEnd{state.wait_status, state.failure, state.stats, std::move(left_behind)};
+}
+
+void Job::detach(pid_t root) {
+    state_->members.detach(root == 0 ? std::vector<pid_t>{} : std::vector<pid_t>{root});
+    state_->loop.arm(state_->poll_timer, io::Clock::now());
+}
+
+void Job::stay() {
+    state_->members.stay();
+}
+
+bool Job::is_departing() const {
+    return state_->members.is_departing();
+}
+
+std::optional<std::uint64_t> Job::far_pages(pid_t root) const {
+    return state_->members.far_pages(root);
 }
 
 JobStats Job::stats() const {

@@ -1,10 +1,13 @@
 // A job: one program and all that it starts, under one RAM cap. The pager's face to the command line.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,9 +44,14 @@ struct JobStats {
 
 struct JobOptions {
     std::vector<std::string> argv;  ///< the program (looked up in PATH as execvp(3) does) and its arguments
+    std::vector<pid_t> attach;      ///< or processes that run already; then `argv` is empty
     std::uint64_t ram_cap = 0;      ///< bytes, the pager's own memory included
+    std::uint64_t ram_limit = ~std::uint64_t{0};  ///< bytes that the machine or its memory cgroup has
+    std::uint32_t chaos = 0;  ///< pages a second that leave at random, cap or not (pager/chaos.h); 0: none
     /// Called about every 200 ms from the loop, for the live line.
     std::function<void(const JobStats&)> on_tick;
+    /// For a job that was attached to: a signal that would end us has come.
+    std::function<void(int signal)> on_signal;
 };
 
 /// How a job ended.
@@ -51,6 +59,7 @@ struct JobEnd {
     int wait_status = 0;  ///< of the program itself, as waitpid(2) gives it; valid without a failure
     Status failure;       ///< set when farswap had to stop the program: why, in one line
     JobStats stats;
+    std::vector<std::string> left_behind{};  ///< what could not be undone in processes that left
 };
 
 /// Runs in the loop of its creator's thread. The pool, loop and swap area outlive it.
@@ -58,12 +67,24 @@ class Job {
   public:
     /// Starts the program stopped at exec, puts the agent in, lets it run. ENOENT/EACCES/ENOEXEC: the program
     /// cannot be executed (127/126 for a shell). EPERM: a privilege is missing, named.
+    /// Or puts agents into those that run already; ESRCH, EACCES, ENOEXEC, EBUSY: one cannot be managed, and
+    /// none is.
     static Result<std::unique_ptr<Job>> start(const JobOptions& options, io::Loop& loop, Pool& pool,
                                               SwapArea& area);
     ~Job();
 
-    /// Serves until the last process of the job has ended. Forwards SIGTERM, SIGHUP, SIGINT and SIGQUIT that
-    /// reach farswap alone to the program; stops and continues with it (Ctrl-Z, fg).
+    /// Has a member of the job and all below it (0: all) leave it: what is outside comes back into RAM, cap
+    /// or not, and nothing of us is left in them.
+    void detach(pid_t root);
+    /// Those who have not left yet stay members.
+    void stay();
+    /// Whether some are leaving.
+    bool is_departing() const;
+    /// Pages outside of a member and all below it (0: all); nothing if it is not of the job.
+    std::optional<std::uint64_t> far_pages(pid_t root) const;
+
+    /// Serves until the last process of the job has ended or left. Forwards SIGTERM, SIGHUP, SIGINT and
+    /// SIGQUIT that reach farswap alone to the program; stops and continues with it (Ctrl-Z, fg).
     JobEnd run();
 
     JobStats stats() const;

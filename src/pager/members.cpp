@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "base/cpu_time.h"
 #include "base/log.h"
 
 namespace farswap {
@@ -15,6 +16,7 @@ namespace {
 // A process that lives shorter is not worth the millisecond that an agent costs, unless memory is short.
 constexpr std::chrono::milliseconds kAgeForAgent{50};
 constexpr std::chrono::milliseconds kAgeForAgentMin{3};
+constexpr std::uint64_t kSharedByAll = 1 << 20;  // the C library's and the like
 constexpr std::chrono::milliseconds kScanPeriodMin{1};
 // The tree is walked for at most 1/50 of the time; 1/20 when a new program could soon fill what is left of
 // the cap; 1/4 while forked children are known that it has not shown yet.
@@ -24,14 +26,6 @@ constexpr int kPollDutyCycle = 10;  // all that a look costs, for jobs of hundre
 constexpr std::chrono::milliseconds kRefreshPeriod{100};
 constexpr std::chrono::milliseconds kRefusedFor{1000};
 constexpr std::uint64_t kUnexpectedGrowth = 256u << 10;
-constexpr int kPssDutyCycle = 20;  // Pss is measured for at most 1/20 of the time
-
-/// CPU time of this thread: on a busy machine the clock on the wall would count others' turns as our cost.
-std::chrono::nanoseconds cpu_time() {
-    timespec now{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
-}
 
 }  // namespace
 
@@ -40,7 +34,23 @@ Members::Members(io::Loop& loop, Pager& pager, Budget& budget, JobStats& stats)
       pager_(pager),
       budget_(budget),
       stats_(stats),
-      injector_(loop, [this](target::InjectDone done) { injected(std::move(done)); }) {}
+      shared_(tree_),
+      injector_(loop,
+                [this](target::Injector::Done done) {
+                    if (auto* ejection = std::get_if<target::EjectDone>(&done)) return ejected(*ejection);
+                    injected(std::get<target::InjectDone>(std::move(done)));
+                }),
+      gate_(loop, [this](const target::AdviceGate::Call& call) {
+          held_calls_.push_back(call);
+          let_calls_go();
+      }) {
+    calls_timer_.owner = this;
+    calls_timer_.fire = [](io::Timer& timer) { static_cast<Members*>(timer.owner)->let_calls_go(); };
+}
+
+Members::~Members() {
+    loop_.cancel(calls_timer_);
+}
 
 Status Members::start() {
     self_status_.reset(open("/proc/self/status", O_RDONLY | O_CLOEXEC));
@@ -56,10 +66,14 @@ Result<pid_t> Members::launch(const std::vector<std::string>& argv, const target
     launch_result_ = &result;
     launching_ = spawned->process;
     injecting_[launching_] = false;
-    injector_.submit({.process = launching_,
-                      .go = std::move(spawned->go),
-                      .adopt_uffd = Fd(),
-                      .staging_pages = kBatchPages});
+    if (spawned->gate) {
+        gate_.listen(std::move(spawned->gate));
+        pager_.forks_may_wipe(false);
+    }
+    injector_.submit(target::InjectJob{.process = launching_,
+                                       .go = std::move(spawned->go),
+                                       .adopt_uffd = Fd(),
+                                       .staging_pages = kBatchPages});
     while (!result && result.error().code == EINPROGRESS) loop_.run_once(std::chrono::nanoseconds::max());
     launch_result_ = nullptr;
     if (!result) {
@@ -93,6 +107,8 @@ void Members::link(target::Member* member, Process* process) {
 }
 
 void Members::injected(target::InjectDone done) {
+    // Not before its process may be registered, which is after this call.
+    if (!held_calls_.empty()) loop_.arm(calls_timer_, io::Clock::now());
     const auto entry = injecting_.find(done.process);
     const bool is_child = entry != injecting_.end() && entry->second;
     injecting_.erase(done.process);
@@ -106,6 +122,7 @@ void Members::injected(target::InjectDone done) {
     }
     if (!done.agent) {
         log::debug("process {} has no agent: {}", done.process, done.agent.error().message);
+        if (!refusal_) refusal_.emplace(done.process, done.agent.error());
         if (done.agent.error().code == ESTALE) return;  // a new program: found by the next look
         refused_until_[done.process] = io::Clock::now() + kRefusedFor;
         // Whoever is ending cannot be traced: no loss.
@@ -129,6 +146,8 @@ void Members::injected(target::InjectDone done) {
         log::debug("process {}: {}", done.process, process.error().message);
         return;
     }
+    // It may have been forked, or have forked, before anybody could have told us.
+    (*process)->forked = true;
     link(member, *process);
     if (budget_.used() >= budget_.engage_at()) (void)pager_.engage(**process);
 }
@@ -143,6 +162,7 @@ void Members::process_gone(Process& process, bool alive) {
 
 void Members::poll() {
     const auto began = cpu_time();
+    not_recurring_ = {};
     if (io::Clock::now() >= next_scan_) {
         tree_.scan();
         const auto cost = cpu_time() - began;
@@ -153,13 +173,18 @@ void Members::poll() {
         stats_.processes_seen = tree_.processes_seen();
         pager_.look_for_gone_children();
     }
-    measure();
+    tree_.measure();
     for (const auto& member : tree_.members()) {
         if (member->alive && member->use.has_memory && member->owner == nullptr && !member->borrows_memory)
             consider(*member);
     }
+    look_for_orphans();
+    count_use();
+    hold_copies();
     engage();
-    period_min_ = kPollDutyCycle * (cpu_time() - began);
+    step_departures();
+    let_calls_go();
+    period_min_ = kPollDutyCycle * (cpu_time() - began - not_recurring_);
 }
 
 bool Members::look_soon() {
@@ -168,29 +193,15 @@ bool Members::look_soon() {
     return true;
 }
 
-void Members::measure() {
-    std::uint64_t sum = tree_.measure();
-    const auto now = io::Clock::now();
-    // Memory that a fork shares is counted once. Pss is dear, so the difference is kept between its
-    // measurements.
-    if (tree_.members().size() < 2) {
-        shared_ = 0;
-    } else if (sum > budget_.cap() / 4 && (now >= next_pss_ || shared_generation_ != tree_.generation())) {
-        const auto began = cpu_time();
-        const std::uint64_t pss = tree_.measure_pss();
-        shared_ = sum > pss ? sum - pss : 0;
-        faults_at_pss_ = tree_.minor_faults();
-        shared_generation_ = tree_.generation();
-        next_pss_ = now + std::max<io::Clock::duration>(kPssDutyCycle * (cpu_time() - began),
-                                                        std::chrono::milliseconds(20));
+void Members::count_use() {
+    const std::uint64_t rss = tree_.rss();
+    forkers_.clear();
+    for (const auto& child : pager_.processes()) {
+        if (!child->gone && child->target->process() == 0) forkers_.push_back(child->forked_by);
     }
-    if (shared_ > 0) {
-        // Every page that a copy-on-write has unshared since then has cost a minor fault, so this never
-        // counts too little.
-        const std::uint64_t faults = tree_.minor_faults();
-        const std::uint64_t unshared = faults > faults_at_pss_ ? (faults - faults_at_pss_) * kPageSize : 0;
-        sum -= std::min(sum, shared_ - std::min(shared_, unshared));
-    }
+    shared_.update(rss > budget_.cap() / 4, pager_.writes_allowed(), forkers_);
+    not_recurring_ += shared_.cost();
+    const std::uint64_t sum = rss - std::min(rss, shared_.bytes());
     if (auto use = target::read_memory_use(self_status_.get())) pager_ram_ = use->rss_anon + use->rss_shmem;
     budget_.measured(sum + pager_ram_);
 
@@ -216,8 +227,7 @@ void Members::consider(target::Member& member) {
     const Pager::Recognised recognised = pager_.recognise(member.process);
     if (recognised.child != nullptr) link(&member, recognised.child);
     // A forked child's memory is registered already: as a new process it could never be moved out.
-    if (!recognised.certain || !may_try(member)) return;
-    if (member.owner == nullptr && is_worth_an_agent(member)) inject(member, Fd());
+    if (recognised.certain && member.owner == nullptr && is_worth_an_agent(member)) give_agent(member);
 }
 
 /// Who has begun to fill memory in one system call cannot be stopped before its end, so an agent must be
@@ -227,13 +237,26 @@ bool Members::is_worth_an_agent(const target::Member& member) const {
     return io::Clock::now() - member.seen >= age;
 }
 
+/// Has an agent put in, unless that is under way or was refused a moment ago.
+void Members::give_agent(target::Member& member) {
+    if (member.leaves || !may_try(member)) return;
+    auto* process = static_cast<Process*>(member.owner);
+    if (process == nullptr) {
+        inject(member, Fd());
+        return;
+    }
+    // One that was lost in the middle of a MOVE cannot be replaced: what it had moved is nowhere to be found.
+    if (process->target->is_moving() || std::exchange(process->injecting, true)) return;
+    inject(member, Fd(fcntl(process->target->uffd().fd(), F_DUPFD_CLOEXEC, 0)));
+}
+
 void Members::inject(target::Member& member, Fd adopt_uffd) {
     log::debug("process {} is to get an agent{}", member.process, adopt_uffd ? ", a forked child" : "");
     injecting_[member.process] = static_cast<bool>(adopt_uffd);
-    injector_.submit({.process = member.process,
-                      .go = Fd(),
-                      .adopt_uffd = std::move(adopt_uffd),
-                      .staging_pages = kBatchPages});
+    injector_.submit(target::InjectJob{.process = member.process,
+                                       .go = Fd(),
+                                       .adopt_uffd = std::move(adopt_uffd),
+                                       .staging_pages = kBatchPages});
 }
 
 void Members::engage() {
@@ -242,32 +265,53 @@ void Members::engage() {
     const bool periodic = now >= next_refresh_;
     for (const auto& member : tree_.members()) {
         auto* process = static_cast<Process*>(member->owner);
-        if (process == nullptr || process->gone || !member->alive) continue;
+        if (process == nullptr || process->gone || !member->alive || member->leaves) continue;
         const std::uint64_t rss = member->use.rss_anon;
         const bool grew = rss > process->rss + kUnexpectedGrowth;
         process->rss = rss;
-        // One that was lost in the middle of a MOVE cannot be replaced: what it had moved is nowhere to be
-        // found.
-        if (!process->target->has_agent() && !process->target->is_moving() && !process->injecting &&
-            may_try(*member) && is_worth_an_agent(*member)) {
-            process->injecting = true;
-            inject(*member, Fd(fcntl(process->target->uffd().fd(), F_DUPFD_CLOEXEC, 0)));
-        }
+        if (!process->target->has_agent() && is_worth_an_agent(*member)) give_agent(*member);
         if (!near_the_cap) continue;
         // Without an agent, too: what is registered waits for room under the cap. But not what the injector
         // is mapping now.
         const auto held_back = injector_.hold_back(member->process);
         if (!held_back) continue;
         if (periodic) process->target->forgive_unmovable();
-        if (grew || periodic || process->target->registered().empty()) (void)pager_.engage(*process);
+        const bool first = process->target->registered().empty();
+        if (!grew && !periodic && !first) continue;
+        const auto began = cpu_time();
+        (void)pager_.engage(*process);
+        if (grew || first) not_recurring_ += cpu_time() - began;
     }
     if (periodic) next_refresh_ = now + kRefreshPeriod;
+}
+
+/// Memory that forks share may become as much again for each that shares it. Where the cap could not hold
+/// that, each copy has to wait for room.
+void Members::hold_copies() {
+    const std::uint64_t at_worst = budget_.used() + shared_.bytes();
+    const bool hold = at_worst > budget_.cap() && shared_.bytes() > 0;
+    const bool release = shared_.bytes() < kSharedByAll || at_worst <= budget_.cap() / 4 * 3;
+    due_ = io::Clock::time_point::max();
+    if (!hold && !release) return;
+    const auto began = cpu_time();
+    const auto now = io::Clock::now();
+    for (const auto& member : tree_.members()) {
+        auto* process = static_cast<Process*>(member->owner);
+        if (process == nullptr || !process->forked || !member->alive) continue;
+        if (!hold)
+            pager_.release_copies(*process);
+        else if (!pager_.hold_copies(*process))
+            break;  // more at the next look: faults wait meanwhile
+        const auto from = Pager::may_hold_from(*process);
+        if (hold && from > now) due_ = std::min(due_, from);
+    }
+    not_recurring_ += cpu_time() - began;
 }
 
 void Members::kill_all(int signal) {
     tree_.scan();
     for (const auto& member : tree_.members()) {
-        if (member->alive) kill(member->process, signal);
+        if (member->alive && !member->leaves) kill(member->process, signal);
     }
 }
 

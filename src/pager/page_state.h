@@ -12,8 +12,8 @@ enum class PageState : std::uint8_t {
     kInside = 0,    ///< the kernel has it: present, or never touched (then it reads as zeros)
     kDoubtful = 1,  ///< present when a REMOVE was announced: it may be dropped any moment, so it must not be
                     ///< evicted; or pinned when it was to be moved
-    kKept = 2,  ///< inside, and never to be evicted (a thread's control block)
-    kFar = 3,   ///< in the swap area; `value` is the slot
+    kKept = 2,      ///< inside, and never to be evicted (a thread's control block)
+    kFar = 3,       ///< in the swap area; `value` is the slot
 };
 
 /// What to do for a thread that waits for a page.

@@ -31,6 +31,16 @@ class PageTable {
     /// words of the range that is visited.
     template <typename Visit>
     void for_each(std::uint64_t start, std::uint64_t end, Visit visit) const {
+        (void)find(start, end, [&](std::uint64_t at, PageWord word) {
+            visit(at, word);
+            return false;
+        });
+    }
+
+    /// The first address in [start, end) whose word is no default word and for which holds(address, word);
+    /// `end` if there is none.
+    template <typename Holds>
+    std::uint64_t find(std::uint64_t start, std::uint64_t end, Holds holds) const {
         for (std::uint64_t at = start; at < end;) {
             const std::uint32_t* middle = middle_of(at);
             if (middle == nullptr) {
@@ -45,9 +55,10 @@ class PageTable {
             }
             for (; at < end && at < leaf_end; at += kPageSize) {
                 const PageWord word = words(leaf)[(at / kPageSize) % kLeafWords];
-                if (!word.is_default()) visit(at, word);
+                if (!word.is_default() && holds(at, word)) return at;
             }
         }
+        return end;
     }
 
     static constexpr std::uint64_t kAddressEnd = std::uint64_t{1} << 47;

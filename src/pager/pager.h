@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <random>
 #include <vector>
 
 #include "pager/budget.h"
@@ -29,9 +30,39 @@ class Pager : public target::TargetEvents {
     void give_agent(Process& child, target::Agent agent);
     /// Registers new mappings of the process; nothing is evicted from it before. ESRCH: it is gone.
     Status engage(Process& process);
+    /// Whoever of the process writes to memory that a fork shares waits for room first, from when this is
+    /// true. To be called again until then: it takes some ms at a time.
+    bool hold_copies(Process& process);
+    /// When hold_copies() begins to do something: forked children that execute another program are spared it.
+    static io::Clock::time_point may_hold_from(const Process& process);
+    /// Copies are free again.
+    void release_copies(Process& process);
+    /// Pages of which a copy on write was allowed, since the job began.
+    std::uint64_t writes_allowed() const noexcept { return writes_allowed_; }
+    /// Whether forked children may find memory wiped that their parents have (MADV_WIPEONFORK); costs a walk
+    /// of the page tables at each fork. True at first.
+    void forks_may_wipe(bool may) noexcept { forks_may_wipe_ = may; }
+    void install_guard(Process& process, GuardRequest request);
+    /// From now on all that is outside comes back, cap or not, and nothing leaves; so it is with its forks.
+    /// Nothing happens if it leaves already.
+    void leave(Process& process);
+    /// It does not leave after all.
+    void stay(Process& process);
+    /// Whether all has come back, and nothing is under way.
+    bool may_release(const Process& process) const;
+    struct Leavings {
+        pid_t agent;  ///< 0: there is none
+        std::vector<target::AddressRange> ranges;
+    };
+    /// Lets go of a process that may be released: its agent ends, and what is left to be unmapped is
+    /// returned. It is deleted by the next bury().
+    Leavings release(Process& process);
     /// Moves pages out until the budget is content, as far as agents and frames allow now; retries faults
     /// that waited. To be called whenever something may have changed.
     void pump();
+    /// Moves a run of pages out of some process, at some place, whatever the budget says: a test tool. How
+    /// many pages were asked for.
+    std::uint32_t evict_at_random(std::mt19937_64& random);
 
     struct Recognised {
         Process* child;  ///< null: none of them
@@ -46,6 +77,9 @@ class Pager : public target::TargetEvents {
     /// Since when nothing can be moved out of any process, and nothing is on its way out: max() while
     /// something can.
     io::Clock::time_point stuck_since() const noexcept { return stuck_since_; }
+    /// Whether, at the last look, faults waited for room, or far more was in use than the cap allows, and
+    /// nothing could be moved out. Not while a store or a stopped process holds it up.
+    bool is_crowded() const noexcept { return crowded_; }
     /// Deletes what on_gone() marked; not from inside a callback.
     void bury();
     /// Finds forked children that ended or executed another program before they had an agent. Now and then.
@@ -63,6 +97,7 @@ class Pager : public target::TargetEvents {
 
     // TargetEvents
     void on_fault(target::Target& target, std::uint64_t address) override;
+    void on_write_fault(target::Target& target, std::uint64_t address) override;
     void on_fork(target::Target& target, Fd child) override;
     void on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) override;
     void on_remove(target::Target& target, std::uint64_t start, std::uint64_t end) override;
@@ -76,6 +111,7 @@ class Pager : public target::TargetEvents {
     struct WaitingFault {
         Process* process;
         std::uint64_t address;
+        bool to_write;  ///< the page is there, and protected
     };
     /// What a fault brings in besides its own page, if it is near: so many neighbours on one side.
     struct Ahead {
@@ -100,7 +136,10 @@ class Pager : public target::TargetEvents {
     // fault.cpp
     Served serve(Process& process, std::uint64_t address);
     bool may_fill(const Process& process, std::uint64_t address) const;
+    std::uint64_t fresh_run(Process& process, std::uint64_t address);
     Served fill_zeros(Process& process, std::uint64_t address);
+    Served allow_write(Process& process, std::uint64_t address);
+    Served serve_again(const WaitingFault& fault);
     Served bring_from_slot(Process& process, std::uint64_t address, PageWord word);
     Served fill_from_slot(Process& process, std::uint64_t address, PageWord word, const std::byte* content,
                           Ahead ahead);
@@ -112,6 +151,25 @@ class Pager : public target::TargetEvents {
     void retry_waiting();
     void arm_retry();
     void arrived(Process& process, std::uint64_t pages);
+
+    // copies.cpp
+    bool protect_shared(Process& process, std::uint64_t start, std::uint64_t end);
+    static void shares_by_fork(Process& process);
+    void hold_child(Process& parent, Process& child);
+    static void copies_may_grow(Process& process);
+    bool protect_but_kept(Process& process, std::uint64_t start, std::uint64_t end);
+
+    // guard.cpp
+    void start_guard(Process& process);
+    void guard_installed(Process& process, int error);
+    void forget_under(Process& process, target::AddressRange guard);
+    GuardRequest take_guard(Process& process);
+    void give_up_guards(Process& process);
+    static bool awaits_guard(Process& process, std::uint64_t address);
+    static std::uint64_t next_guard(const Process& process, std::uint64_t address, std::uint64_t end);
+
+    // leave.cpp
+    void bring_back(Process& process);
 
     // events.cpp
     void give_up_fetch(Process& process, std::uint64_t address, PageWord word);
@@ -126,12 +184,11 @@ class Pager : public target::TargetEvents {
     std::uint64_t largest_rss() const;
     bool step_all(std::uint64_t rss_min);
     bool step(Process& process);
-    bool move_out(Process& process);
-    bool drop_zeros(Process& process);
-    void forget_zeros(Process& process);
-    std::uint32_t borrow_frames(Process& process);
+    bool move_out(Process& process, std::uint32_t pages_max = kBatchPages);
+    std::uint32_t borrow_frames(Process& process, std::uint32_t frames_max);
     void return_frames(Process& process);
     void return_frames_of_the_stopped();
+    bool is_held_up() const;
     std::uint32_t choose_victims(Process& process, agent_request& request, std::uint32_t wanted);
     void moved(Process& process, const agent_reply& reply);
     void note_moved(Process& process, const agent_range& range, const agent_result& result);
@@ -156,7 +213,11 @@ class Pager : public target::TargetEvents {
     io::Clock::time_point stuck_since_ = io::Clock::time_point::max();
     /// What it was before the last request was made; taken up again when that has moved nothing.
     io::Clock::time_point stuck_before_ = io::Clock::time_point::max();
+    std::uint64_t writes_allowed_ = 0;
+    bool forks_may_wipe_ = true;
+    bool held_by_threads_ = false;  ///< at the last look: one had not told yet where its robust list is
     bool short_of_frames_ = false;  ///< at the last look: the store must take or reserve some first
+    bool crowded_ = false;
     std::uint64_t cookies_ = 0;
     bool failed_ = false;
 };

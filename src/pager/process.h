@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -28,6 +30,15 @@ struct MovedPage {
     std::uint32_t staging_index = 0;  ///< where it lies now
 };
 
+/// Guards for a range of whole pages. A thread of the program waits for `done`, with 0 or an errno of
+/// madvise(2); not called if the process ends meanwhile. Not begun once nobody waits: the addresses may be
+/// others' by then.
+struct GuardRequest {
+    target::AddressRange range;
+    std::function<bool()> wanted;
+    std::function<void(int)> done;
+};
+
 struct Process {
     std::unique_ptr<target::Target> target;
     std::unique_ptr<PageTable> pages;
@@ -39,21 +50,37 @@ struct Process {
     std::vector<MovedPage> moved;  ///< taken by the last MOVE; empty when all are in the swap area
     std::uint32_t staged = 0;      ///< pages in staging that take memory, not zapped yet
     bool staging_unfit = false;    ///< mlockall(2) in the program may have filled or locked it
-    bool drops_zeros = false;      ///< what was asked for last is about the kernel's zero page
 
     std::uint64_t hand = 0;          ///< where the sweep goes on
     std::uint64_t rss = 0;           ///< bytes, by the last measurement, fills and zaps since included
     std::uint64_t rss_measured = 0;  ///< bytes, the last measurement
     std::uint64_t far_pages = 0;
-    bool forked = false;  ///< pages may be shared with a child or parent: MOVE may need an unshare
-    std::vector<std::uint64_t> shared;  ///< addresses of pages to unshare before they can be moved
+    std::uint64_t filled = 0;          ///< bytes brought in since it began
+    std::uint64_t writes_allowed = 0;  ///< pages that it could copy or write to first, since it began
+    bool forked = false;            ///< pages may be shared with a child or parent: MOVE may need an unshare
+    bool copies_held = false;       ///< all that it shares is write-protected
+    bool may_be_protected = false;  ///< some of it may be
+    std::uint64_t held_until = 0;   ///< up to which address what it shares was protected
+    io::Clock::time_point shares_since{};  ///< when what is not held yet came to be shared
+    pid_t forked_by = 0;                   ///< for a child that has come by a fork
+    std::uint64_t forkers_faults = 0;      ///< that process's minor faults at the fork
+    bool sharing_counted = false;          ///< by SharedMemory
+    std::vector<std::uint64_t> shared;     ///< addresses of pages to unshare before they can be moved
     /// What was unshared last: what is refused there all the same is pinned.
     target::IntervalSet unshared;
+    /// Guards that the agent is to put in; it is at the first one if `installs_guard`.
+    std::deque<GuardRequest> guards_wanted;
+    bool installs_guard = false;
+    target::IntervalSet guards;             ///< what may be guarded
     std::vector<std::uint64_t> kept_found;  ///< scratch of the thread scan
     /// Ranges whose old mapping's end is still to be announced, and the words of that mapping (see
     /// displace()).
     target::IntervalSet owed;
     std::map<std::uint64_t, PageWord> displaced;
+    bool leaving = false;              ///< all that is outside is to come back, and nothing leaves any more
+    std::uint64_t returned_until = 0;  ///< where the search for what is outside goes on
+    /// Where the marks of those it was forked from lie in it.
+    std::vector<std::uint64_t> inherited_marks;
     bool gone = false;       ///< to be deleted when the loop's callbacks have returned
     bool injecting = false;  ///< a forked child that is getting its agent
 

@@ -6,16 +6,16 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "pager/moved_bytes.h"
 #include "pager/pager.h"
 
 namespace farswap {
 namespace {
 
-constexpr std::uint32_t kRunPages = 64;              // in one range of a request
-constexpr std::uint64_t kZeroScanBytes = 64u << 20;  // looked through at a time: about 0.2 ms
-constexpr std::uint64_t kScanPagesMax = 65536;       // looked at for one batch
-constexpr std::uint64_t kUnsharePages = 16;          // in one range
-constexpr std::uint64_t kUnshareMin = 16;            // in one request, even without room for the copies
+constexpr std::uint32_t kRunPages = 64;         // in one range of a request
+constexpr std::uint64_t kScanPagesMax = 65536;  // looked at for one batch
+constexpr std::uint64_t kUnsharePages = 16;     // in one range
+constexpr std::uint64_t kUnshareMin = 16;       // in one request, even without room for the copies
 constexpr std::size_t kSharedMax = 512;
 // A process whose agent is so late is stopped: what was set aside for it serves others.
 constexpr std::chrono::milliseconds kAgentIsStopped{100};
@@ -39,16 +39,18 @@ void Pager::pump() {
     for (std::size_t i = 0; i < processes_.size(); i++) {
         Process& process = *processes_[i];
         if (process.target->is_moved()) settle(process);
-        if (!process.gone && process.target->agent_idle() && !process->fresh().empty()) drop_zeros(process);
+        start_guard(process);
+        if (process.leaving) bring_back(process);
     }
     return_frames_of_the_stopped();
     if (!waiting_.empty()) retry_waiting();
     if (!budget_.wants_reclaim() && waiting_.empty()) {
         stuck_since_ = io::Clock::time_point::max();
+        crowded_ = false;
         return;
     }
     // The large ones first; when nothing moves there, a small one may make the room that it needs itself.
-    short_of_frames_ = false;
+    short_of_frames_ = held_by_threads_ = false;
     const bool stalled = !step_all(largest_rss() / 4) && !step_all(0);
     // What is in the cache must become clean before its frames can serve again; and with no slot left in what
     // the store has reserved, none are lent until it has reserved more. Either is the store's time.
@@ -59,6 +61,12 @@ void Pager::pump() {
     } else if (stuck_since_ == io::Clock::time_point::max()) {
         stuck_since_ = io::Clock::now();
     }
+    crowded_ = stalled && (budget_.used() > budget_.soft_limit() || !waiting_.empty()) && !is_held_up();
+}
+
+bool Pager::is_held_up() const {
+    return area_.counters().frames_dirty > 0 || short_of_frames_ || held_by_threads_ ||
+           std::ranges::any_of(processes_, [this](const auto& process) { return is_stopped(*process); });
 }
 
 /// Whether its agent owes an answer for so long that it cannot be running. An unshare may wait for a read.
@@ -86,7 +94,8 @@ bool Pager::step_all(std::uint64_t rss_min) {
     bool any = false;
     for (std::size_t i = 0; i < processes_.size(); i++) {
         Process& process = *processes_[i];
-        if (process.gone || !process.target->has_agent() || process.rss < rss_min) continue;
+        if (process.gone || process.leaving || !process.target->has_agent() || process.rss < rss_min)
+            continue;
         if (process.target->agent_idle() ? step(process) : !is_stopped(process)) any = true;
     }
     return any;
@@ -125,13 +134,14 @@ bool Pager::keep_thread_pages(Process& process) {
     return all_told;
 }
 
-bool Pager::move_out(Process& process) {
+bool Pager::move_out(Process& process, std::uint32_t pages_max) {
     // A thread that has not said where its control block is could end before the next look.
     if (!keep_thread_pages(process)) {
+        held_by_threads_ = true;
         arm_retry();
         return false;
     }
-    const std::uint32_t frames = borrow_frames(process);
+    const std::uint32_t frames = borrow_frames(process, pages_max);
     if (frames == 0) {
         short_of_frames_ = true;
         return false;
@@ -139,7 +149,6 @@ bool Pager::move_out(Process& process) {
     agent_request& request = process.asked;
     request.op = AGENT_MOVE;
     request.count = 0;
-    process.drops_zeros = false;
     std::uint64_t to = process->agent().staging;
     if (choose_victims(process, request, frames) > 0) {
         for (std::uint32_t i = 0; i < request.count; i++) {
@@ -153,66 +162,12 @@ bool Pager::move_out(Process& process) {
     return false;
 }
 
-/// Takes the kernel's zero page out of memory that was registered a moment ago, so that its first write is an
-/// event, as of memory that was never touched. Costs no frame, as there is nothing to keep.
-bool Pager::drop_zeros(Process& process) {
-    if (!keep_thread_pages(process)) {
-        arm_retry();
-        return false;
-    }
-    agent_request& request = process.asked;
-    request.op = AGENT_MOVE;
-    request.count = 0;
-    process.drops_zeros = true;
-    std::uint64_t to = process->agent().staging;
-    std::uint64_t left = kBatchPages;
-    const target::AddressRange fresh = process->fresh().ranges().front();
-    std::array<target::AddressRange, AGENT_RANGES_MAX> found;
-    auto scan =
-        process->scan_zero_pages(fresh.start, std::min(fresh.end, fresh.start + kZeroScanBytes), left, found);
-    if (!scan) {
-        process->fresh().clear();
-        return false;
-    }
-    process->fresh().remove(fresh.start, std::max(scan->walk_end, fresh.start + kPageSize));
-    for (std::size_t i = 0; i < scan->count; i++) {
-        std::uint64_t page = found[i].start;
-        while (page < found[i].end && request.count < AGENT_RANGES_MAX) {
-            std::uint64_t end = page;
-            while (end < found[i].end && process.pages->get(end).evictable()) end += kPageSize;
-            if (end > page) request.range[request.count++] = {page, to, end - page};
-            to += end - page;
-            page = std::max(end, page + kPageSize);
-        }
-    }
-    return request.count > 0 && process.target->ask_agent(request);
-}
-
-/// Of what was moved, forgets what is nothing but the zero page: at its address, nothing means the same.
-void Pager::forget_zeros(Process& process) {
-    const std::uint64_t staging = process->agent().staging;
-    std::array<target::AddressRange, 64> zeros;
-    for (std::uint64_t at = staging, end = staging + kBatchPages * kPageSize; at < end;) {
-        auto scan = process->scan_zero_pages(at, end, kBatchPages, zeros);
-        if (!scan) return;
-        for (std::size_t i = 0; i < scan->count; i++) {
-            const auto first = (zeros[i].start - staging) / kPageSize;
-            const auto last = (zeros[i].end - staging) / kPageSize;
-            std::erase_if(process.moved, [&](const MovedPage& page) {
-                return page.staging_index >= first && page.staging_index < last;
-            });
-        }
-        if (scan->walk_end <= at) return;
-        at = scan->walk_end;
-    }
-}
-
 /// Sets frames aside for a batch: what is moved must be copied before the next event is read. How many.
-std::uint32_t Pager::borrow_frames(Process& process) {
+std::uint32_t Pager::borrow_frames(Process& process, std::uint32_t frames_max) {
     FARSWAP_ASSERT(process.lent.empty());
     std::uint32_t frames = 0;
-    while (frames < kBatchPages) {
-        const FrameRun run = area_.take_frames(kBatchPages - frames);
+    while (frames < frames_max) {
+        const FrameRun run = area_.take_frames(frames_max - frames);
         if (run.count == 0) break;
         process.lent.push_back(run);
         frames += run.count;
@@ -319,6 +274,8 @@ void Pager::on_agent_reply(target::Target& target, const agent_reply& reply) {
         const std::uint64_t bytes = std::uint64_t{std::exchange(process.staged, 0)} * kPageSize;
         budget_.zapped(bytes);
         process.rss -= std::min(process.rss, bytes);
+    } else if (reply.op == AGENT_GUARD) {
+        guard_installed(process, -reply.status);
     }
     target.drain();
 }
@@ -327,29 +284,34 @@ void Pager::moved(Process& process, const agent_reply& reply) {
     FARSWAP_ASSERT(process.moved.empty());
     for (std::uint32_t i = 0; i < reply.count; i++)
         note_moved(process, process.asked.range[i], reply.result[i]);
-    if (process.drops_zeros) forget_zeros(process);
     process.staged = static_cast<std::uint32_t>(process.moved.size());
     // Locked memory is tried again and again: to be refused it each time is no progress.
     const auto before = std::exchange(stuck_before_, io::Clock::time_point::max());
-    if (process.moved.empty() && !process.drops_zeros) stuck_since_ = std::min(stuck_since_, before);
+    if (process.moved.empty()) stuck_since_ = std::min(stuck_since_, before);
     settle(process);
 }
 
 /// Notes what was moved of one range, and what the reason for its end says about the rest.
 void Pager::note_moved(Process& process, const agent_range& range, const agent_result& result) {
     const auto first = static_cast<std::uint32_t>((range.dst - process->agent().staging) / kPageSize);
-    for (std::uint32_t page = 0; page < result.moved / kPageSize; page++)
+    const std::uint64_t moved =
+        moved_bytes(range, result, [&](std::uint64_t page) { return process->count_absent(page, 1) == 0; });
+    for (std::uint32_t page = 0; page < moved / kPageSize; page++)
         process.moved.push_back({range.src + page * kPageSize, first + page});
-    const std::uint64_t stopped_at = range.src + result.moved;
+    const std::uint64_t stopped_at = range.src + moved;
+    if (moved > result.moved) {
+        log::debug("process {}: a MOVE has taken {} pages more than it says", process->process(),
+                   (moved - result.moved) / kPageSize);
+        process.hand = std::min(process.hand, stopped_at);
+        return;
+    }
     switch (-result.error) {
         case 0:
             break;
         case EBUSY:
-            if (process.drops_zeros) break;  // Linux 6.8 does not move it
             note_busy(process, stopped_at, range.src + range.len);
             break;
         case EAGAIN:
-            if (process.drops_zeros) process->fresh().add_apart(stopped_at, range.src + range.len);
             process.hand = std::min(process.hand, stopped_at);
             arm_retry();
             break;
@@ -398,7 +360,7 @@ void Pager::settle(Process& process) {
     }
     return_frames(process);
     process.target->move_settled();
-    if (process.staged > 0 || process.drops_zeros || process.staging_unfit) zap(process);
+    if (process.staged > 0 || process.staging_unfit) zap(process);
     process.target->drain();
 }
 
@@ -453,6 +415,8 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
 /// an mlockall(2), and in one piece, since to unlock a part would split the mapping.
 void Pager::zap(Process& process) {
     process.staging_unfit = false;
+    // It may have ended after its MOVE, by an exec: staging goes with the address space.
+    if (!process.target->agent_idle()) return;
     agent_request& request = process.asked;
     request.op = AGENT_ZAP;
     request.count = 1;

@@ -216,7 +216,7 @@ void Connection::enqueue(Call& call) noexcept {
     call.state = Call::State::kQueued;
     call.sent = 0;
     call.next = nullptr;
-    (send_head_ == nullptr ? send_head_ : send_tail_->next) = &call;
+    (send_tail_ == nullptr ? send_head_ : send_tail_->next) = &call;
     send_tail_ = &call;
 }
 

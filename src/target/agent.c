@@ -30,6 +30,8 @@
 #define SCM_RIGHTS 1
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define PR_SET_NAME 15
+#define PR_SET_DUMPABLE 4
+#define NOBODY 65534
 #define O_CLOEXEC_NONBLOCK (02000000 | 04000)
 
 AGENT_INLINE long call6(long number, long a, long b, long c, long d, long e, long f) {
@@ -150,6 +152,19 @@ AGENT_INLINE void unshare_range(long task, const struct agent_range* range) {
     }
 }
 
+/* Whoever takes the agent over, which lives in the program's memory, is to win nothing by it; the more so
+ * when the program itself gives up privileges later, which does not reach the agent. What it has to do needs
+ * none. */
+AGENT_INLINE int drop_privileges(unsigned dumpable) {
+    long error = call3(__NR_setresgid, NOBODY, NOBODY, NOBODY);
+    if (error) return (int)error;
+    call3(__NR_setgroups, 0, 0, 0);
+    error = call3(__NR_setresuid, NOBODY, NOBODY, NOBODY);
+    /* A change of identity makes the whole process one that must not be dumped or traced. */
+    if (dumpable == 1) call3(__NR_prctl, PR_SET_DUMPABLE, 1, 0);
+    return (int)error;
+}
+
 AGENT_INLINE int make_uffd(int device) {
     if (device < 0) return (int)call3(__NR_userfaultfd, O_CLOEXEC_NONBLOCK, 0, 0);
     int uffd = (int)call3(__NR_ioctl, device, USERFAULTFD_IOC_NEW, O_CLOEXEC_NONBLOCK);
@@ -172,7 +187,7 @@ AGENT_INLINE void leave_the_programs_files(int socket) {
 AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
     const int socket = start->socket;
     const long task = call3(__NR_gettid, 0, 0, 0); /* the main thread may have ended */
-    int uffd = -1;
+    int uffd = -1, may_be_outside = 0;
     leave_the_programs_files(socket);
     for (;;) {
         struct agent_request request;
@@ -182,8 +197,9 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
         request.sequence = 0;
         long received = receive(socket, &request, &descriptor);
         /* Without its pager the program's evicted pages must not turn into zeros: hold the userfaultfd for
-         * ever. */
+         * ever. But not where nothing was ever moved out. */
         if (received <= 0) {
+            if (!may_be_outside) call3(__NR_exit, 0, 0, 0);
             for (;;) call3(__NR_pause, 0, 0, 0);
         }
         reply.op = request.op;
@@ -192,6 +208,7 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
         reply.status = 0;
         int passed = -1;
         if (request.op == AGENT_MOVE) {
+            may_be_outside = 1;
             for (unsigned i = 0; i < request.count; i++)
                 move_range(uffd, &request.range[i], &reply.result[i]);
             reply.count = request.count;
@@ -202,11 +219,17 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
             }
         } else if (request.op == AGENT_UNSHARE) {
             for (unsigned i = 0; i < request.count; i++) unshare_range(task, &request.range[i]);
+        } else if (request.op == AGENT_GUARD) {
+            reply.status = (int)call3(__NR_madvise, (long)request.range[0].src, (long)request.range[0].len,
+                                      MADV_GUARD_INSTALL);
         } else if (request.op == AGENT_CREATE_UFFD) {
             passed = uffd = make_uffd(descriptor);
             if (uffd < 0) reply.status = uffd;
         } else if (request.op == AGENT_ADOPT_UFFD) {
             uffd = descriptor;
+            may_be_outside = 1;
+        } else if (request.op == AGENT_DROP_PRIVILEGES) {
+            reply.status = drop_privileges(request.count);
         } else {
             for (;;) call3(__NR_exit, 0, 0, 0);
         }

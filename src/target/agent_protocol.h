@@ -20,6 +20,12 @@ enum agent_op {
     /* For each range: read one byte of each page of src through process_vm_readv, so that pages shared by a
      * fork become this process's own and can be moved. May block in a page fault. */
     AGENT_UNSHARE = 5,
+    /* For the one range: madvise(src, len, MADV_GUARD_INSTALL), whose result is the status. */
+    AGENT_GUARD = 7,
+    /* Gives up the identity and the capabilities of the program, where that is allowed; the last thing before
+     * the agent's work begins. `count` is the program's PR_GET_DUMPABLE, which this would change. The status
+     * tells whether it was allowed. */
+    AGENT_DROP_PRIVILEGES = 8,
     /* The thread ends. No reply. */
     AGENT_EXIT = 6,
 };

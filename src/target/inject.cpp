@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -15,6 +16,8 @@
 #include "base/assert.h"
 #include "farswap/request.h"
 #include "target/agent_protocol.h"
+#include "target/eject.h"
+#include "target/seccomp_filter.h"
 #include "target/uapi.h"
 #include "target/uffd.h"
 
@@ -118,9 +121,10 @@ Result<Fd> make_socket(RemoteTask& task, int pidfd, std::uint64_t scratch, int& 
 }
 
 /// Sends a request with a descriptor (or -1) and waits for its reply, and the descriptor that it carries.
-Result<Fd> exchange_descriptor(int socket, agent_op op, int descriptor) {
+Result<Fd> exchange_descriptor(int socket, agent_op op, int descriptor, std::uint32_t count = 0) {
     agent_request request{};
     request.op = op;
+    request.count = count;
     iovec vector{&request, sizeof request};
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
     msghdr message{};
@@ -162,7 +166,7 @@ Status agree_on_features(int uffd) {
     uffdio_api api{};
     api.api = UFFD_API;
     api.features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |
-                   UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_MOVE;
+                   UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
     if (ioctl(uffd, UFFDIO_API, &api) == 0) return {};
     if (errno == EPERM) {
         return fail(EPERM,
@@ -201,11 +205,29 @@ Status register_memory(const Agent& agent) {
     return {};
 }
 
+/// Nothing is done for a program that has none to drop: it may not change its identity.
+void drop_privileges(RemoteTask& task, int socket) {
+    const auto dumpable = task.call(SYS_prctl, PR_GET_DUMPABLE);
+    (void)exchange_descriptor(socket, AGENT_DROP_PRIVILEGES, -1,
+                              dumpable && *dumpable >= 0 ? static_cast<std::uint32_t>(*dumpable) : 0);
+}
+
+/// Takes out what a failed injection has put in.
+void undo(RemoteTask& task, Agent& agent) {
+    agent_request end{};
+    end.op = AGENT_EXIT;
+    if (agent.socket) send(agent.socket.get(), &end, sizeof end, MSG_NOSIGNAL);
+    agent.uffd.reset();  // nobody would read of what is unmapped
+    const AddressRange all{agent.base, agent.base + agent.length};
+    (void)eject(task, agent.thread, {&all, 1});
+}
+
 }  // namespace
 
 Result<Agent> inject(RemoteTask& task, const InjectOptions& options) {
     if (options.adopt_uffd >= 0 && Uffd(Fd(fcntl(options.adopt_uffd, F_DUPFD_CLOEXEC, 0))).is_gone())
         return fail(ESTALE, "process {} has executed another program meanwhile", task.task());
+    if (auto allowed = check_seccomp(task.task()); !allowed) return std::unexpected(allowed.error());
     Agent agent;
     agent.process = task.task();
     agent.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, task.task(), 0)));
@@ -242,16 +264,12 @@ Result<Agent> inject(RemoteTask& task, const InjectOptions& options) {
         if (!uffd) return std::unexpected(uffd.error());
         agent.uffd = std::move(*uffd);
         if (auto registered = register_memory(agent); !registered) return registered;
+        drop_privileges(task, agent.socket.get());
         if (!closed) return std::unexpected(closed.error());
         return {};
     }();
     if (!connected) {
-        agent_request end{};
-        end.op = AGENT_EXIT;
-        if (agent.socket) send(agent.socket.get(), &end, sizeof end, MSG_NOSIGNAL);
-        // The agent's stack stays mapped when its thread may still be on it.
-        if (agent.thread == 0)
-            (void)task.call(SYS_munmap, static_cast<long>(agent.base), static_cast<long>(agent.length));
+        undo(task, agent);
         return std::unexpected(connected.error());
     }
     return agent;

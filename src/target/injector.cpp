@@ -12,10 +12,28 @@ namespace {
 // A stop is an event of ptrace, with nothing to sleep on: looked for often at first, then as often as a
 // hundredth of the time that it has taken.
 constexpr std::chrono::microseconds kStopPeriodMin{50}, kStopPeriodMax{10'000};
+
+pid_t process_of(const Injector::Job& job) {
+    return std::visit([](const auto& one) { return one.process; }, job);
+}
+
+/// Whom to stop. The main thread may have ended before the others; but an agent is given to none of those:
+/// the files of the process are the main thread's to us.
+pid_t task_of(const Injector::Job& job) {
+    const pid_t process = process_of(job);
+    if (std::holds_alternative<InjectJob>(job)) return process;
+    const pid_t living = living_task(process);
+    return living == 0 ? process : living;
+}
+
+bool starts_a_program(const Injector::Job& job) {
+    const auto* inject = std::get_if<InjectJob>(&job);
+    return inject != nullptr && inject->go;
+}
+
 }  // namespace
 
-Injector::Injector(io::Loop& loop, std::function<void(InjectDone)> done)
-    : loop_(loop), done_(std::move(done)) {}
+Injector::Injector(io::Loop& loop, std::function<void(Done)> done) : loop_(loop), done_(std::move(done)) {}
 
 Status Injector::start() {
     event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -45,7 +63,7 @@ Injector::~Injector() {
     loop_.remove(watch_);
 }
 
-void Injector::submit(InjectJob job) {
+void Injector::submit(Job job) {
     {
         std::lock_guard lock(mutex_);
         jobs_.push_back(std::move(job));
@@ -67,7 +85,7 @@ void Injector::run() {
             continue;
         }
         lock.unlock();
-        InjectDone done{ready.job.process, work(ready)};
+        Done done = work(ready);
         ready.task.reset();  // it runs again before its agent is asked for anything
         lock.lock();
         results_.push_back(std::move(done));
@@ -80,9 +98,9 @@ void Injector::run() {
 /// Has the processes of all jobs that have come stopped. Called with the lock held: none of it waits.
 void Injector::stop_all() {
     for (; !jobs_.empty(); jobs_.pop_front()) {
-        InjectJob& job = jobs_.front();
+        Job& job = jobs_.front();
         std::optional<Result<RemoteTask>> task;
-        if (!job.go) task.emplace(RemoteTask::seize_begin(job.process));
+        if (!starts_a_program(job)) task.emplace(RemoteTask::seize_begin(task_of(job)));
         stopping_.push_back({std::move(job), std::move(task), io::Clock::now(), {}});
     }
 }
@@ -111,26 +129,34 @@ std::chrono::microseconds Injector::stop_period() const {
     return std::clamp(taken / 100, kStopPeriodMin, kStopPeriodMax);
 }
 
-Result<Agent> Injector::work(Stopping& stopping) {
-    const InjectJob& job = stopping.job;
+Injector::Done Injector::work(Stopping& stopping) {
+    if (const auto* inject = std::get_if<InjectJob>(&stopping.job))
+        return InjectDone{inject->process, put_in(stopping, *inject)};
+    const auto& eject = std::get<EjectJob>(stopping.job);
+    return EjectDone{eject.process, take_out(stopping, eject)};
+}
+
+Status Injector::take_out(Stopping& stopping, const EjectJob& job) {
+    if (stopping.failure) return std::unexpected(*stopping.failure);
+    if (!*stopping.task) return std::unexpected(stopping.task->error());
+    return eject(**stopping.task, job.agent, job.ranges);
+}
+
+Result<Agent> Injector::put_in(Stopping& stopping, const InjectJob& job) {
     if (stopping.failure) return std::unexpected(*stopping.failure);
     if (!stopping.task) stopping.task.emplace(RemoteTask::seize_at_exec(job.process, job.go.get()));
     Result<RemoteTask>& task = *stopping.task;
     if (!task) return std::unexpected(task.error());
-    put_into(job.process);
-    auto agent = inject(*task, {.staging_pages = job.staging_pages, .adopt_uffd = job.adopt_uffd.get()});
-    put_into(0);
-    return agent;
-}
-
-void Injector::put_into(pid_t process) {
-    const std::lock_guard lock(begin_);
-    into_ = process;
+    {
+        const std::lock_guard lock(begin_);
+        begun_.insert(job.process);
+    }
+    return inject(*task, {.staging_pages = job.staging_pages, .adopt_uffd = job.adopt_uffd.get()});
 }
 
 std::unique_lock<std::mutex> Injector::hold_back(pid_t process) {
     std::unique_lock lock(begin_);
-    if (into_ == process) lock.unlock();
+    if (begun_.contains(process)) lock.unlock();
     return lock;
 }
 
@@ -140,10 +166,13 @@ void Injector::collect() {
     for (;;) {
         std::unique_lock lock(mutex_);
         if (results_.empty()) return;
-        InjectDone done = std::move(results_.front());
+        Done done = std::move(results_.front());
         results_.pop_front();
         lock.unlock();
+        const pid_t process = std::visit([](const auto& one) { return one.process; }, done);
         done_(std::move(done));
+        const std::lock_guard begun(begin_);
+        begun_.erase(process);
     }
 }
 

@@ -1,9 +1,12 @@
 #include "target/pagemap.h"
 
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <array>
+#include <vector>
 
+#include "farswap/request.h"
 #include "target/uapi.h"
 
 namespace farswap::target {
@@ -26,6 +29,45 @@ Result<PagemapScan> scan_pages(int pagemap_fd, PageKind kind, std::uint64_t star
     PagemapScan result{static_cast<std::size_t>(found), scan.walk_end};
     for (std::size_t i = 0; i < result.count; i++) ranges[i] = {regions[i].start, regions[i].end};
     return result;
+}
+
+Result<PagemapScan> scan_shared_pages(int pagemap_fd, std::uint64_t start, std::uint64_t end,
+                                      std::span<AddressRange> ranges) {
+    constexpr std::uint64_t kExclusive = std::uint64_t{1} << 56;  // PM_MMAP_EXCLUSIVE
+    constexpr std::uint64_t kPagesAtOnce = 4096;
+    std::array<AddressRange, 1> present;
+    auto scan = scan_pages(pagemap_fd, PageKind::kAnonymous, start, end, kPagesAtOnce, present);
+    if (!scan || scan->count == 0) return scan;
+    static thread_local std::vector<std::uint64_t> entries;
+    entries.resize((present[0].end - present[0].start) / kPageSize);
+    const auto offset = static_cast<off_t>(present[0].start / kPageSize * sizeof(std::uint64_t));
+    const ssize_t got = pread(pagemap_fd, entries.data(), entries.size() * sizeof(std::uint64_t), offset);
+    if (got < 0) return fail_errno(errno, "cannot read the pages of a process");
+    PagemapScan result{0, present[0].start};
+    for (std::size_t i = 0; i < static_cast<std::size_t>(got) / sizeof(std::uint64_t); i++) {
+        const std::uint64_t page = present[0].start + i * kPageSize;
+        const bool joins = result.count > 0 && ranges[result.count - 1].end == page;
+        if ((entries[i] & kExclusive) == 0) {
+            if (!joins && result.count == ranges.size()) return result;
+            if (!joins) ranges[result.count++] = {page, page};
+            ranges[result.count - 1].end = page + kPageSize;
+        }
+        result.walk_end = page + kPageSize;
+    }
+    return result;
+}
+
+std::uint64_t count_absent(int pagemap_fd, std::uint64_t start, std::uint64_t pages_max) {
+    constexpr std::uint64_t kPresentOrMarker = std::uint64_t{3} << 62;  // PM_PRESENT, PM_SWAP
+    std::array<std::uint64_t, 512> entries;
+    const std::uint64_t wanted = std::min<std::uint64_t>(pages_max, entries.size());
+    const auto offset = static_cast<off_t>(start / kPageSize * sizeof(std::uint64_t));
+    const ssize_t got = pread(pagemap_fd, entries.data(), wanted * sizeof(std::uint64_t), offset);
+    std::uint64_t count = 0;
+    while (got > 0 && count < static_cast<std::uint64_t>(got) / sizeof(std::uint64_t) &&
+           (entries[count] & kPresentOrMarker) == 0)
+        count++;
+    return count;
 }
 
 }  // namespace farswap::target

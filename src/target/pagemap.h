@@ -25,4 +25,12 @@ enum class PageKind {
 Result<PagemapScan> scan_pages(int pagemap_fd, PageKind kind, std::uint64_t start, std::uint64_t end,
                                std::uint64_t pages_max, std::span<AddressRange> ranges);
 
+/// The same for private anonymous pages that other processes map, too: what a write would copy.
+Result<PagemapScan> scan_shared_pages(int pagemap_fd, std::uint64_t start, std::uint64_t end,
+                                      std::span<AddressRange> ranges);
+
+/// How many pages from `start` on, `pages_max` at most, have nothing mapped: neither memory nor a marker such
+/// as that of a guard, which a fill would overwrite. 0 when that cannot be told.
+std::uint64_t count_absent(int pagemap_fd, std::uint64_t start, std::uint64_t pages_max);
+
 }  // namespace farswap::target

@@ -184,6 +184,12 @@ Result<std::uint64_t> read_pss(pid_t process) {
     return (labelled_number(*text, "Pss_Anon:") + labelled_number(*text, "Pss_Shmem:")) * 1024;
 }
 
+std::vector<pid_t> all_processes() {
+    std::vector<pid_t> processes;
+    append_numeric_entries("/proc", processes);
+    return processes;
+}
+
 void append_threads(pid_t process, std::vector<pid_t>& threads) {
     append_numeric_entries(fmt::format("/proc/{}/task", process), threads);
 }
@@ -220,6 +226,11 @@ pid_t read_parent(pid_t process) {
     return text ? std::atoi(stat_field(*text, 4).data()) : 0;
 }
 
+pid_t read_process(pid_t thread) {
+    auto text = read_proc_file(thread, "status");
+    return text ? static_cast<pid_t>(labelled_number(*text, "Tgid:", 10)) : 0;
+}
+
 pid_t living_task(pid_t process) {
     const auto lives = [](pid_t task) {
         const char state = read_state(task);
@@ -232,10 +243,39 @@ pid_t living_task(pid_t process) {
     return found == threads.end() ? 0 : *found;
 }
 
+namespace {
+bool has_flag(pid_t task, unsigned long flags) {
+    auto text = read_proc_file(task, "stat");
+    return text && (std::strtoul(stat_field(*text, 9).data(), nullptr, 10) & flags) != 0;
+}
+}  // namespace
+
 bool is_kernel_worker(pid_t thread) {
     constexpr unsigned long kIoWorker = 0x10, kUserWorker = 0x4000;
-    auto text = read_proc_file(thread, "stat");
-    return text && (std::strtoul(stat_field(*text, 9).data(), nullptr, 10) & (kIoWorker | kUserWorker)) != 0;
+    return has_flag(thread, kIoWorker | kUserWorker);
+}
+
+bool is_kernel_thread(pid_t process) {
+    constexpr unsigned long kKernelThread = 0x00200000;
+    return has_flag(process, kKernelThread);
+}
+
+std::string read_name(pid_t task) {
+    auto text = read_proc_file(task, "comm");
+    if (!text) return {};
+    while (text->ends_with('\n')) text->pop_back();
+    return *text;
+}
+
+pid_t read_tracer(pid_t task) {
+    auto text = read_proc_file(task, "status");
+    return text ? static_cast<pid_t>(labelled_number(*text, "TracerPid:")) : 0;
+}
+
+std::optional<uid_t> read_user(pid_t process) {
+    auto text = read_proc_file(process, "status");
+    if (!text) return std::nullopt;
+    return static_cast<uid_t>(labelled_number(*text, "Uid:"));
 }
 
 std::chrono::nanoseconds read_run_time(pid_t thread) {
@@ -246,6 +286,12 @@ std::chrono::nanoseconds read_run_time(pid_t thread) {
 std::uint64_t read_minor_faults(pid_t process) {
     auto text = read_proc_file(process, "stat");
     return text ? std::strtoull(stat_field(*text, 10).data(), nullptr, 10) : 0;
+}
+
+SeccompState read_seccomp(pid_t task) {
+    auto text = read_proc_file(task, "status");
+    if (!text) return {};
+    return {static_cast<int>(labelled_number(*text, "Seccomp:")), labelled_number(*text, "Seccomp_filters:")};
 }
 
 bool signal_is_deliverable(pid_t task, std::uint64_t blocked) {

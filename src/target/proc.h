@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -61,6 +62,8 @@ Result<MemoryUse> read_memory_use(int status_fd);
 /// Pss_Anon + Pss_Shmem in bytes from /proc/PID/smaps_rollup: walks the page tables, milliseconds a GiB.
 Result<std::uint64_t> read_pss(pid_t process);
 
+/// All processes that can be seen.
+std::vector<pid_t> all_processes();
 /// The children of all threads of a process (/proc/PID/task/TID/children); some may be missed while others
 /// die.
 void append_children(pid_t process, std::vector<pid_t>& children);
@@ -68,11 +71,21 @@ void append_threads(pid_t process, std::vector<pid_t>& threads);
 
 /// The parent's number; 0 when the process is gone.
 pid_t read_parent(pid_t process);
+/// The process of a thread; 0 when it has ended.
+pid_t read_process(pid_t thread);
 /// Field 3 of /proc/PID/stat ('R', 'S', 'D', 'T', 't', 'Z', ...), 0 when the process is gone.
 char read_state(pid_t process);
 /// A thread of the process that has not ended: the main one, or another when that one has (pthread_exit(3) in
 /// main; it stays as a zombie, and /proc/PID shows no memory). 0: the process is gone.
 pid_t living_task(pid_t process);
+/// A thread of the kernel's own (PF_KTHREAD of include/linux/sched.h): it has no program.
+bool is_kernel_thread(pid_t process);
+/// The name of a task (prctl(2) PR_SET_NAME); empty when it is gone.
+std::string read_name(pid_t task);
+/// Who traces the task (ptrace(2)); 0: nobody.
+pid_t read_tracer(pid_t task);
+/// The real user's number; nothing when the process is gone.
+std::optional<uid_t> read_user(pid_t process);
 /// Whether a thread is one that the kernel has made in the process for its own work (io_uring's): it never
 /// runs the program (field 9 of /proc/TID/stat: PF_IO_WORKER, PF_USER_WORKER of include/linux/sched.h).
 bool is_kernel_worker(pid_t thread);
@@ -81,6 +94,12 @@ bool is_kernel_worker(pid_t thread);
 std::chrono::nanoseconds read_run_time(pid_t thread);
 /// Field 10 of /proc/PID/stat: page faults that needed no I/O; 0 when the process is gone.
 std::uint64_t read_minor_faults(pid_t process);
+/// How a task is confined (seccomp(2)), by /proc/TASK/status.
+struct SeccompState {
+    int mode = 0;               ///< SECCOMP_MODE_*
+    std::uint64_t filters = 0;  ///< how many are in place
+};
+SeccompState read_seccomp(pid_t task);
 /// Whether a signal is pending for the task that its mask lets through.
 bool signal_is_deliverable(pid_t task, std::uint64_t blocked);
 /// Whether two processes share one address space (kcmp(2) KCMP_VM), as a vfork child and its parent do.

@@ -69,19 +69,46 @@ void ProcessTree::follow_strangers() {
     }
 }
 
+void ProcessTree::enqueue(pid_t process, pid_t parent) {
+    if (!queued_.insert(process).second) return;
+    queue_.push_back(process);
+    visit(process, parent);
+}
+
+void ProcessTree::begin_below_us() {
+    follow_strangers();
+    std::vector<pid_t> children;
+    append_children(getpid(), children);
+    for (const pid_t child : children) {
+        if (!is_stranger(child)) enqueue(child, getpid());
+    }
+}
+
+/// Members are looked for by what we hold open of them: the number of one that has ended may be a stranger's
+/// by now. Who has ended and is not waited for by its parent, a stranger, is no member any more.
+void ProcessTree::begin_at_roots() {
+    std::vector<std::pair<pid_t, pid_t>> known;
+    for (const auto& member : members_) {
+        if (read_memory_use(member->status.get()) && living_task(member->process) != 0)
+            known.emplace_back(member->process, member->parent);
+    }
+    for (const auto& [process, parent] : known) enqueue(process, parent);
+    for (const pid_t root : new_roots_) enqueue(root, read_parent(root));
+    new_roots_.clear();
+}
+
 void ProcessTree::scan() {
     std::erase_if(members_, [](const auto& member) { return !member->alive; });
     for (auto& member : members_) member->alive = false;
     queue_.clear();
-    follow_strangers();
-    append_children(getpid(), queue_);
-    std::erase_if(queue_, [this](pid_t child) { return is_stranger(child); });
-    for (pid_t child : queue_) visit(child, getpid());
+    queued_.clear();
+    has_roots_ ? begin_at_roots() : begin_below_us();
+    std::vector<pid_t> children;
     for (std::size_t i = 0; i < queue_.size(); i++) {
         const pid_t process = queue_[i];
-        const std::size_t first = queue_.size();
-        append_children(process, queue_);
-        for (std::size_t child = first; child < queue_.size(); child++) visit(queue_[child], process);
+        children.clear();
+        append_children(process, children);
+        for (const pid_t child : children) enqueue(child, process);
     }
     for (auto& member : members_) {
         if (!member->alive) {
@@ -92,14 +119,19 @@ void ProcessTree::scan() {
     }
 }
 
-std::uint64_t ProcessTree::measure() {
-    std::uint64_t sum = 0;
+void ProcessTree::measure() {
     for (auto& member : members_) {
         auto use = read_memory_use(member->status.get());
         if ((!use || !use->has_memory) && open_status(*member)) use = read_memory_use(member->status.get());
         member->use = use.value_or(MemoryUse{});
-        if (!use || member->borrows_memory) continue;
-        sum += use->rss_anon + use->rss_shmem + use->hugetlb;
+    }
+}
+
+std::uint64_t ProcessTree::rss() const noexcept {
+    std::uint64_t sum = 0;
+    for (const auto& member : members_) {
+        const MemoryUse& use = member->use;
+        if (!member->borrows_memory && !member->leaves) sum += use.rss_anon + use.rss_shmem + use.hugetlb;
     }
     return sum;
 }
@@ -110,13 +142,10 @@ std::uint64_t ProcessTree::minor_faults() const {
     return sum;
 }
 
-std::uint64_t ProcessTree::measure_pss() {
-    std::uint64_t sum = 0;
+void ProcessTree::measure_pss() {
     for (auto& member : members_) {
-        if (member->borrows_memory) continue;
-        sum += read_pss(member->task).value_or(0) + member->use.hugetlb;
+        if (!member->borrows_memory && !member->leaves) member->pss = read_pss(member->task).value_or(0);
     }
-    return sum;
 }
 
 }  // namespace farswap::target

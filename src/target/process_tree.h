@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "base/fd.h"
@@ -26,21 +27,39 @@ struct Member {
     /// true.
     bool borrows_memory = false;
     bool alive = true;
-    void* owner = nullptr;  ///< the pager's own
+    std::uint64_t pss = 0;  ///< bytes, by the last measure_pss()
+    bool leaves = false;    ///< the pager's own, as the next: not of the job any more, and not counted
+    bool left = false;      ///< it has nothing of us any more
+    void* owner = nullptr;
+    std::uint64_t shares = 0;  ///< bytes of what forks share
+    std::uint64_t had = 0;     ///< bytes, at the last look at what is shared
+    bool in_pss = false;       ///< was known when Pss was read
 };
 
-/// One thread. The pager must be a child subreaper (prctl(2)), so that orphans stay below it.
+/// One thread. Without roots it is of what runs below the pager, which must be a child subreaper (prctl(2)),
+/// so that orphans stay below it. With roots, what they have started is looked for below each member, and an
+/// orphan whose parent ended before it was seen has to be adopted.
 class ProcessTree {
   public:
+    /// A process that is not below the pager.
+    void add_root(pid_t process) {
+        new_roots_.push_back(process);
+        has_roots_ = true;
+    }
     /// What runs below us now is not of the job: a shell may have left us children before it executed
     /// farswap (`2> >(tee log)`), and to page the one that reads our messages would end in a deadlock.
     void leave_out_present();
+    bool has_roots() const noexcept { return has_roots_; }
+    /// A member that was found otherwise, at once.
+    void adopt(pid_t process) { visit(process, read_parent(process)); }
     /// Looks for processes that came and went. Members that are gone have alive == false until the next scan.
     void scan();
-    /// Reads every member's memory. Sum in bytes of RssAnon, RssShmem and huge pages.
-    std::uint64_t measure();
-    /// Pss_Anon + Pss_Shmem over all members, bytes; walks all page tables.
-    std::uint64_t measure_pss();
+    /// Reads every member's memory.
+    void measure();
+    /// Sum in bytes of all members' RssAnon, RssShmem and huge pages, as last measured.
+    std::uint64_t rss() const noexcept;
+    /// Reads every member's Pss_Anon + Pss_Shmem; walks all page tables.
+    void measure_pss();
 
     /// Minor faults of all members since each began (field 10 of /proc/PID/stat).
     std::uint64_t minor_faults() const;
@@ -53,6 +72,9 @@ class ProcessTree {
 
   private:
     void visit(pid_t process, pid_t parent);
+    void enqueue(pid_t process, pid_t parent);
+    void begin_below_us();
+    void begin_at_roots();
     static bool open_status(Member& member);
     void follow_strangers();
     bool is_stranger(pid_t process) const noexcept;
@@ -64,6 +86,9 @@ class ProcessTree {
     std::vector<Stranger> strangers_;
     std::vector<std::unique_ptr<Member>> members_;
     std::vector<pid_t> queue_;
+    std::set<pid_t> queued_;
+    std::vector<pid_t> new_roots_;
+    bool has_roots_ = false;
     std::uint64_t seen_ = 0;
     std::uint64_t generation_ = 0;
 };

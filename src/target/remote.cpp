@@ -16,6 +16,7 @@
 
 #include "base/fd.h"
 #include "target/proc.h"
+#include "target/rseq.h"
 
 namespace farswap::target {
 namespace {
@@ -140,11 +141,18 @@ Result<bool> RemoteTask::has_stopped() {
             return std::unexpected(status.error());
         }
         if (*status == 0) return false;
-        if (is_event(*status, PTRACE_EVENT_STOP)) break;
+        if (is_event(*status, PTRACE_EVENT_STOP)) {
+            stopped_ = true;
+            // What it is to do would stop, too, and so would whatever thread it makes.
+            if (WSTOPSIG(*status) != SIGTRAP)
+                return fail(EBUSY,
+                            "process {} is stopped (Ctrl-Z?): continue it first, by fg or kill -CONT {}",
+                            task_, task_);
+            break;
+        }
         const bool signal_delivery = *status >> 16 == 0;
         trace(PTRACE_CONT, task_, 0, signal_delivery ? static_cast<std::uintptr_t>(WSTOPSIG(*status)) : 0);
     }
-    stopped_ = true;
     if (auto prepared = prepare(); !prepared) return std::unexpected(prepared.error());
     return true;
 }
@@ -197,9 +205,12 @@ Status RemoteTask::prepare() {
     if (registers.iov_len != sizeof saved_ || saved_.cs != kUserCodeSegment64) {
         return fail(ENOEXEC, "process {} is a 32-bit program: farswap pages 64-bit programs only", task_);
     }
+    if (const auto abort = rseq_abort(task_, saved_.rip)) saved_.rip = *abort;
     auto instruction = find_syscall_instruction(task_);
     if (!instruction) return std::unexpected(instruction.error());
     syscall_instruction_ = *instruction;
+    // From here on it is not itself: without us it would go on anywhere.
+    trace(PTRACE_SETOPTIONS, task_, 0, PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL);
     const std::uint64_t all_blocked = ~0ull;
     trace(PTRACE_SETSIGMASK, task_, kSignalMaskSize, reinterpret_cast<std::uintptr_t>(&all_blocked));
     prepared_ = true;
@@ -299,6 +310,7 @@ void RemoteTask::restore() noexcept {
     iovec vector{&registers, sizeof registers};
     trace(PTRACE_SETREGSET, task_, 1, reinterpret_cast<std::uintptr_t>(&vector));
     trace(PTRACE_SETSIGMASK, task_, kSignalMaskSize, reinterpret_cast<std::uintptr_t>(&signal_mask_));
+    trace(PTRACE_SETOPTIONS, task_, 0, PTRACE_O_TRACECLONE);
 }
 
 }  // namespace farswap::target

@@ -2,12 +2,17 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
 #include <vector>
+
+#include "base/log.h"
+#include "target/advice_gate.h"
 
 namespace farswap::target {
 namespace {
@@ -54,6 +59,8 @@ int execute(const std::vector<std::string>& places, const std::vector<char*>& ar
 
 [[noreturn]] void run_child(const std::vector<std::string>& places, const std::vector<char*>& arguments,
                             const CallersState& caller, int go, int failed) {
+    const int gate = AdviceGate::install();
+    if (write(failed, &gate, sizeof gate) != sizeof gate) _exit(125);
     char byte;
     if (read(go, &byte, 1) != 1) _exit(125);  // the pager died before it said go
     for (int signal : {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGPIPE, SIGCHLD}) {
@@ -69,6 +76,21 @@ int execute(const std::vector<std::string>& places, const std::vector<char*>& ar
     const int code = execute(places, arguments);
     [[maybe_unused]] auto written = write(failed, &code, sizeof code);
     _exit(code == ENOENT ? 127 : 126);
+}
+
+/// The listener of the child's gate; none if it could not install one, for which it needs CAP_SYS_ADMIN.
+Result<Fd> take_gate(pid_t process, int from) {
+    int gate = -1;
+    if (read(from, &gate, sizeof gate) != sizeof gate)
+        return fail(ECHILD, "the program ended before its start");
+    if (gate < 0) {
+        log::debug("no gate for MADV_POPULATE: {}", strerror(-gate));
+        return Fd();
+    }
+    const Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, process, 0)));
+    Fd ours(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), gate, 0)));
+    if (!ours) return fail_errno(errno, "cannot take over the listener of a seccomp filter");
+    return ours;
 }
 
 }  // namespace
@@ -92,7 +114,14 @@ Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const Caller
         go_write.reset();
         run_child(places, arguments, caller, go_read.get(), failed_write.get());
     }
-    return Spawned{process, std::move(go_write), std::move(failed_read)};
+    failed_write.reset();
+    auto gate = take_gate(process, failed_read.get());
+    if (!gate) {
+        kill(process, SIGKILL);
+        waitpid(process, nullptr, 0);
+        return std::unexpected(gate.error());
+    }
+    return Spawned{process, std::move(go_write), std::move(failed_read), std::move(*gate)};
 }
 
 int exec_error(const Fd& failed) {

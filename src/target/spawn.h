@@ -25,6 +25,7 @@ struct Spawned {
     pid_t process = 0;
     Fd go;      ///< write one byte: the child calls execvp(3)
     Fd failed;  ///< read: end of file when the exec succeeded, else one int, its errno
+    Fd gate;    ///< for AdviceGate::listen(); none where the gate cannot be had
 };
 
 /// Forks. The child gets the caller's state, the default dispositions of the signals that farswap handles,

@@ -120,6 +120,15 @@ bool Target::ask_agent(agent_request& request) noexcept {
     return true;
 }
 
+void Target::end_agent() noexcept {
+    FARSWAP_ASSERT(agent_idle());
+    agent_request request{};
+    request.op = AGENT_EXIT;
+    (void)send(socket_.get(), &request, offsetof(agent_request, range), MSG_NOSIGNAL | MSG_DONTWAIT);
+    loop_.remove(socket_watch_);
+    socket_.reset();
+}
+
 void Target::agent_ready() {
     agent_reply reply{};
     const ssize_t got = recv(socket_.get(), &reply, sizeof reply, MSG_DONTWAIT);
@@ -205,7 +214,11 @@ bool Target::deliver(std::span<const uffd_msg> messages) {
     }
     for (const uffd_msg& message : messages) {
         if (message.event != UFFD_EVENT_PAGEFAULT) continue;
-        events_.on_fault(*this, message.arg.pagefault.address & ~std::uint64_t{kPageSize - 1});
+        const std::uint64_t page = message.arg.pagefault.address & ~std::uint64_t{kPageSize - 1};
+        if ((message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0)
+            events_.on_write_fault(*this, page);
+        else
+            events_.on_fault(*this, page);
     }
     events_.on_batch_end(*this);
     return true;
@@ -234,15 +247,13 @@ Status Target::refresh_mappings(std::uint64_t unregistered_max) {
         std::erase_if(fresh, [this](const AddressRange& range) {
             const int code = uffd_.register_range(range.start, range.end - range.start);
             if (code == EBUSY || code == EINVAL) refused_.add(range.start, range.end);
+            if (code == 0) protect_zero_pages(range);
             return code != 0;
         });
         // What we saw may be ahead of the events: a mapping that has just moved here would then seem to be an
         // old one when its REMAP is read. Nothing is lost by looking again; registering is idempotent.
         if (uffd_.is_quiet()) {
-            for (const AddressRange& range : fresh) {
-                registered_.add(range.start, range.end);
-                fresh_.add_apart(range.start, range.end);
-            }
+            for (const AddressRange& range : fresh) registered_.add(range.start, range.end);
         }
     } else {
         for (const AddressRange& range : fresh) evictable.remove(range.start, range.end);
@@ -253,20 +264,32 @@ Status Target::refresh_mappings(std::uint64_t unregistered_max) {
     return {};
 }
 
+/// Where memory was read before it was ever written, the kernel's zero page is mapped, and a write gets
+/// memory of its own without an event, unless the page is protected. A change of the address space in between
+/// is not quiet, so that the whole range will be looked at again.
+void Target::protect_zero_pages(const AddressRange& range) const {
+    std::array<AddressRange, 64> zeros;
+    for (std::uint64_t at = range.start; at < range.end;) {
+        auto scan = scan_pages(pagemap_.get(), PageKind::kZeroPage, at, range.end,
+                               (range.end - at) / kPageSize, zeros);
+        if (!scan) return;
+        for (std::size_t i = 0; i < scan->count; i++)
+            (void)uffd_.protect(zeros[i].start, zeros[i].end - zeros[i].start);
+        if (scan->walk_end <= at) return;
+        at = scan->walk_end;
+    }
+}
+
 void Target::range_unmapped(std::uint64_t start, std::uint64_t end) {
     registered_.remove(start, end);
     evictable_.remove(start, end);
     refused_.remove(start, end);
-    fresh_.remove(start, end);
 }
 
 void Target::range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     registered_.add(to, to + bytes);
     evictable_.add_apart(to, to + bytes);
     evictable_.remove(from, from + bytes);
-    for (const AddressRange& part : fresh_.overlap(from, from + bytes))
-        fresh_.add_apart(to + (part.start - from), to + (part.end - from));
-    fresh_.remove(from, from + bytes);
 }
 
 void Target::range_unmovable(std::uint64_t address) {
@@ -279,11 +302,8 @@ void Target::range_unmovable(std::uint64_t address) {
 
 void Target::inherit_ranges(const Target& parent, const IntervalSet& mapped) {
     for (const AddressRange& range : mapped.ranges()) {
-        for (const AddressRange& part : parent.registered_.overlap(range.start, range.end)) {
+        for (const AddressRange& part : parent.registered_.overlap(range.start, range.end))
             registered_.add(part.start, part.end);
-        }
-        for (const AddressRange& part : parent.fresh_.overlap(range.start, range.end))
-            fresh_.add_apart(part.start, part.end);
     }
     refused_ = parent.refused_;
 }

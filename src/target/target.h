@@ -33,6 +33,8 @@ class TargetEvents {
     virtual ~TargetEvents() = default;
     /// A thread waits for the page at `address` (page-aligned).
     virtual void on_fault(Target& target, std::uint64_t address) = 0;
+    /// A thread waits to write to the page at `address`: it is, or was, protected.
+    virtual void on_write_fault(Target& target, std::uint64_t address) = 0;
     /// The process forked; `child` is the userfaultfd of the new address space.
     virtual void on_fork(Target& target, Fd child) = 0;
     /// The pages of [from, from + bytes) now lie at `to`.
@@ -89,17 +91,21 @@ class Target {
     bool is_moved() const noexcept { return moving_ && !waiting_; }
     /// What the last MOVE took is accounted for.
     void move_settled() noexcept;
+    /// Has the agent end. It is asked for nothing afterwards; without it the userfaultfd is ours alone.
+    void end_agent() noexcept;
     /// Since when the agent owes an answer; a stopped process owes it until it is continued.
     io::Clock::time_point asked_at() const noexcept { return asked_at_; }
 
     /// Reads and delivers events now (after an EAGAIN), unless a MOVE is not settled.
     void drain() noexcept;
 
-    /// Looks for new private anonymous mappings and registers them, but leaves them alone while they are no
-    /// more than `unregistered_max` bytes together: a heap that grows would become a mapping for each look at
-    /// it, since a registered one does not grow. `evictable()` is up to date afterwards: one range a mapping,
-    /// as a MOVE across two is refused.
+    /// Looks for new private anonymous mappings and registers them, their zero pages protected, but leaves
+    /// them alone while they are no more than `unregistered_max` bytes together: a heap that grows would
+    /// become a mapping for each look at it, since a registered one does not grow. `evictable()` is up to
+    /// date afterwards: one range a mapping, as a MOVE across two is refused.
     Status refresh_mappings(std::uint64_t unregistered_max = 0);
+    /// Write-protects the pages of the range that are the kernel's zero page.
+    void protect_zero_pages(const AddressRange& range) const;
     void range_unmapped(std::uint64_t start, std::uint64_t end);
     void range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
     /// MOVE refused the mapping at `address` (locked, protection key): leave it alone until the next
@@ -116,13 +122,15 @@ class Target {
                                      std::span<AddressRange> ranges) const {
         return scan_pages(pagemap_.get(), PageKind::kAnonymous, start, end, pages_max, ranges);
     }
-    Result<PagemapScan> scan_zero_pages(std::uint64_t start, std::uint64_t end, std::uint64_t pages_max,
-                                        std::span<AddressRange> ranges) const {
-        return scan_pages(pagemap_.get(), PageKind::kZeroPage, start, end, pages_max, ranges);
+    /// Present pages that other processes have, too, as target::scan_shared_pages().
+    Result<PagemapScan> scan_shared(std::uint64_t start, std::uint64_t end,
+                                    std::span<AddressRange> ranges) const {
+        return scan_shared_pages(pagemap_.get(), start, end, ranges);
     }
-    /// What was registered and may still have the kernel's zero page mapped. A write to that one gets memory
-    /// without an event, so they have to go; who has looked takes the range out.
-    IntervalSet& fresh() noexcept { return fresh_; }
+    /// As target::count_absent(); 0 for a child that is not identified yet.
+    std::uint64_t count_absent(std::uint64_t start, std::uint64_t pages_max) const {
+        return target::count_absent(pagemap_.get(), start, pages_max);
+    }
     ThreadWatch& threads() noexcept { return threads_; }
     /// Copies memory of the process (present pages: else it would wait for ourselves). Bytes read.
     std::size_t read_memory(std::uint64_t address, void* into, std::size_t bytes) const noexcept;
@@ -154,7 +162,7 @@ class Target {
     Uffd uffd_;
     Agent agent_;
     ThreadWatch threads_;
-    IntervalSet registered_, evictable_, refused_, unmovable_, fresh_;
+    IntervalSet registered_, evictable_, refused_, unmovable_;
     io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
     bool waiting_ = false;  ///< the agent owes a reply
     bool moving_ = false;   ///< ... to a MOVE, or that is not settled

@@ -1,6 +1,6 @@
-// Kernel interfaces newer than Debian 12's headers: userfaultfd MOVE and /dev/userfaultfd, PAGEMAP_SCAN.
-// Numbers as in Linux 6.8 include/uapi/linux/userfaultfd.h and include/uapi/linux/fs.h. Plain C, also for the
-// agent.
+// Kernel interfaces newer than Debian 12's headers: userfaultfd MOVE and /dev/userfaultfd, PAGEMAP_SCAN,
+// guards. Numbers as in Linux 6.8 include/uapi/linux/userfaultfd.h and include/uapi/linux/fs.h. Plain C, also
+// for the agent.
 #pragma once
 
 #include <linux/ioctl.h>
@@ -22,6 +22,10 @@ struct uffdio_move {
 
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
 #endif
 
 #ifndef PAGEMAP_SCAN

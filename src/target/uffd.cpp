@@ -11,7 +11,7 @@ namespace farswap::target {
 int Uffd::register_range(std::uint64_t start, std::uint64_t bytes) const noexcept {
     uffdio_register request{};
     request.range = {start, bytes};
-    request.mode = UFFDIO_REGISTER_MODE_MISSING;
+    request.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP;
     return ioctl(fd_.get(), UFFDIO_REGISTER, &request) == 0 ? 0 : errno;
 }
 
@@ -43,14 +43,12 @@ bool Uffd::is_quiet() const noexcept {
 }
 
 std::optional<bool> Uffd::is_registered(std::uint64_t start, std::uint64_t bytes) const noexcept {
-    // A write-protected fill is refused where write-protection was not registered, which it never is. The
-    // kernel says so (EINVAL) only after it has found the mapping; else ENOENT (mm/userfaultfd.c).
-    uffdio_copy request{};
-    request.dst = start;
-    request.src = start;
-    request.len = bytes;
-    request.mode = UFFDIO_COPY_MODE_WP | UFFDIO_COPY_MODE_DONTWAKE;
-    if (ioctl(fd_.get(), UFFDIO_COPY, &request) == 0) return true;
+    // To map what is in a page cache already is refused in anonymous memory. The kernel says so (EINVAL) only
+    // after it has found the mapping; else ENOENT (mm/userfaultfd.c).
+    uffdio_continue request{};
+    request.range = {start, bytes};
+    request.mode = UFFDIO_CONTINUE_MODE_DONTWAKE;
+    if (ioctl(fd_.get(), UFFDIO_CONTINUE, &request) == 0) return true;
     if (errno == EINVAL) return true;
     if (errno == ENOENT && is_quiet()) return false;
     return std::nullopt;
@@ -63,6 +61,21 @@ bool Uffd::is_gone() const noexcept {
     nowhere.range.len = 1 << 12;
     // ENOENT, or EAGAIN with an event pending, while it lives.
     return ioctl(fd_.get(), UFFDIO_ZEROPAGE, &nowhere) != 0 && errno == ESRCH;
+}
+
+int Uffd::protect(std::uint64_t start, std::uint64_t bytes) const noexcept {
+    return set_protection(start, bytes, UFFDIO_WRITEPROTECT_MODE_WP);
+}
+
+int Uffd::unprotect(std::uint64_t start, std::uint64_t bytes) const noexcept {
+    return set_protection(start, bytes, 0);
+}
+
+int Uffd::set_protection(std::uint64_t start, std::uint64_t bytes, std::uint64_t mode) const noexcept {
+    uffdio_writeprotect request{};
+    request.range = {start, bytes};
+    request.mode = mode;
+    return ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &request) == 0 ? 0 : errno;
 }
 
 void Uffd::wake(std::uint64_t start, std::uint64_t bytes) const noexcept {

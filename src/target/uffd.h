@@ -26,8 +26,8 @@ class Uffd {
     int fd() const noexcept { return fd_.get(); }
     explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
 
-    /// UFFDIO_REGISTER for missing pages. 0 or an errno: EBUSY another userfaultfd owns it, EINVAL not
-    /// suitable.
+    /// UFFDIO_REGISTER for missing and for write-protected pages. 0 or an errno: EBUSY another userfaultfd
+    /// owns it, EINVAL not suitable.
     int register_range(std::uint64_t start, std::uint64_t bytes) const noexcept;
     /// UFFDIO_COPY: fills absent pages and wakes who waits for them.
     FillResult copy(std::uint64_t address, const void* content, std::uint64_t bytes) const noexcept;
@@ -40,9 +40,16 @@ class Uffd {
     /// Whether nobody uses the address space any more: it was left by its last process or thread, or by an
     /// exec.
     bool is_gone() const noexcept;
+    /// UFFDIO_WRITEPROTECT: a write to a page that is present now, in a range that is registered, waits as if
+    /// the page were missing. 0 or an errno as in FillResult.
+    int protect(std::uint64_t start, std::uint64_t bytes) const noexcept;
+    /// Takes the protection away and wakes who waits to write.
+    int unprotect(std::uint64_t start, std::uint64_t bytes) const noexcept;
     void wake(std::uint64_t start, std::uint64_t bytes) const noexcept;
 
   private:
+    int set_protection(std::uint64_t start, std::uint64_t bytes, std::uint64_t mode) const noexcept;
+
     Fd fd_;
 };
 

@@ -60,6 +60,15 @@ JobStats Job::stats() const {
     return stats;
 }
 
+void Job::detach(pid_t) {}
+void Job::stay() {}
+bool Job::is_departing() const {
+    return false;
+}
+std::optional<std::uint64_t> Job::far_pages(pid_t) const {
+    return std::nullopt;
+}
+
 JobEnd Job::run() {
     if (state_->options.on_tick) state_->options.on_tick(stats());
     JobEnd end;

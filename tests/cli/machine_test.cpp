@@ -14,6 +14,7 @@ using ::testing::HasSubstr;
 MachineFacts good_machine() {
     return {.kernel_release = "6.12.9-amd64",
             .can_ptrace_all = true,
+            .can_filter = true,
             .can_lock_all = true,
             .huge_pages = "madvise",
             .overcommit = {.mode = 1},
@@ -49,6 +50,12 @@ TEST(KernelVersion, IsParsed) {
 TEST(Assess, FindsNothingOnAGoodMachine) {
     for (const auto& finding : assess(good_machine()))
         EXPECT_EQ(finding.verdict, Verdict::kOk) << finding.subject;
+}
+
+TEST(Assess, WarnsWhereCallsCannotBeWatched) {
+    auto facts = good_machine();
+    facts.can_filter = false;
+    expect(Verdict::kWarn, "seccomp", facts, "CAP_SYS_ADMIN");
 }
 
 TEST(Assess, RefusesOldKernels) {

@@ -89,5 +89,25 @@ TEST(Command, PrintsHelpAndVersion) {
     EXPECT_THAT(error_of({"walk"}), HasSubstr("walk: no such command"));
 }
 
+TEST(AttachOptions, AreThoseOfRunAndProcesses) {
+    const auto options = run_of({"attach", "--ram", "1G", "12", "--swap", "file:/x", "7", "12"});
+    EXPECT_THAT(options.processes, ElementsAre(12, 7)) << "each once";
+    EXPECT_THAT(options.swap, ElementsAre("file:/x"));
+    EXPECT_TRUE(options.argv.empty());
+    EXPECT_THAT(error_of({"attach"}), HasSubstr("PID"));
+    EXPECT_THAT(error_of({"attach", "12a"}), HasSubstr("12a"));
+    EXPECT_THAT(error_of({"attach", "0"}), HasSubstr("0"));
+    EXPECT_THAT(error_of({"attach", "99999999999"}), HasSubstr("99999999999"));
+}
+
+TEST(DetachOptions, AreProcessesAndForce) {
+    const auto command = parse({"detach", "--force", "12"});
+    ASSERT_TRUE(command);
+    EXPECT_TRUE(std::get<DetachOptions>(*command).force);
+    EXPECT_THAT(std::get<DetachOptions>(*command).processes, ElementsAre(12));
+    EXPECT_THAT(error_of({"detach"}), HasSubstr("PID"));
+    EXPECT_THAT(error_of({"detach", "--ram", "1G", "12"}), HasSubstr("--ram"));
+}
+
 }  // namespace
 }  // namespace farswap::cli

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Bad input and faults: each case must end with one clear line, the right exit status and nothing left behind.
 
-  bad_input.py --build DIR [--kind refusals|faults] [--only NAME,...] [--list] [--directory DIR]
+  bad_input.py --build DIR [--kind refusals|faults|attaching|attaching_long] [--only NAME,...] [--list] [--directory DIR]
 
 Prints a line for each case and exits 1 when one failed.
 """
@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 
+import attaching  # noqa: F401  (registers its cases)
+import attaching_long  # noqa: F401
 import fault_lab
-import faults  # noqa: F401  (registers its cases)
+import faults  # noqa: F401
 import harness
 import refusals  # noqa: F401
 
@@ -27,6 +29,8 @@ def run_case(name, tools, directory):
         fault_lab.CASES[name](lab)
     except fault_lab.Skip as reason:
         verdict, lab.problems = "skip", [str(reason)]
+    except AssertionError as broken:
+        lab.problems.append(str(broken))
     finally:
         lab.close()
     if verdict == "pass" and lab.problems:
@@ -46,7 +50,8 @@ def chosen(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
-    parser.add_argument("--kind", choices=["refusals", "faults"], help="before the program runs, or while it does")
+    parser.add_argument("--kind", choices=["refusals", "faults", "attaching", "attaching_long"],
+                        help="before the program runs, while it does, or by coming to it")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")

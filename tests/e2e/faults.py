@@ -125,6 +125,31 @@ def store_gets_full(lab):
     lab.expect_refusal(run, REFUSED, "full|space|room")
 
 
+HOLDS = """
+import ctypes, mmap, sys
+bytes = 80 << 20
+kind = mmap.MAP_SHARED if sys.argv[1] == "shared" else mmap.MAP_PRIVATE
+memory = mmap.mmap(-1, bytes, kind | mmap.MAP_ANONYMOUS)
+address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+if sys.argv[1] == "locked" and ctypes.CDLL(None).mlock(ctypes.c_void_p(address), ctypes.c_size_t(bytes)) != 0:
+    sys.exit("cannot lock memory")
+for at in range(0, bytes, 4096): memory[at] = 1
+sys.stdin.read()
+"""
+
+
+@case
+def cap_too_small_for_what_cannot_leave(lab):
+    """80 MiB that are locked, or shared, under a cap of 32 MiB: the job is stopped and told what it needs."""
+    for kind in ("locked", "shared"):
+        program, keep_open = os.pipe()
+        run = lab.job(lab.file_url(), "/usr/bin/python3", "-c", HOLDS, kind, ram="32M", flags=["--quiet"], limit_s=120,
+                      stdin=program)
+        os.close(program)
+        os.close(keep_open)
+        lab.expect_refusal(run, REFUSED, "cannot be moved out", "--ram [0-9]+M or more")
+
+
 @case
 def server_gets_full(lab):
     """The same where nobody said a size and the server's disk is the limit."""

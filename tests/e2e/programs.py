@@ -45,10 +45,10 @@ def scenario(tools, name, *arguments, **options):
 
 def scenarios(tools, directory):
     common = ["--filler", FILLER, "--rounds", "2", "--dir", str(directory)]
-    quick = {"odirect", "uring_fixed", "futex", "robust", "threads", "signals", "mmap_race", "exec_chain", "exec_late"}
+    quick = {"odirect", "uring_fixed", "futex", "robust", "threads", "signals", "mmap_race", "exec_chain", "exec_late", "guard", "fork_rewrite", "orphans"}
     names = ["odirect", "uring_plain", "uring_fixed", "pinned", "readwrite", "futex", "robust", "altstack", "threads", "mmap_race",
              "fork_tree", "exec_chain", "exec_late", "mapfixed", "wipeonfork", "guard", "mprotect", "mlock", "overcommit_big",
-             "growheap", "signals", "big_stack", "pipe", "main_ends", "fork_change", "stopped_sibling"]
+             "growheap", "signals", "big_stack", "pipe", "main_ends", "fork_change", "fork_rewrite", "orphans", "stopped_sibling"]
     larger = {"exec_late": ["--filler", "192M"]}  # programs begin to fill memory a few ms before they are paged
     return [scenario(tools, name, *common, *larger.get(name, []), quick=name in quick, limit_s=180) for name in names]
 
@@ -117,6 +117,7 @@ def real_programs(directory):
         Program("node", ["node", "--max-old-space-size=1024", str(REAL / "churn.js"), "600000"], limit_s=600),
         Program("perl", ["perl", str(REAL / "churn.pl"), "80000"], limit_s=600,
                 environment={"PERL_HASH_SEED": "0", "PERL_PERTURB_KEYS": "0"}),
+        Program("redis", [PYTHON, str(REAL / "redis_snapshot.py"), str(directory), "60000"], limit_s=600),
         Program("stress-ng", ["stress-ng", "--vm", "2", "--vm-bytes", "300M", "--verify", "--vm-ops", "400",
                               "--vm-method", "all", "--temp-path", str(directory), "--quiet"], compare=False,
                 limit_s=600),

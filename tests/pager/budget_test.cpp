@@ -15,10 +15,8 @@ TEST(Budget, ReclaimStartsBelowTheCapAndFaultsWaitAtIt) {
     EXPECT_EQ(budget.target(), 980 * kMiB);
     budget.measured(budget.target());
     EXPECT_FALSE(budget.wants_reclaim());
-    EXPECT_EQ(budget.excess(), 0u);
     budget.filled(4096);
     EXPECT_TRUE(budget.wants_reclaim());
-    EXPECT_EQ(budget.excess(), 4096u);
     EXPECT_TRUE(budget.has_room(4096)) << "between the target and the cap nobody waits";
 
     budget.measured(budget.cap() - 4096);
@@ -77,6 +75,28 @@ TEST(Budget, AnOverdraftIsRoomForWhoeverAsks) {
     EXPECT_TRUE(budget.has_room(4096));
     budget.allow_overdraft(false);
     EXPECT_FALSE(budget.has_room(4096));
+}
+
+TEST(Budget, ALoanRaisesTheCapToTheSoftLimitAndIsTakenBack) {
+    Budget budget(100 * kMiB);
+    EXPECT_EQ(budget.soft_limit(), 112 * kMiB);
+    budget.measured(105 * kMiB);
+    const std::uint64_t usual = budget.target();
+    budget.lend();
+    EXPECT_TRUE(budget.has_room(7 * kMiB));
+    EXPECT_FALSE(budget.has_room(8 * kMiB));
+    EXPECT_FALSE(budget.wants_reclaim()) << "what was lent is to work with";
+    EXPECT_EQ(budget.cap(), 100 * kMiB);
+    for (int looks = 0; looks < 10'000; looks++) budget.measured(105 * kMiB);
+    EXPECT_EQ(budget.target(), usual);
+    EXPECT_FALSE(budget.has_room(0));
+}
+
+TEST(Budget, NothingIsLentThatTheMachineHasNot) {
+    EXPECT_EQ(Budget(400 * kMiB, 440 * kMiB).soft_limit(), 410 * kMiB) << "a quarter of what is left";
+    EXPECT_EQ(Budget(400 * kMiB, 440 * kMiB).hard_limit(), 410 * kMiB);
+    EXPECT_EQ(Budget(400 * kMiB, 8 * kGiB).hard_limit(), 448 * kMiB);
+    EXPECT_EQ(Budget(400 * kMiB, 300 * kMiB).hard_limit(), 401 * kMiB) << "a cap above the machine";
 }
 
 TEST(Budget, LooksTheMoreOftenTheLessIsLeft) {

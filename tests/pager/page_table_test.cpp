@@ -106,5 +106,17 @@ TEST_F(PageTableDeathTest, KernelAddressesAreRefused) {
     EXPECT_DEATH((void)table_->get(kEnd), "page_table");
 }
 
+TEST_F(PageTableTest, FindsTheFirstWordThatHolds) {
+    for (const std::uint64_t at : kEdges) table_->set(at, far_page(at / kPageSize % 1000));
+    const auto any = [](std::uint64_t, PageWord) { return true; };
+    EXPECT_EQ(table_->find(0, kEnd, any), 0u);
+    EXPECT_EQ(table_->find(2 * kPageSize, kEnd, any), kLeaf - kPageSize);
+    EXPECT_EQ(table_->find(kMiddle + kPageSize, kEnd, any), 5 * kMiddle + kLeaf);
+    EXPECT_EQ(table_->find(kLeaf + kPageSize, kMiddle - kPageSize, any), kMiddle - kPageSize)
+        << "none: the end";
+    EXPECT_EQ(table_->find(0, kEnd, [](std::uint64_t at, PageWord) { return at > kMiddle; }),
+              5 * kMiddle + kLeaf);
+}
+
 }  // namespace
 }  // namespace farswap

@@ -8,7 +8,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+
+#include <fstream>
+#include <string>
 
 #include "agent_fixture.h"
 #include "target/agent_protocol.h"
@@ -102,6 +106,29 @@ TEST_F(InjectTest, LeavesTheProgramsDescriptorsAndAddsOneThread) {
 }
 
 // Kernel fact 1: what MOVE took out and COPY brought back is what the program wrote.
+std::string status_line(const std::string& task, const std::string& label) {
+    std::ifstream file("/proc/" + task + "/status");
+    for (std::string line; std::getline(file, line);) {
+        if (line.starts_with(label)) return line;
+    }
+    return {};
+}
+
+// Root's program: its agent is nobody, and the program is as before.
+TEST_F(InjectTest, TheAgentHasNoneOfTheProgramsPrivileges) {
+    start({check_pages(0, 4)});
+    const std::string process = std::to_string(puppet_->process());
+    const std::string agent = process + "/task/" + std::to_string(agent_.thread);
+    EXPECT_EQ(status_line(agent, "Uid:"), "Uid:\t65534\t65534\t65534\t65534");
+    EXPECT_EQ(status_line(agent, "Gid:"), "Gid:\t65534\t65534\t65534\t65534");
+    EXPECT_EQ(status_line(agent, "CapPrm:"), "CapPrm:\t0000000000000000");
+    EXPECT_EQ(status_line(agent, "CapEff:"), "CapEff:\t0000000000000000");
+    EXPECT_EQ(status_line(process, "Uid:"), "Uid:\t0\t0\t0\t0");
+    struct stat info {};
+    ASSERT_EQ(stat(("/proc/" + process + "/mem").c_str(), &info), 0);
+    EXPECT_EQ(info.st_uid, 0u);
+}
+
 TEST_F(InjectTest, PagesMoveToStagingAndComeBackWhole) {
     start({check_pages(0, 8)});
     const agent_reply reply = move(2, 4);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -10,6 +12,8 @@
 #include <vector>
 
 #include "child.h"
+#include "target/agent_protocol.h"
+#include "target/attachable.h"
 #include "target/proc.h"
 
 namespace farswap::target {
@@ -21,12 +25,16 @@ class InjectorTest : public ::testing::Test {
         auto loop = io::Loop::create();
         ASSERT_TRUE(loop) << loop.error().message;
         loop_ = std::move(*loop);
-        injector_ = std::make_unique<Injector>(
-            *loop_, [this](InjectDone done) { done_.emplace(done.process, std::move(done.agent)); });
+        injector_ = std::make_unique<Injector>(*loop_, [this](Injector::Done done) {
+            if (auto* injected = std::get_if<InjectDone>(&done))
+                done_.emplace(injected->process, std::move(injected->agent));
+            else
+                ejected_.emplace(std::get<EjectDone>(done).process, std::get<EjectDone>(done).status);
+        });
         ASSERT_TRUE(injector_->start());
     }
     void submit(pid_t process) {
-        injector_->submit({.process = process, .go = Fd(), .adopt_uffd = Fd(), .staging_pages = 16});
+        injector_->submit(InjectJob{.process = process, .go = Fd(), .adopt_uffd = Fd(), .staging_pages = 16});
     }
     bool is_done(pid_t process) {
         return wait_until([&] {
@@ -36,6 +44,7 @@ class InjectorTest : public ::testing::Test {
     }
     std::unique_ptr<io::Loop> loop_;
     std::map<pid_t, Result<Agent>> done_;
+    std::map<pid_t, Status> ejected_;
     std::unique_ptr<Injector> injector_;
 };
 
@@ -93,12 +102,47 @@ TEST_F(InjectorTest, RefusesTheUserfaultfdOfAnAddressSpaceThatIsGone) {
     kill(before.process(), SIGKILL);
     ASSERT_TRUE(wait_until([&] { return read_state(before.process()) == 'Z'; }));
     const Child after([] { return pause(); });
-    injector_->submit(
-        {.process = after.process(), .go = Fd(), .adopt_uffd = std::move(stale), .staging_pages = 16});
+    injector_->submit(InjectJob{
+        .process = after.process(), .go = Fd(), .adopt_uffd = std::move(stale), .staging_pages = 16});
     ASSERT_TRUE(is_done(after.process()));
     ASSERT_FALSE(done_.at(after.process()));
     EXPECT_EQ(done_.at(after.process()).error().code, ESTALE);
     EXPECT_TRUE(wait_until([&] { return read_state(after.process()) == 'S'; })) << "it is let go";
+}
+
+// All that shows that there was an agent: threads, descriptors, mappings.
+TEST_F(InjectorTest, WhatIsTakenOutLeavesNothingBehind) {
+    const Child child([] { return pause(); });
+    ASSERT_TRUE(wait_until([&] { return is_in_system_call(child.process(), SYS_pause); }));
+    const auto mappings = [&] {
+        std::string text;
+        (void)for_each_mapping(child.process(), [&](const Mapping& mapping) {
+            text += fmt::format("{:x}-{:x} {}\n", mapping.start, mapping.end, mapping.name);
+        });
+        return text;
+    };
+    const std::string mappings_before = mappings(), descriptors_before = descriptors(child.process());
+    submit(child.process());
+    ASSERT_TRUE(is_done(child.process()));
+    Result<Agent>& agent = done_.at(child.process());
+    ASSERT_TRUE(agent) << agent.error().message;
+    EXPECT_TRUE(has_agent(child.process()));
+    agent_request end{};
+    end.op = AGENT_EXIT;
+    ASSERT_GT(send(agent->socket.get(), &end, sizeof end, 0), 0);
+    agent->uffd.reset();
+    injector_->submit(EjectJob{.process = child.process(),
+                               .agent = agent->thread,
+                               .ranges = {{agent->base, agent->base + agent->length}}});
+    ASSERT_TRUE(wait_until([&] {
+        loop_->run_once(std::chrono::milliseconds(1));
+        return ejected_.contains(child.process());
+    }));
+    EXPECT_TRUE(ejected_.at(child.process()));
+    EXPECT_EQ(mappings(), mappings_before);
+    EXPECT_EQ(descriptors(child.process()), descriptors_before);
+    EXPECT_FALSE(has_agent(child.process()));
+    EXPECT_TRUE(wait_until([&] { return is_in_system_call(child.process(), SYS_pause); }));
 }
 
 TEST_F(InjectorTest, NothingIsMappedWhileItIsHeldBack) {
@@ -115,6 +159,20 @@ TEST_F(InjectorTest, NothingIsMappedWhileItIsHeldBack) {
     }
     ASSERT_TRUE(is_done(child.process()));
     EXPECT_TRUE(done_.at(child.process()));
+}
+
+// Seen: the agent's stack was registered like the program's memory, before anybody knew where it lies.
+TEST_F(InjectorTest, NothingCanBeHeldBackFromTheEndOfAnInjectionUntilItIsToldOf) {
+    const Child child([] { return pause(); });
+    submit(child.process());
+    ASSERT_TRUE(wait_until([&] {
+        std::vector<pid_t> threads;
+        append_threads(child.process(), threads);
+        return threads.size() == 2 && read_state(child.process()) == 'S';
+    })) << "the agent runs, and so does the process";
+    EXPECT_FALSE(injector_->hold_back(child.process()).owns_lock());
+    ASSERT_TRUE(is_done(child.process()));
+    EXPECT_TRUE(injector_->hold_back(child.process()).owns_lock());
 }
 
 }  // namespace

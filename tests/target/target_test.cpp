@@ -22,11 +22,12 @@ using std::chrono::milliseconds;
 using ::testing::ElementsAre;
 
 struct Seen {
-    enum Kind { kFault, kFork, kRemap, kRemove, kUnmap, kReply, kGone } kind;
+    enum Kind { kFault, kWriteFault, kFork, kRemap, kRemove, kUnmap, kReply, kGone } kind;
     std::uint64_t a = 0, b = 0, c = 0;
     friend bool operator==(const Seen&, const Seen&) = default;
     friend void PrintTo(const Seen& seen, std::ostream* out) {
-        static const char* const names[] = {"fault", "fork", "remap", "remove", "unmap", "reply", "gone"};
+        static const char* const names[] = {"fault",  "write fault", "fork",  "remap",
+                                            "remove", "unmap",       "reply", "gone"};
         *out << names[seen.kind] << std::hex << " " << seen.a << " " << seen.b << " " << seen.c;
     }
 };
@@ -54,6 +55,10 @@ class Recorder : public TargetEvents {
         // EAGAIN: an event waits to be read, and the fault is answered when it is told again.
         if (target.uffd().copy(address, page.data(), kPageSize).error != 0)
             target.uffd().wake(address, kPageSize);
+    }
+    void on_write_fault(Target& target, std::uint64_t address) override {
+        record({Seen::kWriteFault, address});
+        if (target.uffd().unprotect(address, kPageSize) != 0) target.uffd().wake(address, kPageSize);
     }
     void on_fork(Target&, Fd uffd) override {
         seen.push_back({Seen::kFork});
@@ -84,6 +89,18 @@ class Recorder : public TargetEvents {
     }
     Arena& arena_;
 };
+
+/// Forks a child that does nothing, and leaves its number in `child`.
+Puppet::Step fork_a_sleeper(std::atomic<pid_t>& child) {
+    return [&child](Arena&) {
+        const pid_t forked = fork();
+        if (forked == 0) {
+            for (;;) pause();
+        }
+        child = forked;
+        return 0;
+    };
+}
 
 class TargetTest : public ::testing::Test {
   protected:
@@ -340,18 +357,10 @@ TEST_F(TargetTest, AForkedChildIsRecognisedByItsCookie) {
 // Seen: such a child had no mark, was taken for a new program, and its memory could never be moved out.
 TEST_F(TargetTest, AChildForkedAsSoonAsTheAgentIsThereCanBeMarked) {
     Shared<std::atomic<pid_t>> grandchild;
-    start({[number = grandchild.get()](Arena&) {
-              const pid_t child = fork();
-              if (child == 0) {
-                  for (;;) pause();
-              }
-              *number = child;
-              return 0;
-          }},
-          [&] {
-              puppet_->go();
-              ASSERT_TRUE(wait_until([&] { return waits_for_userfaultfd(puppet_->process()); }));
-          });
+    start({fork_a_sleeper(*grandchild.get())}, [&] {
+        puppet_->go();
+        ASSERT_TRUE(wait_until([&] { return waits_for_userfaultfd(puppet_->process()); }));
+    });
     ASSERT_TRUE(run_until([&] { return puppet_->done() == 1; }));
     const Child reaper(grandchild.get()->load());
     ASSERT_NE(events_->child, nullptr);
@@ -360,13 +369,14 @@ TEST_F(TargetTest, AChildForkedAsSoonAsTheAgentIsThereCanBeMarked) {
 }
 
 // Memory that was read before it was registered: a write to it would get a page without an event.
-TEST_F(TargetTest, ZeroPagesAreFoundInFreshMemoryAndAreEventsOnceMovedOut) {
+TEST_F(TargetTest, TheFirstWriteToAZeroPageIsAnEvent) {
     start({[](Arena& arena) {
                int sum = 0;
                for (std::uint64_t i = 16; i < 24; i++) sum += arena.data()[i * kPageSize];
                return sum;
            },
            [](Arena& arena) {
+               arena.data()[15 * kPageSize] = 1;  // was written before: no zero page
                arena.data()[17 * kPageSize] = 1;
                return int{arena.data()[18 * kPageSize]};
            }},
@@ -374,25 +384,55 @@ TEST_F(TargetTest, ZeroPagesAreFoundInFreshMemoryAndAreEventsOnceMovedOut) {
               puppet_->go();
               ASSERT_TRUE(wait_until([&] { return puppet_->done() == 1; }));
           });
-    const AddressRange* fresh = target_->fresh().find(page(16));
-    ASSERT_NE(fresh, nullptr);
-    std::array<AddressRange, 4> found;
-    auto scan = target_->scan_zero_pages(fresh->start, fresh->end, 100, found);
-    ASSERT_TRUE(scan) << scan.error().message;
-    ASSERT_EQ(scan->count, 1u);
-    EXPECT_EQ(found[0].start, page(16));
-    EXPECT_EQ(found[0].end, page(24));
-    ASSERT_TRUE(ask(AGENT_MOVE, page(16), 8));
-    ASSERT_TRUE(run_until([&] { return target_->agent_idle(); }));
-    ASSERT_EQ(events_->reply.result[0].moved, 8 * kPageSize) << events_->reply.result[0].error;
-    const std::uint64_t staging = target_->agent().staging;
-    scan = target_->scan_zero_pages(staging, staging + 32 * kPageSize, 100, found);
-    ASSERT_TRUE(scan) << scan.error().message;
-    ASSERT_EQ(scan->count, 1u);
-    EXPECT_EQ(found[0].end - found[0].start, 8 * kPageSize) << "nothing to keep of any";
     events_->seen.clear();
     step();
-    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kFault, page(17)}, Seen{Seen::kFault, page(18)}));
+    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kWriteFault, page(17)}));
+}
+
+// As a forked child has its parent's pages, it has their protection.
+TEST_F(TargetTest, TheFirstWriteOfAForkedChildToAZeroPageIsAnEvent) {
+    Shared<std::atomic<int>> turn;
+    start({[](Arena& arena) { return int{arena.data()[16 * kPageSize]}; },
+           [turn = turn.get()](Arena& arena) {
+               const pid_t child = fork();
+               if (child == 0) {
+                   arena.data()[16 * kPageSize] = 1;
+                   _exit(0);
+               }
+               *turn = child;
+               return 0;
+           }},
+          [&] {
+              puppet_->go();
+              ASSERT_TRUE(wait_until([&] { return puppet_->done() == 1; }));
+          });
+    step();
+    const Child reaper(turn.get()->load());
+    ASSERT_TRUE(run_until([&] { return events_->has(Seen::kWriteFault); }));
+}
+
+// What a fork shares would be copied by a write: no longer what was written since.
+TEST_F(TargetTest, TellsWhichPagesAreSharedWithAForkedChild) {
+    Shared<std::atomic<pid_t>> grandchild;
+    start({fork_a_sleeper(*grandchild.get()), [](Arena& arena) {
+               arena.data()[3 * kPageSize] = 1;
+               return 0;
+           }});
+    std::array<AddressRange, 4> shared;
+    auto scan = target_->scan_shared(page(0), page(8), shared);
+    ASSERT_TRUE(scan) << scan.error().message;
+    EXPECT_EQ(scan->count, 0u);
+    step();
+    const Child reaper(grandchild.get()->load());
+    step();
+    scan = target_->scan_shared(page(0), page(8), shared);
+    ASSERT_TRUE(scan) << scan.error().message;
+    ASSERT_EQ(scan->count, 2u);
+    EXPECT_EQ(shared[0].start, page(0));
+    EXPECT_EQ(shared[0].end, page(3));
+    EXPECT_EQ(shared[1].start, page(4));
+    EXPECT_EQ(shared[1].end, page(8));
+    EXPECT_EQ(scan->walk_end, page(8));
 }
 
 // An agent may end alone (a filter kills one thread): its pages are served, and another takes its place.

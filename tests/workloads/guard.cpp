@@ -53,6 +53,35 @@ void one_round(Filler& filler, const Pages& pages, std::uint32_t version, bool e
     pages.expect(version + 1, kFirst, kGuarded, "new content where the guard was");
 }
 
+// Memory that was never touched is filled in runs while a program walks through it: none may cover a guard.
+void walk_up_to_a_guard(Filler& filler) {
+    const Pages fresh(2, kPages);
+    filler.push();
+    sys(::madvise(fresh.page(kFirst), kGuarded * kPage, MADV_GUARD_INSTALL), "MADV_GUARD_INSTALL");
+    fresh.stamp(1, 0, kFirst);
+    for (std::size_t i = 0; i < kGuarded; i++) {
+        check(faults(fresh.page(kFirst + i)), "guard page {} behind memory that was filled does not fault",
+              i);
+    }
+    fresh.expect(1, 0, kFirst, "memory in front of a guard");
+    fresh.expect_zero(kFirst + kGuarded, kPages - kFirst - kGuarded, "memory behind a guard");
+}
+
+// Lengths are rounded up to pages; what is no range of the program is refused.
+void odd_ranges(Filler& filler) {
+    const Pages pages(3, 4);
+    pages.stamp(1);
+    filler.push();
+    sys(::madvise(pages.page(0), kPage + 1, MADV_GUARD_INSTALL), "MADV_GUARD_INSTALL of a page and a byte");
+    check(faults(pages.page(0)) && faults(pages.page(1)), "the rest of a page is not guarded");
+    pages.expect(1, 2, 2, "behind a guard of a page and a byte");
+    check(::madvise(reinterpret_cast<void*>(~std::uintptr_t{8191}), kPage, MADV_GUARD_INSTALL) == -1,
+          "a guard behind the end of the address space is accepted");
+    check(::madvise(pages.page(2) + 1, kPage, MADV_GUARD_INSTALL) == -1, "an unaligned guard is accepted");
+    sys(::madvise(pages.page(2), 0, MADV_GUARD_INSTALL), "MADV_GUARD_INSTALL of nothing");
+    pages.expect(1, 2, 2, "after guards that were refused");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -65,6 +94,8 @@ int main(int argc, char** argv) {
     for (int round = 0; round < options.rounds; round++) {
         one_round(filler, pages, static_cast<std::uint32_t>(round) * 4 + 1, true);
         one_round(filler, pages, static_cast<std::uint32_t>(round) * 4 + 3, false);
+        walk_up_to_a_guard(filler);
+        odd_ranges(filler);
     }
     return succeed();
 }

@@ -1,0 +1,53 @@
+// What other commands ask of a running pager: to find out whether it manages a process, to let processes go.
+// In its loop.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <functional>
+#include <list>
+
+#include "base/fd.h"
+#include "io/loop.h"
+#include "pager/job.h"
+
+namespace farswap::cli {
+
+/// One thread: the loop's. Clients that are not trusted are not listened to; one that hangs up while it waits
+/// for processes to leave has changed its mind.
+class ControlServer {
+  public:
+    ControlServer(io::Loop& loop, Job& job);
+    ~ControlServer();
+    ControlServer(const ControlServer&) = delete;
+    ControlServer& operator=(const ControlServer&) = delete;
+
+    Status start();
+    /// As a client's: lets all go, if there is room for what is outside, or `force`.
+    Status detach_all(bool force);
+
+  private:
+    struct Client {
+        ControlServer* server = nullptr;
+        Fd socket;
+        io::Watch watch;
+        bool waits = false;  ///< for processes to leave
+        std::uint64_t bytes = 0;
+    };
+    void accept_client();
+    void client_ready(Client& client);
+    void answer(Client& client, const nlohmann::json& request);
+    void drop(Client& client);
+    Status begin(pid_t root, bool force, std::uint64_t& bytes);
+    void tell_progress();
+    bool somebody_waits() const;
+
+    io::Loop& loop_;
+    Job& job_;
+    Fd listener_;
+    io::Watch watch_;
+    io::Timer timer_;
+    std::list<Client> clients_;
+};
+
+}  // namespace farswap::cli

@@ -1,0 +1,121 @@
+#include "cli/control_socket.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <charconv>
+#include <cstddef>
+#include <cstring>
+
+#include "cli/memory_limit.h"
+
+namespace farswap::cli {
+namespace {
+
+constexpr std::string_view kPrefix = "farswap-pager/";
+constexpr int kWaiting = 16;  // connections that are not accepted yet
+constexpr std::size_t kMessageMax = 64 << 10;
+
+struct Address {
+    sockaddr_un name{};
+    socklen_t length = 0;
+};
+
+Address address_of(pid_t pager) {
+    Address address;
+    address.name.sun_family = AF_UNIX;
+    const std::string text = fmt::format("{}{}", kPrefix, pager);
+    std::memcpy(address.name.sun_path + 1, text.data(), text.size());  // the byte before is 0: abstract
+    address.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+    return address;
+}
+
+std::optional<ucred> peer_of(int socket) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
+    return peer;
+}
+
+}  // namespace
+
+Result<Fd> listen_for_control() {
+    Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const Address address = address_of(getpid());
+    if (!fd || bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.name), address.length) != 0 ||
+        listen(fd.get(), kWaiting) != 0)
+        return fail_errno(errno, "cannot listen for farswap detach");
+    return fd;
+}
+
+std::vector<pid_t> running_pagers() {
+    std::vector<pid_t> pagers;
+    const auto text = read_text_file("/proc/net/unix").value_or("");
+    const std::string label = fmt::format(" @{}", kPrefix);
+    for (auto at = text.find(label); at != std::string::npos; at = text.find(label, at + 1)) {
+        pid_t pager = 0;
+        std::from_chars(text.data() + at + label.size(), text.data() + text.size(), pager);
+        // A connection that was accepted bears the name, too.
+        if (pager > 0 && std::find(pagers.begin(), pagers.end(), pager) == pagers.end())
+            pagers.push_back(pager);
+    }
+    return pagers;
+}
+
+Result<Fd> connect_to_pager(pid_t pager) {
+    Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    const Address address = address_of(pager);
+    if (!fd || connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.name), address.length) != 0)
+        return fail_errno(errno, "cannot reach the pager {}", pager);
+    // Any user may take any abstract name.
+    const auto peer = peer_of(fd.get());
+    if (!peer || (peer->uid != 0 && peer->uid != geteuid()))
+        return fail(EPERM, "pager {} is another user's", pager);
+    return fd;
+}
+
+bool is_trusted(int socket) {
+    const auto peer = peer_of(socket);
+    return peer && (peer->uid == 0 || peer->uid == geteuid());
+}
+
+bool send_json(int socket, const nlohmann::json& message) {
+    const std::string text = message.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return send(socket, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
+           static_cast<ssize_t>(text.size());
+}
+
+Result<std::optional<nlohmann::json>> receive_json(int socket) {
+    std::string text(kMessageMax, '\0');
+    ssize_t got = 0;
+    do {
+        got = recv(socket, text.data(), text.size(), 0);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0) return fail_errno(errno, "no answer");
+    text.resize(static_cast<std::size_t>(got));
+    auto message = nlohmann::json::parse(text, nullptr, false);
+    if (!message.is_object()) return std::optional<nlohmann::json>();
+    return std::optional(std::move(message));
+}
+
+Result<PagerConnection> find_pager_of(pid_t process) {
+    Error last{ENOENT, fmt::format("process {} is not managed by a farswap that runs here", process)};
+    for (const pid_t pager : running_pagers()) {
+        auto socket = connect_to_pager(pager);
+        if (!socket) {
+            if (socket.error().code == EPERM || socket.error().code == EACCES)
+                last = {EPERM, fmt::format("{}, and so may be process {}: try as root",
+                                           socket.error().message, process)};
+            continue;
+        }
+        if (!send_json(socket->get(), {{"do", "find"}, {"process", process}})) continue;
+        const auto answer = receive_json(socket->get());
+        if (answer && *answer && (*answer)->value("managed", false))
+            return PagerConnection{pager, std::move(*socket)};
+    }
+    return std::unexpected(last);
+}
+
+}  // namespace farswap::cli

@@ -1,0 +1,44 @@
+// How commands reach a running pager: an abstract Unix socket (unix(7)) that is named by its process number,
+// so that nothing is left behind whatever becomes of it. One JSON object a message.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <sys/types.h>
+
+#include <optional>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+
+namespace farswap::cli {
+
+/// The socket of this process, listening, non-blocking.
+Result<Fd> listen_for_control();
+
+/// The pagers whose sockets can be seen from here: of all users, in this network namespace.
+std::vector<pid_t> running_pagers();
+
+/// A connection to a pager. EPERM: it is another user's, or not what it seems.
+Result<Fd> connect_to_pager(pid_t pager);
+
+/// The user at the other end (SO_PEERCRED), where that is root or ourselves: no one else may tell us what to
+/// do.
+bool is_trusted(int socket);
+
+/// False when the other end is gone. Does not block.
+bool send_json(int socket, const nlohmann::json& message);
+
+/// The next message; nothing when the other end has closed, or has sent what is no JSON object. EAGAIN: none
+/// is there, on a socket that does not block.
+Result<std::optional<nlohmann::json>> receive_json(int socket);
+
+/// The pager that manages the process, and a connection to it. ENOENT: there is none that we may talk to.
+struct PagerConnection {
+    pid_t process = 0;
+    Fd socket;
+};
+Result<PagerConnection> find_pager_of(pid_t process);
+
+}  // namespace farswap::cli

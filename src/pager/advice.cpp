@@ -1,0 +1,109 @@
+// What the members of a job wait for at the gate of madvise(2), and when each call goes on.
+#include "base/log.h"
+#include "pager/members.h"
+
+namespace farswap {
+namespace {
+
+// For an agent: its process may not be able to stop before the call has gone on.
+constexpr std::chrono::seconds kHeldMax{1};
+// How long the budget may take to see what a call has populated.
+constexpr std::chrono::seconds kPromised{1};
+
+}  // namespace
+
+void Members::let_calls_go() {
+    std::erase_if(held_calls_, [this](const target::AdviceGate::Call& call) { return deal_with(call); });
+}
+
+/// Whether the call has not to wait here any longer. What brings the cap near goes on when its process is
+/// registered; a guard is put in by the agent.
+bool Members::deal_with(const target::AdviceGate::Call& call) {
+    if (!gate_.is_waiting(call)) return true;
+    if (call.may_wipe()) {
+        pager_.forks_may_wipe(true);
+        gate_.let_go(call);
+        return true;
+    }
+    const target::AddressRange range = pages_of(call);
+    const bool is_harmless = range.start >= range.end || (call.populates() && is_far_from_the_cap(range));
+    target::Member* member = is_harmless ? nullptr : bearer_of(call.process);
+    if (member == nullptr || !member->alive || !must_wait(call, *member)) {
+        gate_.let_go(call);
+        return true;
+    }
+    auto* process = static_cast<Process*>(member->owner);
+    if (process == nullptr || !process->target->has_agent()) return false;
+    if (!call.populates()) {
+        pager_.install_guard(*process, {.range = range,
+                                        .wanted = [this, call] { return gate_.is_waiting(call); },
+                                        .done = [this, call](int error) { gate_.answer(call, error); }});
+        return true;
+    }
+    const auto held_back = injector_.hold_back(process->target->process());
+    if (!held_back) return false;
+    (void)pager_.engage(*process);
+    gate_.let_go(call);
+    return true;
+}
+
+/// The pages that the call is about; none if the kernel will refuse it, or has nothing to do.
+target::AddressRange Members::pages_of(const target::AdviceGate::Call& call) {
+    const std::uint64_t most = PageTable::kAddressEnd;
+    if (call.start % kPageSize != 0 || call.start >= most || call.bytes > most - call.start) return {};
+    return {call.start, call.start + (call.bytes + kPageSize - 1) / kPageSize * kPageSize};
+}
+
+/// Whether populating the range brings the cap near, with all that was let go a moment ago and is not
+/// measured yet.
+bool Members::is_far_from_the_cap(const target::AddressRange& range) {
+    const auto now = io::Clock::now();
+    if (now >= promised_until_) promised_ = 0;
+    const std::uint64_t bytes = range.end - range.start;
+    if (budget_.used() + promised_ + bytes >= budget_.engage_at()) return false;
+    promised_ += bytes;
+    promised_until_ = now + kPromised;
+    return true;
+}
+
+/// The member whose memory the process uses: itself, unless it borrows another's (vfork, CLONE_VM). Null: it
+/// is gone.
+target::Member* Members::bearer_of(pid_t process) {
+    target::Member* member = tree_.find(process);
+    if (member == nullptr) {
+        tree_.scan();
+        member = tree_.find(process);
+    }
+    while (member != nullptr && member->borrows_memory) member = tree_.find(member->parent);
+    return member;
+}
+
+/// Whether the call has to wait until its process has an agent, or for the agent. Once it populates it cannot
+/// be stopped, and without an agent nothing can leave it; to be stopped takes it out of the call, which it
+/// will make again.
+bool Members::must_wait(const target::AdviceGate::Call& call, target::Member& member) {
+    if (member.owner == nullptr && !injecting_.contains(member.process)) {
+        const Pager::Recognised recognised = pager_.recognise(member.process);
+        if (recognised.child != nullptr) link(&member, recognised.child);
+        if (recognised.child == nullptr && !recognised.certain) return !is_overdue(call);
+    }
+    auto* process = static_cast<Process*>(member.owner);
+    if (process != nullptr && process->target->has_agent()) {
+        // The agent is behind the gate, too.
+        return process->target->agent().thread != call.thread;
+    }
+    // Of what nothing is outside, nothing can be dropped.
+    if (!call.populates() && (process == nullptr || process->far_pages == 0)) return false;
+    give_agent(member);
+    return injecting_.contains(member.process) && !is_overdue(call);
+}
+
+bool Members::is_overdue(const target::AdviceGate::Call& call) {
+    if (io::Clock::now() - call.since < kHeldMax) return false;
+    log::warning("process {} could not be paged before it {}", call.process,
+                 call.populates() ? "populated memory: it may overstep the cap"
+                                  : "installed a guard: what was outside there is not forgotten");
+    return true;
+}
+
+}  // namespace farswap
