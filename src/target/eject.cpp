@@ -13,7 +13,8 @@ constexpr int kAgentEndLimitMs = 10'000;
 /// Ends are not announced by anything that works for a thread on Linux 6.8: looked for.
 bool wait_for_end(pid_t process, pid_t thread) {
     for (int waited_us = 0; waited_us < kAgentEndLimitMs * 1000; waited_us += 100) {
-        if (read_process(thread) != process) return true;
+        const pid_t owner = read_process(thread);
+        if (owner == 0 || owner != process || read_state(thread) == 'Z') return true;
         const timespec pause{0, 100'000};
         nanosleep(&pause, nullptr);
     }
@@ -23,6 +24,7 @@ bool wait_for_end(pid_t process, pid_t thread) {
 }  // namespace
 
 Status eject(RemoteTask& task, pid_t agent, std::span<const AddressRange> ranges) {
+    if (task.task() == 0) return fail(ESRCH, "the process has ended");
     if (agent != 0 && !wait_for_end(read_process(task.task()), agent))
         return fail(ETIMEDOUT, "the agent in process {} does not end", task.task());
     for (const AddressRange& range : ranges) {

@@ -32,18 +32,47 @@ bool is_event(int status, int event) noexcept {
     return WIFSTOPPED(status) && status >> 16 == event;
 }
 
-/// As waitpid(2) with `flags`, but the end of a child of our own is left for whoever waits for its exit
-/// status. (The end of anybody else's child has to be taken: until then its parent is not told.) ESRCH: it
-/// has ended.
+void take_pause() {
+    const timespec pause{0, 50'000};
+    nanosleep(&pause, nullptr);
+}
+
+/// Whether the end of a task that we trace is to be taken. That of a child of our own is left for whoever
+/// waits for its exit status. That of anybody else's child has to be taken, until then its parent is not
+/// told; and that of a thread, until then its process has not ended for anybody.
+bool is_end_ours(pid_t task) {
+    if (read_process(task) != task) return true;
+    const pid_t parent = read_parent(task);
+    return parent != 0 && parent != getpid();
+}
+
+bool is_end(const siginfo_t& info) noexcept {
+    return info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
+}
+
+/// Takes the ends of the threads that clone_stopped() has made in a process and that are not detached yet.
+/// (Looks first: whatever one asks for, a tracer's wait takes stops, too.)
+void take_ends_of_threads(pid_t process) {
+    std::vector<pid_t> threads;
+    append_threads(process, threads);
+    for (const pid_t thread : threads) {
+        siginfo_t info{};
+        const auto id = static_cast<id_t>(thread);
+        if (thread != process && waitid(P_PID, id, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
+            is_end(info))
+            waitid(P_PID, id, &info, WEXITED | WNOHANG | __WALL);
+    }
+}
+
+/// As waitpid(2) with `flags`. ESRCH: it has ended; see is_end_ours().
 Result<int> take_stop(pid_t task, int flags) {
     siginfo_t info{};
     while (waitid(P_PID, static_cast<id_t>(task), &info, WSTOPPED | WEXITED | WNOWAIT | __WALL | flags) < 0) {
         if (errno != EINTR) return fail_errno(ESRCH, "cannot wait for process {}", task);
     }
     if (info.si_pid == 0) return 0;
-    if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED) {
-        const pid_t parent = read_parent(task);
-        if (parent != 0 && parent != getpid()) waitpid(task, nullptr, __WALL | WNOHANG);
+    if (is_end(info)) {
+        if (is_end_ours(task)) waitpid(task, nullptr, __WALL | WNOHANG);
         return fail(ESRCH, "process {} ended", task);
     }
     waitid(P_PID, static_cast<id_t>(task), &info, WSTOPPED | __WALL | WNOHANG);
@@ -53,6 +82,27 @@ Result<int> take_stop(pid_t task, int flags) {
 /// Waits for the task's next stop. ESRCH when it ended.
 Result<int> wait_stop(pid_t task) {
     return take_stop(task, 0);
+}
+
+/// The same of a task that makes a clone(2): killed meanwhile, its end is not told before that of the new
+/// thread, which is traced from its birth, is taken. It may be one of which we have heard nothing yet.
+Result<int> wait_stop_of_cloner(pid_t task) {
+    for (;;) {
+        auto status = take_stop(task, WNOHANG);
+        if (!status || *status != 0) return status;
+        take_ends_of_threads(task);
+        take_pause();
+    }
+}
+
+/// Lets go of a task that was killed while it was stopped, so that its parent is told; of one that does not
+/// get to its end (in an uninterruptible sleep) when this thread ends.
+void take_end(pid_t task) {
+    constexpr int kTries = 200'000;
+    for (int i = 0; i < kTries && take_stop(task, WNOHANG); i++) {
+        take_ends_of_threads(task);
+        take_pause();
+    }
 }
 
 /// The address of a `syscall` instruction in the task's vdso, so that no byte of the program is changed.
@@ -113,7 +163,7 @@ RemoteTask::RemoteTask(RemoteTask&& other) noexcept
 RemoteTask::~RemoteTask() {
     if (task_ == 0 || !stopped_) return;
     if (prepared_) restore();
-    trace(PTRACE_DETACH, task_, 0, 0);
+    if (trace(PTRACE_DETACH, task_, 0, 0) != 0) take_end(task_);
 }
 
 Result<RemoteTask> RemoteTask::seize(pid_t task, int limit_ms) {
@@ -125,7 +175,7 @@ Result<RemoteTask> RemoteTask::seize(pid_t task, int limit_ms) {
 }
 
 Result<RemoteTask> RemoteTask::seize_begin(pid_t task) {
-    if (trace(PTRACE_SEIZE, task, 0, PTRACE_O_TRACECLONE) != 0) {
+    if (trace(PTRACE_SEIZE, task, 0, 0) != 0) {
         return fail_errno(errno, "cannot trace process {}", task);
     }
     RemoteTask remote(task);
@@ -163,14 +213,13 @@ Status RemoteTask::wait_until_stopped(int limit_ms) {
         auto stopped = has_stopped();
         if (!stopped) return std::unexpected(stopped.error());
         if (*stopped) return {};
-        const timespec pause{0, 50'000};
-        nanosleep(&pause, nullptr);
+        take_pause();
     }
     return fail(ETIMEDOUT, "process {} does not stop: it sleeps in the kernel", task_);
 }
 
 Result<RemoteTask> RemoteTask::seize_at_exec(pid_t task, int go_fd) {
-    constexpr std::uintptr_t options = PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+    constexpr std::uintptr_t options = PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
     if (trace(PTRACE_SEIZE, task, 0, options) != 0) {
         return fail_errno(errno, "cannot trace the program that was started: ptrace is not allowed here");
     }
@@ -240,7 +289,7 @@ Result<long> RemoteTask::call(long number, long a, long b, long c, long d, long 
     if (auto stepped = single_step(number, {a, b, c, d, e, f}); !stepped)
         return std::unexpected(stepped.error());
     for (;;) {
-        auto status = wait_stop(task_);
+        auto status = number == SYS_clone ? wait_stop_of_cloner(task_) : wait_stop(task_);
         if (!status) {
             task_ = 0;
             return std::unexpected(status.error());
@@ -310,7 +359,7 @@ void RemoteTask::restore() noexcept {
     iovec vector{&registers, sizeof registers};
     trace(PTRACE_SETREGSET, task_, 1, reinterpret_cast<std::uintptr_t>(&vector));
     trace(PTRACE_SETSIGMASK, task_, kSignalMaskSize, reinterpret_cast<std::uintptr_t>(&signal_mask_));
-    trace(PTRACE_SETOPTIONS, task_, 0, PTRACE_O_TRACECLONE);
+    trace(PTRACE_SETOPTIONS, task_, 0, 0);
 }
 
 }  // namespace farswap::target

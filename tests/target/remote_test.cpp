@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/sem.h>
@@ -17,7 +18,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <ostream>
+#include <thread>
 
 #include "base/fd.h"
 #include "child.h"
@@ -305,6 +308,63 @@ TEST(RemoteTask, TakesTheEndOfAnybodyElsesChildSoThatItsParentIsTold) {
     ASSERT_TRUE(task) << task.error().message;
     EXPECT_FALSE(task->call(SYS_exit_group, 42));
     EXPECT_EQ(parent.join(), 42);
+}
+
+constexpr unsigned long kThreadFlags = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+
+// Seen: `farswap attach` stood still for ever when its program was killed in the middle of the clone. The new
+// thread, traced from its birth, had ended, and nobody took note; so its process had not ended for the one
+// who waited.
+TEST(RemoteTask, TakesTheEndOfAThreadThatNobodyHasStartedYet) {
+    Child child([] { return pause(); });
+    {
+        auto task = RemoteTask::seize(child.process(), kSeizeLimitMs);
+        ASSERT_TRUE(task) << task.error().message;
+        ASSERT_TRUE(task->clone_stopped(kThreadFlags, 0));
+        kill(child.process(), SIGKILL);
+    }
+    int status = 0;
+    EXPECT_EQ(waitpid(child.process(), &status, WNOHANG), child.process());
+    EXPECT_TRUE(WIFSIGNALED(status));
+}
+
+TEST(RemoteTask, EndsWithAProcessThatIsKilledAtAnyMomentOfAClone) {
+    for (int i = 0; i < 300; i++) {
+        const pid_t born = fork();
+        if (born == 0) {
+            for (;;) pause();
+        }
+        {
+            auto task = RemoteTask::seize(born, kSeizeLimitMs);
+            ASSERT_TRUE(task) << task.error().message;
+            std::thread killer([born, i] {
+                const auto moment = std::chrono::steady_clock::now() + std::chrono::microseconds(i);
+                while (std::chrono::steady_clock::now() < moment) {
+                }
+                kill(born, SIGKILL);
+            });
+            while (task->clone_stopped(kThreadFlags, 0)) {
+            }
+            killer.join();
+        }
+        EXPECT_EQ(waitpid(born, nullptr, 0), born);
+    }
+}
+
+TEST(RemoteTask, LeavesAThreadAloneThatItsTaskStartsWhileItIsBeingStopped) {
+    Shared<std::atomic<std::uint64_t>> ended;
+    Child child([&] {
+        for (;;) std::thread([&] { ++*ended.get(); }).join();
+        return 0;
+    });
+    for (int i = 0; i < 5000; i++) {
+        auto task = RemoteTask::seize(child.process(), kSeizeLimitMs);
+        ASSERT_TRUE(task) << task.error().message;
+    }
+    const std::uint64_t before = *ended.get();
+    EXPECT_TRUE(wait_until([&] { return *ended.get() > before + 1; })) << "one of its threads stands still";
+    kill(child.process(), SIGKILL);
+    child.join();
 }
 
 }  // namespace
