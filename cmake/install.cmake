@@ -1,10 +1,11 @@
-# What `cmake --install` lays down: the program, the public headers, and the pinning library for C and C++ with its
+# What `cmake --install` lays down: the program and its library for debuggers, the public headers, and the pinning library for C and C++ with its
 # pkg-config file.
 include(GNUInstallDirs)
 
 install(DIRECTORY include/farswap DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 if(TARGET farswap)
     install(TARGETS farswap RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+    install(TARGETS farswap_debug LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/farswap)
 endif()
 if(TARGET farswap_page)
     install(TARGETS farswap_page farswap_base ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "cli/control_socket.h"
 #include "cli/memory_room.h"
@@ -13,6 +14,29 @@ namespace {
 
 constexpr std::chrono::milliseconds kProgressPeriod{100};
 constexpr std::size_t kClientsMax = 64;
+constexpr std::uint64_t kAddressEnd = std::uint64_t{1} << 47;
+
+nlohmann::json error_of(const Error& error) {
+    return {{"error", error.message}, {"code", error.code}};
+}
+
+Result<target::AddressRange> range_of(std::uint64_t start, std::uint64_t end) {
+    if (start % kPageSize != 0 || end % kPageSize != 0 || start > end || end > kAddressEnd)
+        return fail(EINVAL, "there are no such pages");
+    return target::AddressRange{start, end};
+}
+
+void send_pages(int socket, const Peek& peek) {
+    if (peek.error != 0) {
+        send_json(socket, error_of(Error{EIO, fmt::format("page {:#x} is outside and cannot be read: {}",
+                                                          peek.failed_at, strerror(-peek.error))}));
+        return;
+    }
+    std::uint32_t outside = 0;
+    for (std::size_t i = 0; i < peek.pages.size(); i++)
+        outside |= std::uint32_t{peek.pages[i].is_outside} << i;
+    if (send_json(socket, {{"outside", outside}})) send_bytes(socket, peek.content);
+}
 
 }  // namespace
 
@@ -24,7 +48,7 @@ ControlServer::ControlServer(io::Loop& loop, Job& job) : loop_(loop), job_(job) 
 ControlServer::~ControlServer() {
     loop_.cancel(timer_);
     if (somebody_waits() && !job_.is_departing()) tell_progress();  // all have left, and so does the job
-    for (Client& client : clients_) loop_.remove(client.watch);
+    for (const auto& client : clients_) loop_.remove(client->watch);
     if (watch_.added) loop_.remove(watch_);
 }
 
@@ -43,7 +67,7 @@ Status ControlServer::start() {
 void ControlServer::accept_client() {
     Fd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket || !is_trusted(socket.get()) || clients_.size() >= kClientsMax) return;
-    Client& client = clients_.emplace_back();
+    Client& client = *clients_.emplace_back(std::make_shared<Client>());
     client.server = this;
     client.socket = std::move(socket);
     client.watch = {.fd = client.socket.get(),
@@ -74,23 +98,67 @@ void ControlServer::answer(Client& client, const nlohmann::json& request) {
     const auto process = request.value("process", pid_t{0});
     const std::string what = request.value("do", "");
     if (what == "find") {
-        send_json(client.socket.get(), {{"managed", process > 0 && job_.far_pages(process).has_value()}});
+        send_json(client.socket.get(), {{"managed", process > 0 && job_.is_member(process)}});
     } else if (what == "detach") {
         if (const auto begun = begin(process, request.value("force", false), client.bytes); !begun) {
-            send_json(client.socket.get(), {{"error", begun.error().message}, {"code", begun.error().code}});
+            send_json(client.socket.get(), error_of(begun.error()));
             return;
         }
         client.waits = true;
         loop_.arm(timer_, io::Clock::now());
+    } else if (what == "hold") {
+        send_json(client.socket.get(), hold(client, process));
+    } else if (what == "outside") {
+        send_json(client.socket.get(), outside(request));
+    } else if (what == "read") {
+        read(client, request);
     } else {
-        send_json(client.socket.get(),
-                  {{"error", "this pager does not know that request"}, {"code", ENOSYS}});
+        send_json(client.socket.get(), error_of(Error{ENOSYS, "this pager does not know that request"}));
     }
 }
 
 void ControlServer::drop(Client& client) {
     loop_.remove(client.watch);
-    clients_.remove_if([&](const Client& one) { return &one == &client; });
+    if (client.held != 0) job_.release_hold(client.held);
+    clients_.remove_if([&](const auto& one) { return one.get() == &client; });
+}
+
+nlohmann::json ControlServer::hold(Client& client, pid_t process) {
+    if (client.held != 0) return error_of(Error{EBUSY, "this connection holds a process already"});
+    const auto held = job_.hold(process);
+    if (!held) return error_of(held.error());
+    client.held = process;
+    return {{"agent", held->agent}, {"start", held->range.start}, {"end", held->range.end}};
+}
+
+nlohmann::json ControlServer::outside(const nlohmann::json& request) const {
+    const auto range = range_of(request.at("start"), request.at("end"));
+    if (!range) return error_of(range.error());
+    const auto found = job_.outside(request.at("process"), range->start, range->end);
+    if (!found) return error_of(found.error());
+    auto ranges = nlohmann::json::array();
+    for (const auto& one : found->ranges) ranges.push_back({one.start, one.end});
+    return {{"ranges", std::move(ranges)}, {"until", found->until}};
+}
+
+void ControlServer::read(Client& client, const nlohmann::json& request) {
+    const auto pages = request.at("pages").get<std::uint64_t>();
+    const auto start = request.at("start").get<std::uint64_t>();
+    const auto range = range_of(start, start + pages * kPageSize);
+    if (!range || pages == 0 || pages > Peek::kPagesMax) {
+        send_json(client.socket.get(), error_of(Error{EINVAL, "there are no such pages"}));
+        return;
+    }
+    auto peek = std::make_unique<Peek>();
+    peek->address = start;
+    peek->pages.resize(pages);
+    // It may hang up meanwhile.
+    const std::weak_ptr<Client> asker = *std::ranges::find(clients_, &client, &std::shared_ptr<Client>::get);
+    peek->done = [asker](const Peek& done) {
+        if (const auto one = asker.lock()) send_pages(one->socket.get(), done);
+    };
+    if (auto begun = job_.peek(request.at("process"), std::move(peek)); !begun)
+        send_json(client.socket.get(), error_of(begun.error()));
 }
 
 Status ControlServer::begin(pid_t root, bool force, std::uint64_t& bytes) {
@@ -115,16 +183,16 @@ Status ControlServer::detach_all(bool force) {
 }
 
 bool ControlServer::somebody_waits() const {
-    return std::ranges::any_of(clients_, [](const Client& client) { return client.waits; });
+    return std::ranges::any_of(clients_, [](const auto& client) { return client->waits; });
 }
 
 void ControlServer::tell_progress() {
     const bool is_over = !job_.is_departing();
     const auto far = job_.far_pages(0).value_or(0) * kPageSize;
-    for (Client& client : clients_) {
-        if (!client.waits) continue;
-        client.waits = !is_over;
-        send_json(client.socket.get(), {{"done", is_over}, {"bytes", client.bytes}, {"far_bytes", far}});
+    for (const auto& client : clients_) {
+        if (!client->waits) continue;
+        client->waits = !is_over;
+        send_json(client->socket.get(), {{"done", is_over}, {"bytes", client->bytes}, {"far_bytes", far}});
     }
     if (!is_over) loop_.arm(timer_, io::Clock::now() + kProgressPeriod);
 }

@@ -1,11 +1,12 @@
-// What other commands ask of a running pager: to find out whether it manages a process, to let processes go.
-// In its loop.
+// What other commands ask of a running pager: to find out whether it manages a process, to let processes go,
+// to read what is outside of one. In its loop.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
 
 #include <functional>
 #include <list>
+#include <memory>
 
 #include "base/fd.h"
 #include "io/loop.h"
@@ -33,11 +34,15 @@ class ControlServer {
         io::Watch watch;
         bool waits = false;  ///< for processes to leave
         std::uint64_t bytes = 0;
+        pid_t held = 0;  ///< the process that is held still for it
     };
     void accept_client();
     void client_ready(Client& client);
     void answer(Client& client, const nlohmann::json& request);
     void drop(Client& client);
+    nlohmann::json hold(Client& client, pid_t process);
+    nlohmann::json outside(const nlohmann::json& request) const;
+    void read(Client& client, const nlohmann::json& request);
     Status begin(pid_t root, bool force, std::uint64_t& bytes);
     void tell_progress();
     bool somebody_waits() const;
@@ -47,7 +52,7 @@ class ControlServer {
     Fd listener_;
     io::Watch watch_;
     io::Timer timer_;
-    std::list<Client> clients_;
+    std::list<std::shared_ptr<Client>> clients_;
 };
 
 }  // namespace farswap::cli

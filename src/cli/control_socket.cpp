@@ -6,6 +6,7 @@
 
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 
@@ -16,6 +17,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "farswap-pager/";
 constexpr int kWaiting = 16;  // connections that are not accepted yet
+constexpr std::chrono::seconds kAnswerLimit{10};
 constexpr std::size_t kMessageMax = 64 << 10;
 
 struct Address {
@@ -37,6 +39,12 @@ std::optional<ucred> peer_of(int socket) {
     socklen_t size = sizeof peer;
     if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
     return peer;
+}
+
+/// Of receive_json(); 0: for ever.
+void limit_wait(int socket, std::chrono::seconds limit) {
+    const timeval value{limit.count(), 0};
+    setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value);
 }
 
 }  // namespace
@@ -100,6 +108,20 @@ Result<std::optional<nlohmann::json>> receive_json(int socket) {
     return std::optional(std::move(message));
 }
 
+bool send_bytes(int socket, std::span<const std::byte> bytes) {
+    return send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
+           static_cast<ssize_t>(bytes.size());
+}
+
+Result<std::size_t> receive_bytes(int socket, std::span<std::byte> into) {
+    ssize_t got = 0;
+    do {
+        got = recv(socket, into.data(), into.size(), 0);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0) return fail_errno(errno, "no answer");
+    return static_cast<std::size_t>(got);
+}
+
 Result<PagerConnection> find_pager_of(pid_t process) {
     Error last{ENOENT, fmt::format("process {} is not managed by a farswap that runs here", process)};
     for (const pid_t pager : running_pagers()) {
@@ -111,7 +133,13 @@ Result<PagerConnection> find_pager_of(pid_t process) {
             continue;
         }
         if (!send_json(socket->get(), {{"do", "find"}, {"process", process}})) continue;
+        limit_wait(socket->get(), kAnswerLimit);  // it may be stopped
         const auto answer = receive_json(socket->get());
+        if (!answer)
+            last = {ETIMEDOUT,
+                    fmt::format("pager {} does not answer (is it stopped?), and may have process {}", pager,
+                                process)};
+        limit_wait(socket->get(), std::chrono::seconds(0));
         if (answer && *answer && (*answer)->value("managed", false))
             return PagerConnection{pager, std::move(*socket)};
     }

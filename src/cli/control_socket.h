@@ -6,7 +6,9 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/fd.h"
@@ -33,6 +35,12 @@ bool send_json(int socket, const nlohmann::json& message);
 /// The next message; nothing when the other end has closed, or has sent what is no JSON object. EAGAIN: none
 /// is there, on a socket that does not block.
 Result<std::optional<nlohmann::json>> receive_json(int socket);
+
+/// A message of bytes, such as follows some answers. False when the other end is gone, or takes nothing. Does
+/// not block.
+bool send_bytes(int socket, std::span<const std::byte> bytes);
+/// Waits for one; how many bytes it had, `into` at most.
+Result<std::size_t> receive_bytes(int socket, std::span<std::byte> into);
 
 /// The pager that manages the process, and a connection to it. ENOENT: there is none that we may talk to.
 struct PagerConnection {

@@ -9,6 +9,8 @@
 
 #include "base/log.h"
 #include "cli/check.h"
+#include "cli/core.h"
+#include "cli/debug.h"
 #include "cli/detach.h"
 #include "cli/exit_status.h"
 #include "cli/options.h"
@@ -39,6 +41,10 @@ void own_our_proc_files() {
 struct Execute {
     Ending operator()(const RunOptions& options) const { return run_command(options); }
     Ending operator()(const DetachOptions& options) const { return detach_command(options); }
+    Ending operator()(const CoreOptions& options) const {
+        return options.merge ? merge_core_command(options) : core_command(options);
+    }
+    Ending operator()(const DebugOptions& options) const { return debug_command(options); }
     Ending operator()(const CheckOptions& options) const { return {check_command(options), 0}; }
     Ending operator()(const PrintText& print) const {
         std::fputs(print.text.c_str(), stdout);

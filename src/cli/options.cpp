@@ -16,6 +16,8 @@ constexpr const char* kOverview =
 Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...   run a program
        farswap attach [OPTIONS] PID...                    the same for programs that run already
        farswap detach [--force] PID...                    let go of them
+       farswap core [-o FILE] PID                         a core file of one, what is outside included
+       farswap debug [--] DEBUGGER [ARGUMENT]...          a debugger that sees what is outside
        farswap check [URL]...                             can this machine, this store do it?
        farswap check --clean URL                          remove what dead jobs left on a store
        farswap COMMAND --help                             all options
@@ -50,13 +52,13 @@ Result<std::optional<PrintText>> parse_with(CLI::App& app, std::span<const char*
 }
 
 /// What stands behind the options: the program. prefix_command() leaves an unknown option here too.
-Result<std::vector<std::string>> program_words(std::vector<std::string> words) {
+Result<std::vector<std::string>> program_words(std::vector<std::string> words, std::string_view command) {
     if (!words.empty() && words[0] == "--")
         words.erase(words.begin());
     else if (!words.empty() && words[0].starts_with('-') && words[0] != "-")
-        return fail(EINVAL, "{}: no such option; see farswap run --help", words[0]);
+        return fail(EINVAL, "{}: no such option; see farswap {} --help", words[0], command);
     if (words.empty() || words[0].empty())
-        return fail(EINVAL, "no program given; write: farswap run [OPTIONS] PROGRAM [ARGUMENT]...");
+        return fail(EINVAL, "no program given; write: farswap {} PROGRAM [ARGUMENT]...", command);
     return words;
 }
 
@@ -123,7 +125,7 @@ Result<Command> parse_run(std::span<const char* const> words) {
     if (!help) return std::unexpected(help.error());
     if (*help) return **help;
     if (auto understood = understand(app, job); !understood) return std::unexpected(understood.error());
-    auto program = program_words(app.remaining());
+    auto program = program_words(app.remaining(), "run");
     if (!program) return std::unexpected(program.error());
     job.options.argv = std::move(*program);
     return job.options;
@@ -131,14 +133,14 @@ Result<Command> parse_run(std::span<const char* const> words) {
 
 /// Process numbers, each once.
 Result<std::vector<pid_t>> parse_processes(const std::vector<std::string>& words, std::string_view command) {
-    if (words.empty()) return fail(EINVAL, "no process given; write: farswap {} PID...", command);
+    if (words.empty()) return fail(EINVAL, "no process given; write: farswap {} PID", command);
     std::vector<pid_t> processes;
     for (const std::string& word : words) {
         pid_t process = 0;
         const char* end = word.data() + word.size();
         const auto parsed = std::from_chars(word.data(), end, process);
         if (parsed.ec != std::errc() || parsed.ptr != end || process <= 0)
-            return fail(EINVAL, "'{}' is no process number; write: farswap {} PID...", word, command);
+            return fail(EINVAL, "'{}' is no process number; write: farswap {} PID", word, command);
         if (std::ranges::find(processes, process) == processes.end()) processes.push_back(process);
     }
     return processes;
@@ -185,6 +187,51 @@ Result<Command> parse_detach(std::span<const char* const> words) {
     return options;
 }
 
+Result<Command> parse_core(std::span<const char* const> words) {
+    CLI::App app(
+        "Write a core file of a process that farswap pages, with the content of what is outside, without "
+        "bringing it "
+        "in. The process stands still meanwhile. With --merge: complete the kernel's core file, read from "
+        "standard "
+        "input, for kernel.core_pattern.",
+        "farswap core");
+    app.formatter(std::make_shared<HelpFormat>(
+        "Usage: farswap core [-o FILE] PID\n       farswap core --merge -o FILE PID < CORE\n"));
+    CoreOptions options;
+    std::vector<std::string> numbers;
+    app.add_option("pid", numbers, "The process")->type_name("PID");
+    app.add_option("-o,--output", options.output,
+                   "The core file, or - for standard output. Default: core.PID")
+        ->type_name("FILE");
+    app.add_flag("--merge", options.merge, "Complete a core file that the kernel writes");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    auto processes = parse_processes(numbers, "core");
+    if (!processes) return std::unexpected(processes.error());
+    if (processes->size() != 1) return fail(EINVAL, "one process at a time; write: farswap core PID");
+    if (options.merge && options.output.empty())
+        return fail(EINVAL, "--merge needs -o FILE: the kernel starts it in the root directory");
+    options.process = processes->front();
+    return options;
+}
+
+Result<Command> parse_debug(std::span<const char* const> words) {
+    CLI::App app(
+        "Run a debugger that reads by /proc/PID/mem, such as gdb, so that it sees all memory of a process "
+        "that farswap "
+        "pages. Nothing is brought in for it.",
+        "farswap debug");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap debug [--] DEBUGGER [ARGUMENT]...\n"));
+    app.prefix_command();
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    auto program = program_words(app.remaining(), "debug");
+    if (!program) return std::unexpected(program.error());
+    return DebugOptions{std::move(*program)};
+}
+
 Result<Command> parse_check(std::span<const char* const> words) {
     CLI::App app("Tell whether farswap can work on this machine, and with the stores that are named.",
                  "farswap check");
@@ -213,10 +260,15 @@ Result<Command> parse_command_line(std::span<const char* const> words) {
     if (command == "run") return parse_run(rest);
     if (command == "attach") return parse_attach(rest);
     if (command == "detach") return parse_detach(rest);
+    if (command == "core") return parse_core(rest);
+    if (command == "debug") return parse_debug(rest);
     if (command == "check") return parse_check(rest);
     if (command == "--help" || command == "-h" || command == "help") return PrintText{kOverview};
     if (command == "--version") return PrintText{"farswap " FARSWAP_VERSION "\n"};
-    return fail(EINVAL, "{}: no such command; there are run and check, see farswap --help", command);
+    return fail(
+        EINVAL,
+        "{}: no such command; there are run, attach, detach, core, debug and check, see farswap --help",
+        command);
 }
 
 }  // namespace farswap::cli

@@ -35,6 +35,18 @@ struct DetachOptions {
     bool force = false;
 };
 
+/// farswap core [-o FILE] PID and farswap core --merge -o FILE PID
+struct CoreOptions {
+    pid_t process = 0;
+    std::string output;  ///< empty: core.PID; "-": standard output
+    bool merge = false;
+};
+
+/// farswap debug [--] DEBUGGER [ARGUMENT]...
+struct DebugOptions {
+    std::vector<std::string> argv;  ///< at least one
+};
+
 /// farswap check [URL]... and farswap check --clean URL
 struct CheckOptions {
     std::vector<std::string> urls;
@@ -47,7 +59,7 @@ struct PrintText {
     std::string text;
 };
 
-using Command = std::variant<RunOptions, DetachOptions, CheckOptions, PrintText>;
+using Command = std::variant<RunOptions, DetachOptions, CoreOptions, DebugOptions, CheckOptions, PrintText>;
 
 /// Parses what stands behind the command's name. EINVAL: one line that names the word that is wrong.
 Result<Command> parse_command_line(std::span<const char* const> words);

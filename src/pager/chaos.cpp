@@ -42,7 +42,8 @@ std::uint32_t Pager::evict_at_random(std::mt19937_64& random) {
         return std::uniform_int_distribution<std::uint64_t>(0, end - 1)(random);
     };
     Process& process = *processes_[below(processes_.size())];
-    if (process.gone || process.leaving || !process.target->has_agent() || !process.target->agent_idle())
+    if (process.gone || process.leaving || process.holds > 0 || !process.target->has_agent() ||
+        !process.target->agent_idle())
         return 0;
     const auto& ranges = process->evictable().ranges();
     if (ranges.empty()) return 0;

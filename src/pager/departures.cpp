@@ -88,6 +88,21 @@ std::optional<std::uint64_t> Members::far_pages(pid_t root) const {
     return sum;
 }
 
+Process* Members::process_of(pid_t process) {
+    target::Member* member = tree_.find(process);
+    if (member == nullptr) {
+        tree_.scan();
+        member = tree_.find(process);
+    }
+    if (member == nullptr) return nullptr;
+    if (member->owner == nullptr) {
+        const Pager::Recognised recognised = pager_.recognise(process);
+        if (recognised.child != nullptr) link(member, recognised.child);
+    }
+    auto* owner = static_cast<Process*>(member->owner);
+    return owner == nullptr || owner->gone ? nullptr : owner;
+}
+
 /// Not while an address space is served whose process is not known: it would read zeros.
 bool Members::empty() const {
     return injecting_.empty() && ejecting_.empty() &&

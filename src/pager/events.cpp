@@ -77,6 +77,7 @@ Pager::Pager(io::Loop& loop, Pool& pool, SwapArea& area, Budget& budget, JobStat
 
 Pager::~Pager() {
     loop_.cancel(retry_timer_);
+    cancel_peeks();
     for (auto& process : processes_) drop_all(*process);
 }
 

@@ -343,8 +343,38 @@ bool Job::is_departing() const {
     return state_->members.is_departing();
 }
 
+bool Job::is_member(pid_t process) {
+    return state_->members.process_of(process) != nullptr || far_pages(process).has_value();
+}
+
 std::optional<std::uint64_t> Job::far_pages(pid_t root) const {
     return state_->members.far_pages(root);
+}
+
+Result<Job::Held> Job::hold(pid_t process) {
+    Process* member = state_->members.process_of(process);
+    if (member == nullptr) return fail(ESRCH, "process {} is not paged by this job", process);
+    state_->pager.hold(*member);
+    if (!(*member)->has_agent()) return Held{0, {}};
+    const target::Agent& agent = (*member)->agent();
+    return Held{agent.thread, {agent.base, agent.base + agent.length}};
+}
+
+void Job::release_hold(pid_t process) {
+    if (Process* member = state_->members.process_of(process)) state_->pager.release_hold(*member);
+}
+
+Result<OutsideRanges> Job::outside(pid_t process, std::uint64_t start, std::uint64_t end) const {
+    const Process* member = state_->members.process_of(process);
+    if (member == nullptr) return fail(ESRCH, "process {} has ended", process);
+    return state_->pager.outside(*member, start, end);
+}
+
+Status Job::peek(pid_t process, std::unique_ptr<Peek> peek) {
+    const Process* member = state_->members.process_of(process);
+    if (member == nullptr) return fail(ESRCH, "process {} has ended", process);
+    state_->pager.peek(*member, std::move(peek));
+    return {};
 }
 
 JobStats Job::stats() const {

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "io/loop.h"
 #include "page/pool.h"
+#include "pager/peek.h"
 #include "swap/swap_area.h"
 
 namespace farswap {
@@ -80,8 +81,23 @@ class Job {
     void stay();
     /// Whether some are leaving.
     bool is_departing() const;
+    /// Whether the process is of the job now; it may have been found just for that.
+    bool is_member(pid_t process);
     /// Pages outside of a member and all below it (0: all); nothing if it is not of the job.
     std::optional<std::uint64_t> far_pages(pid_t root) const;
+
+    /// Nothing more goes out of a member's memory, until release_hold(), which is to follow. Where its agent
+    /// is, so that it can be left alone. ESRCH: no member, or nothing of it was ever paged.
+    struct Held {
+        pid_t agent;                 ///< 0: none
+        target::AddressRange range;  ///< the agent's own memory
+    };
+    Result<Held> hold(pid_t process);
+    void release_hold(pid_t process);
+    /// What of [start, end) of a member's memory may be outside. ESRCH: it is none.
+    Result<OutsideRanges> outside(pid_t process, std::uint64_t start, std::uint64_t end) const;
+    /// Reads pages of a member from where they lie; see Peek for its outcome. ESRCH: it is none.
+    Status peek(pid_t process, std::unique_ptr<Peek> peek);
 
     /// Serves until the last process of the job has ended or left. Forwards SIGTERM, SIGHUP, SIGINT and
     /// SIGQUIT that reach farswap alone to the program; stops and continues with it (Ctrl-Z, fg).

@@ -41,6 +41,8 @@ class Members {
     bool is_departing() const;
     /// Pages outside of a member and all below it; nothing if it is none, or has left. All: 0.
     std::optional<std::uint64_t> far_pages(pid_t root) const;
+    /// The member's memory, found if it was not known yet; null: it is no member, or has none of ours.
+    Process* process_of(pid_t process);
     /// What could not be undone in those who left: one line a reason.
     const std::map<std::string, unsigned>& left_behind() const { return left_behind_; }
 

@@ -12,6 +12,7 @@
 
 #include "pager/budget.h"
 #include "pager/job.h"
+#include "pager/peek.h"
 #include "pager/process.h"
 #include "swap/swap_area.h"
 #include "target/target.h"
@@ -50,6 +51,14 @@ class Pager : public target::TargetEvents {
     void stay(Process& process);
     /// Whether all has come back, and nothing is under way.
     bool may_release(const Process& process) const;
+    /// Nothing more goes out of the process, from when nothing is on its way, until release_hold(). Holds add
+    /// up.
+    void hold(Process& process) { process.holds++; }
+    void release_hold(Process& process);
+    /// What of [start, end) may be outside. Complete, for as long as the process is held.
+    OutsideRanges outside(const Process& process, std::uint64_t start, std::uint64_t end) const;
+    /// Reads pages from where they lie.
+    void peek(const Process& process, std::unique_ptr<Peek> peek);
     struct Leavings {
         pid_t agent;  ///< 0: there is none
         std::vector<target::AddressRange> ranges;
@@ -171,6 +180,13 @@ class Pager : public target::TargetEvents {
     // leave.cpp
     void bring_back(Process& process);
 
+    // peek.cpp
+    void peek_page(const Process& process, Peek& peek, std::size_t index);
+    void peeked(SlotFetch& fetch, const std::byte* content, int error);
+    static void peek_ended(Peek& peek);
+    void cancel_peeks();
+    static bool peek_staging(const Process& process, std::uint64_t address, std::byte* into);
+
     // events.cpp
     void give_up_fetch(Process& process, std::uint64_t address, PageWord word);
     void displace(Process& process, std::uint64_t start, std::uint64_t end);
@@ -209,6 +225,7 @@ class Pager : public target::TargetEvents {
     std::deque<WaitingFault> waiting_;
     std::vector<std::unique_ptr<Fetch>> fetches_;
     std::vector<Fetch*> free_fetches_;
+    std::vector<std::unique_ptr<Peek>> peeks_;
     io::Timer retry_timer_;
     io::Clock::time_point stuck_since_ = io::Clock::time_point::max();
     /// What it was before the last request was made; taken up again when that has moved nothing.

@@ -79,6 +79,7 @@ struct Process {
     std::map<std::uint64_t, PageWord> displaced;
     bool leaving = false;              ///< all that is outside is to come back, and nothing leaves any more
     std::uint64_t returned_until = 0;  ///< where the search for what is outside goes on
+    std::uint32_t holds = 0;           ///< of those who read it: nothing more goes out
     /// Where the marks of those it was forked from lie in it.
     std::vector<std::uint64_t> inherited_marks;
     bool gone = false;       ///< to be deleted when the loop's callbacks have returned

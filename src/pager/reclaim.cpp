@@ -66,7 +66,9 @@ void Pager::pump() {
 
 bool Pager::is_held_up() const {
     return area_.counters().frames_dirty > 0 || short_of_frames_ || held_by_threads_ ||
-           std::ranges::any_of(processes_, [this](const auto& process) { return is_stopped(*process); });
+           std::ranges::any_of(processes_, [this](const auto& process) {
+               return process->holds > 0 || is_stopped(*process);
+           });
 }
 
 /// Whether its agent owes an answer for so long that it cannot be running. An unshare may wait for a read.
@@ -94,7 +96,8 @@ bool Pager::step_all(std::uint64_t rss_min) {
     bool any = false;
     for (std::size_t i = 0; i < processes_.size(); i++) {
         Process& process = *processes_[i];
-        if (process.gone || process.leaving || !process.target->has_agent() || process.rss < rss_min)
+        if (process.gone || process.leaving || process.holds > 0 || !process.target->has_agent() ||
+            process.rss < rss_min)
             continue;
         if (process.target->agent_idle() ? step(process) : !is_stopped(process)) any = true;
     }

@@ -57,6 +57,20 @@ Result<PagemapScan> scan_shared_pages(int pagemap_fd, std::uint64_t start, std::
     return result;
 }
 
+std::uint64_t first_mapped(int pagemap_fd, std::uint64_t start, std::uint64_t end) {
+    page_region region{};
+    pm_scan_arg scan{};
+    scan.size = sizeof scan;
+    scan.start = start;
+    scan.end = end;
+    scan.vec = reinterpret_cast<std::uintptr_t>(&region);
+    scan.vec_len = 1;
+    scan.max_pages = 1;
+    scan.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+    scan.return_mask = PAGE_IS_PRESENT;
+    return ioctl(pagemap_fd, PAGEMAP_SCAN, &scan) == 1 ? region.start : end;
+}
+
 std::uint64_t count_absent(int pagemap_fd, std::uint64_t start, std::uint64_t pages_max) {
     constexpr std::uint64_t kPresentOrMarker = std::uint64_t{3} << 62;  // PM_PRESENT, PM_SWAP
     std::array<std::uint64_t, 512> entries;

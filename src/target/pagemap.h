@@ -29,6 +29,10 @@ Result<PagemapScan> scan_pages(int pagemap_fd, PageKind kind, std::uint64_t star
 Result<PagemapScan> scan_shared_pages(int pagemap_fd, std::uint64_t start, std::uint64_t end,
                                       std::span<AddressRange> ranges);
 
+/// The first page of [start, end) that has memory, the zero page or a marker mapped; `end` if there is none,
+/// or the process is gone.
+std::uint64_t first_mapped(int pagemap_fd, std::uint64_t start, std::uint64_t end);
+
 /// How many pages from `start` on, `pages_max` at most, have nothing mapped: neither memory nor a marker such
 /// as that of a guard, which a fill would overwrite. 0 when that cannot be told.
 std::uint64_t count_absent(int pagemap_fd, std::uint64_t start, std::uint64_t pages_max);

@@ -98,9 +98,8 @@ bool parse_mapping(std::string_view line, Mapping& mapping) {
     if (end - at < kPermissions + 2) return false;
     std::memcpy(mapping.permissions, at + 1, kPermissions);
     skip(kPermissions + 2);
-    std::uint64_t offset = 0;
     unsigned major = 0, minor = 0;
-    at = parse(at, end, offset, 16);
+    at = parse(at, end, mapping.offset, 16);
     skip(1);
     at = parse(at, end, major, 16);
     skip(1);
@@ -136,25 +135,49 @@ Result<Mapping> find_mapping(pid_t process, std::string_view name) {
     return found;
 }
 
+namespace {
+/// What is in a text of /proc/PID/smaps: for each mapping its line of maps, then "Label: value" lines, the
+/// last of them VmFlags.
+template <typename Visit>
+void visit_details(std::string_view text, Visit visit) {
+    MappingDetail detail;
+    for_each_line(text, [&](std::string_view line) {
+        constexpr std::string_view flags = "VmFlags:", anonymous = "Anonymous:";
+        if (line.starts_with(flags)) {
+            detail.flags = line.substr(flags.size());
+            visit(detail);
+        } else if (line.starts_with(anonymous)) {
+            detail.anonymous = labelled_number(line, anonymous) * 1024;
+        } else if (!line.empty() && (line[0] < 'A' || line[0] > 'Z')) {
+            detail = {};
+            parse_mapping(line, detail.mapping);
+        }
+    });
+}
+}  // namespace
+
+Status for_each_mapping_detail(pid_t process, const std::function<void(const MappingDetail&)>& visit) {
+    auto text = read_proc_file(process, "smaps");
+    if (!text) return std::unexpected(text.error());
+    if (text->empty()) return fail(ESRCH, "process {} has no memory any more", process);
+    visit_details(*text, visit);
+    return {};
+}
+
 Result<ForkRanges> fork_ranges(pid_t process, std::uint64_t witness) {
     Fd fd(open(fmt::format("/proc/{}/smaps", process).c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) return fail_errno(ESRCH, "cannot read the mappings of process {}", process);
     auto text = read_to_end(fd.get());
     if (!text) return std::unexpected(text.error());
     ForkRanges ranges;
-    Mapping mapping;
     bool witnessed = false;
-    for_each_line(*text, [&](std::string_view line) {
-        constexpr std::string_view flags = "VmFlags:";
-        if (line.starts_with(flags)) {
-            if (line.find(" wf") != std::string::npos)
-                ranges.wiped.push_back({mapping.start, mapping.end});
-            else if (line.find(" dc") == std::string::npos)
-                ranges.inherited.push_back({mapping.start, mapping.end});
-        } else if (!line.empty() && (line[0] < 'A' || line[0] > 'Z')) {
-            parse_mapping(line, mapping);
-            witnessed |= mapping.start == witness;
-        }
+    visit_details(*text, [&](const MappingDetail& detail) {
+        const AddressRange range{detail.mapping.start, detail.mapping.end};
+        witnessed |= range.start == witness;
+        if (detail.has_flag(" wf"))
+            ranges.wiped.push_back(range);
+        else if (!detail.has_flag(" dc"))
+            ranges.inherited.push_back(range);
     });
     // The file ends early, without an error, when the address space is given up between two reads.
     char byte;

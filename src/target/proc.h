@@ -21,6 +21,7 @@ namespace farswap::target {
 struct Mapping {
     std::uint64_t start = 0, end = 0;  ///< addresses, page-aligned
     char permissions[4] = {};          ///< "rw-p"
+    std::uint64_t offset = 0;          ///< in the file, bytes
     std::uint64_t inode = 0;
     bool has_device = false;
     std::string_view name;
@@ -33,6 +34,16 @@ bool parse_mapping(std::string_view line, Mapping& mapping);
 Status for_each_mapping(pid_t process, const std::function<void(const Mapping&)>& visit);
 /// The first mapping of that name. ENOENT when there is none.
 Result<Mapping> find_mapping(pid_t process, std::string_view name);
+
+/// A mapping with what /proc/PID/smaps adds. Valid only during the callback.
+struct MappingDetail {
+    Mapping mapping;
+    std::uint64_t anonymous = 0;  ///< bytes of it that are present and no file's
+    std::string_view flags;       ///< VmFlags, two letters each: " rd wr mr mw me ac"
+    bool has_flag(std::string_view two_letters) const { return flags.find(two_letters) != flags.npos; }
+};
+/// As for_each_mapping(). Walks the page tables.
+Status for_each_mapping_detail(pid_t process, const std::function<void(const MappingDetail&)>& visit);
 
 /// A range of addresses, page-aligned.
 struct AddressRange {

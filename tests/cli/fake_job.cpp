@@ -69,6 +69,20 @@ std::optional<std::uint64_t> Job::far_pages(pid_t) const {
     return std::nullopt;
 }
 
+bool Job::is_member(pid_t) {
+    return false;
+}
+Result<Job::Held> Job::hold(pid_t) {
+    return fail(ESRCH, "nothing is paged here");
+}
+void Job::release_hold(pid_t) {}
+Result<OutsideRanges> Job::outside(pid_t, std::uint64_t, std::uint64_t) const {
+    return fail(ESRCH, "nothing is paged here");
+}
+Status Job::peek(pid_t, std::unique_ptr<Peek>) {
+    return fail(ESRCH, "nothing is paged here");
+}
+
 JobEnd Job::run() {
     if (state_->options.on_tick) state_->options.on_tick(stats());
     JobEnd end;

@@ -109,5 +109,25 @@ TEST(DetachOptions, AreProcessesAndForce) {
     EXPECT_THAT(error_of({"detach", "--ram", "1G", "12"}), HasSubstr("--ram"));
 }
 
+TEST(CoreOptions, NameOneProcessAndAFile) {
+    const auto command = parse({"core", "-o", "x.core", "12"});
+    ASSERT_TRUE(command) << command.error().message;
+    EXPECT_EQ(std::get<CoreOptions>(*command).process, 12);
+    EXPECT_EQ(std::get<CoreOptions>(*command).output, "x.core");
+    EXPECT_FALSE(std::get<CoreOptions>(*command).merge);
+    EXPECT_THAT(error_of({"core"}), HasSubstr("PID"));
+    EXPECT_THAT(error_of({"core", "12", "13"}), HasSubstr("one process"));
+    EXPECT_THAT(error_of({"core", "--merge", "12"}), HasSubstr("-o"));
+    EXPECT_EQ(error_of({"core", "--merge", "-o", "-", "12"}), "accepted");
+}
+
+TEST(DebugOptions, EndAtTheDebugger) {
+    const auto command = parse({"debug", "gdb", "-p", "12"});
+    ASSERT_TRUE(command) << command.error().message;
+    EXPECT_THAT(std::get<DebugOptions>(*command).argv, ElementsAre("gdb", "-p", "12"));
+    EXPECT_THAT(error_of({"debug"}), HasSubstr("farswap debug PROGRAM"));
+    EXPECT_THAT(error_of({"debug", "-p", "12"}), HasSubstr("-p"));
+}
+
 }  // namespace
 }  // namespace farswap::cli

@@ -1,0 +1,92 @@
+#include "cli/far_memory.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstring>
+
+#include "cli/control_socket.h"
+#include "farswap/request.h"
+
+namespace farswap::cli {
+namespace {
+
+Result<nlohmann::json> ask(int socket, const nlohmann::json& request) {
+    const auto gone = [] { return fail(EPIPE, "the pager of the process has gone away"); };
+    if (!send_json(socket, request)) return gone();
+    auto answer = receive_json(socket);
+    if (!answer || !*answer) return gone();
+    if ((*answer)->contains("error"))
+        return fail((*answer)->value("code", EIO), "{}", (*answer)->value("error", ""));
+    return std::move(**answer);
+}
+
+/// What nlohmann's exceptions would say of an answer in a form that nobody sends.
+Error misunderstood() {
+    return Error{EPROTO, "the pager of the process is of another version of farswap"};
+}
+
+}  // namespace
+
+Result<FarMemory> FarMemory::open(pid_t process) {
+    auto pager = find_pager_of(process);
+    if (!pager) return std::unexpected(pager.error());
+    return FarMemory(process, std::move(pager->socket));
+}
+
+Status FarMemory::hold() {
+    const auto held = ask(socket_.get(), {{"do", "hold"}, {"process", process_}});
+    if (!held) return std::unexpected(held.error());
+    try {
+        agent_ = held->at("agent").get<pid_t>();
+        agent_memory_ = {held->at("start").get<std::uint64_t>(), held->at("end").get<std::uint64_t>()};
+    } catch (const nlohmann::json::exception&) {
+        return std::unexpected(misunderstood());
+    }
+    return {};
+}
+
+Result<FarMemory::Outside> FarMemory::outside(std::uint64_t start, std::uint64_t end) {
+    const auto answer =
+        ask(socket_.get(), {{"do", "outside"}, {"process", process_}, {"start", start}, {"end", end}});
+    if (!answer) return std::unexpected(answer.error());
+    Outside found;
+    try {
+        found.until = answer->at("until").get<std::uint64_t>();
+        for (const auto& range : answer->at("ranges")) {
+            const target::AddressRange one{range.at(0).get<std::uint64_t>(),
+                                           range.at(1).get<std::uint64_t>()};
+            if (!found.ranges.empty() && one.start <= found.ranges.back().end)
+                found.ranges.back().end = std::max(found.ranges.back().end, one.end);
+            else
+                found.ranges.push_back(one);
+        }
+    } catch (const nlohmann::json::exception&) {
+        return std::unexpected(misunderstood());
+    }
+    if (found.until <= start && start < end) return std::unexpected(misunderstood());
+    return found;
+}
+
+Result<std::uint32_t> FarMemory::read(std::uint64_t start, std::span<std::byte> into) {
+    const std::size_t pages = into.size() / kPageSize;
+    const auto answer =
+        ask(socket_.get(), {{"do", "read"}, {"process", process_}, {"start", start}, {"pages", pages}});
+    if (!answer) return std::unexpected(answer.error());
+    std::vector<std::byte> content(pages * kPageSize);
+    const auto got = receive_bytes(socket_.get(), content);
+    if (!got) return fail(EPIPE, "the pager of the process has gone away");
+    try {
+        const auto outside = answer->at("outside").get<std::uint32_t>();
+        if (*got != content.size()) return std::unexpected(misunderstood());
+        for (std::size_t i = 0; i < pages; i++) {
+            if ((outside >> i & 1) != 0)
+                std::memcpy(into.data() + i * kPageSize, content.data() + i * kPageSize, kPageSize);
+        }
+        return outside;
+    } catch (const nlohmann::json::exception&) {
+        return std::unexpected(misunderstood());
+    }
+}
+
+}  // namespace farswap::cli
