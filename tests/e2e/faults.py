@@ -125,10 +125,11 @@ def store_gets_full(lab):
     lab.expect_refusal(run, REFUSED, "full|space|room")
 
 
+HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
 HOLDS = """
 import ctypes, mmap, sys
 bytes = 80 << 20
-kind = mmap.MAP_SHARED if sys.argv[1] == "shared" else mmap.MAP_PRIVATE
+kind = {"shared": mmap.MAP_SHARED, "locked": mmap.MAP_PRIVATE, "huge": mmap.MAP_PRIVATE | 0x40000}[sys.argv[1]]
 memory = mmap.mmap(-1, bytes, kind | mmap.MAP_ANONYMOUS)
 address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 if sys.argv[1] == "locked" and ctypes.CDLL(None).mlock(ctypes.c_void_p(address), ctypes.c_size_t(bytes)) != 0:
@@ -140,8 +141,14 @@ sys.stdin.read()
 
 @case
 def cap_too_small_for_what_cannot_leave(lab):
-    """80 MiB that are locked, or shared, under a cap of 32 MiB: the job is stopped and told what it needs."""
-    for kind in ("locked", "shared"):
+    """80 MiB that are locked, shared, or huge pages, under a cap of 32 MiB: the job is stopped and told what it needs."""
+    kinds = ["locked", "shared"]
+    before = HUGE_PAGES.read_text()
+    lab.cleanup.callback(HUGE_PAGES.write_text, before)
+    HUGE_PAGES.write_text("48")
+    if int(HUGE_PAGES.read_text()) >= 40:
+        kinds.append("huge")
+    for kind in kinds:
         program, keep_open = os.pipe()
         run = lab.job(lab.file_url(), "/usr/bin/python3", "-c", HOLDS, kind, ram="32M", flags=["--quiet"], limit_s=120,
                       stdin=program)
