@@ -1,4 +1,6 @@
 // What the members of a job wait for at the gate of madvise(2), and when each call goes on.
+#include <algorithm>
+
 #include "base/log.h"
 #include "pager/members.h"
 
@@ -9,17 +11,26 @@ namespace {
 constexpr std::chrono::seconds kHeldMax{1};
 // How long the budget may take to see what a call has populated.
 constexpr std::chrono::seconds kPromised{1};
+// The end of a thread is not announced.
+constexpr std::chrono::milliseconds kLookForEnds{1};
 
 }  // namespace
 
 void Members::let_calls_go() {
     std::erase_if(held_calls_, [this](const target::AdviceGate::Call& call) { return deal_with(call); });
+    if (std::ranges::any_of(held_calls_, &target::AdviceGate::Call::is_for_one_thread))
+        loop_.arm(calls_timer_, io::Clock::now() + kLookForEnds);
 }
 
 /// Whether the call has not to wait here any longer. What brings the cap near goes on when its process is
 /// registered; a guard is put in by the agent.
 bool Members::deal_with(const target::AdviceGate::Call& call) {
     if (!gate_.is_waiting(call)) return true;
+    if (call.is_for_one_thread) {
+        if (!may_be_alone(call)) return false;
+        gate_.let_go(call);
+        return true;
+    }
     if (call.may_wipe()) {
         pager_.forks_may_wipe(true);
         gate_.let_go(call);
@@ -98,11 +109,31 @@ bool Members::must_wait(const target::AdviceGate::Call& call, target::Member& me
     return injecting_.contains(member.process) && !is_overdue(call);
 }
 
+/// Whether a call that wants its thread to be the only one may go on: the agent has ended, or is not all that
+/// is in its way. Until it has gone on, no other agent is put in.
+bool Members::may_be_alone(const target::AdviceGate::Call& call) {
+    target::Member* member = tree_.find(call.process);
+    if (member == nullptr || !member->alive || is_overdue(call)) return true;
+    if (injecting_.contains(member->process)) return false;
+    auto* process = static_cast<Process*>(member->owner);
+    if (process == nullptr) return true;
+    const pid_t agent = process->target->agent().thread;
+    std::vector<pid_t> threads;
+    target::append_threads(member->process, threads);
+    std::erase_if(threads,
+                  [&](pid_t thread) { return thread == call.thread || target::is_kernel_worker(thread); });
+    if (threads.empty() || threads != std::vector{agent}) return true;
+    if (process->target->has_agent()) pager_.send_agent_away(*process);
+    return false;
+}
+
 bool Members::is_overdue(const target::AdviceGate::Call& call) {
     if (io::Clock::now() - call.since < kHeldMax) return false;
-    log::warning("process {} could not be paged before it {}", call.process,
-                 call.populates() ? "populated memory: it may overstep the cap"
-                                  : "installed a guard: what was outside there is not forgotten");
+    log::warning("process {} could not be {} before it {}", call.process,
+                 call.is_for_one_thread ? "left alone" : "paged",
+                 call.is_for_one_thread ? "wanted to be the only thread: that may be refused"
+                 : call.populates()     ? "populated memory: it may overstep the cap"
+                                        : "installed a guard: what was outside there is not forgotten");
     return true;
 }
 

@@ -114,6 +114,16 @@ void Pager::give_agent(Process& child, target::Agent agent) {
     child.target->give_agent(std::move(agent));
 }
 
+void Pager::send_agent_away(Process& process) {
+    if (!process.target->agent_idle() || !process.moved.empty() || process.staged > 0 ||
+        process.installs_guard)
+        return;
+    const target::Agent& agent = process->agent();
+    process.agents_sent_away.push_back({agent.base, agent.base + agent.length});
+    process.inherited_marks.push_back(agent.cookie);  // its children have that, too
+    process.target->send_agent_away();
+}
+
 Status Pager::engage(Process& process) {
     // All processes together leave a 256th of the cap unregistered at most, and nothing above the cap: only
     // what is registered can be made to wait.

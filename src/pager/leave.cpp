@@ -59,6 +59,7 @@ Pager::Leavings Pager::release(Process& process) {
         left = {agent.thread, {{agent.base, agent.base + agent.length}}};
         process.target->end_agent();
     }
+    left.ranges.insert(left.ranges.end(), process.agents_sent_away.begin(), process.agents_sent_away.end());
     for (const std::uint64_t mark : process.inherited_marks)
         left.ranges.push_back({mark, mark + target::kCookiePages * kPageSize});
     drop_all(process);

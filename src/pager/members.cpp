@@ -215,10 +215,13 @@ void Members::count_use() {
     stats_.need_peak = std::max(stats_.need_peak, sum + far * kPageSize);
 }
 
-/// Whether no injection of it is under way, nor one refused it a moment ago.
+/// Whether no injection of it is under way, nor one refused it a moment ago, nor does it want to be alone.
 bool Members::may_try(const target::Member& member) const {
     const auto refused = refused_until_.find(member.process);
-    return !injecting_.contains(member.process) &&
+    const bool wants_none = std::ranges::any_of(held_calls_, [&](const auto& call) {
+        return call.is_for_one_thread && call.process == member.process;
+    });
+    return !wants_none && !injecting_.contains(member.process) &&
            (refused == refused_until_.end() || io::Clock::now() >= refused->second);
 }
 

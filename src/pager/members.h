@@ -93,6 +93,7 @@ class Members {
     bool is_far_from_the_cap(const target::AddressRange& range);
     target::Member* bearer_of(pid_t process);
     bool must_wait(const target::AdviceGate::Call& call, target::Member& member);
+    bool may_be_alone(const target::AdviceGate::Call& call);
     static bool is_overdue(const target::AdviceGate::Call& call);
 
     io::Loop& loop_;

@@ -80,6 +80,8 @@ struct Process {
     bool leaving = false;              ///< all that is outside is to come back, and nothing leaves any more
     std::uint64_t returned_until = 0;  ///< where the search for what is outside goes on
     std::uint32_t holds = 0;           ///< of those who read it: nothing more goes out
+    /// The memory of agents that ended so that a thread could be the only one.
+    std::vector<target::AddressRange> agents_sent_away;
     /// Where the marks of those it was forked from lie in it.
     std::vector<std::uint64_t> inherited_marks;
     bool gone = false;       ///< to be deleted when the loop's callbacks have returned

@@ -3,6 +3,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -18,6 +19,26 @@
 
 namespace farswap::target {
 
+namespace {
+
+void describe(const seccomp_data& data, AdviceGate::Call& call) {
+    switch (data.nr) {
+        case SYS_unshare:
+        case SYS_setns:
+            call.is_for_one_thread = true;
+            return;
+        case SYS_madvise:
+            call.advice = static_cast<int>(data.args[2]);
+            call.start = data.args[0];
+            call.bytes = data.args[1];
+            return;
+        default:
+            call.advice = MADV_WIPEONFORK;
+    }
+}
+
+}  // namespace
+
 AdviceGate::AdviceGate(io::Loop& loop, std::function<void(const Call&)> called)
     : loop_(loop), called_(std::move(called)) {}
 
@@ -27,22 +48,34 @@ AdviceGate::~AdviceGate() {
 
 int AdviceGate::install() noexcept {
     // Numbers are those of x86-64; whoever calls by another table is let through.
-    std::array<sock_filter, 15> code = {{
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 11),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_madvise, 6, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 8, 7),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_POPULATE_READ, 6, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_POPULATE_WRITE, 5, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_GUARD_INSTALL, 4, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, 3, 2),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+    constexpr std::uint32_t kOneThread = CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
+    constexpr std::uint8_t kAllow = 20, kNotify = 21;
+    // A jump's offsets count from the statement behind it.
+    const auto to = [](int target, int from) { return static_cast<std::uint8_t>(target - from - 1); };
+    std::array<sock_filter, 22> code = {{
+        /*  0 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+        /*  1 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, to(kAllow, 1)),
+        /*  2 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        /*  3 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, to(8, 3), 0),
+        /*  4 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_madvise, to(13, 4), 0),
+        /*  5 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, to(15, 5), 0),
+        /*  6 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setns, to(17, 6), 0),
+        /*  7 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, to(kNotify, 7), to(kAllow, 7)),
+        /*  8 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
+        /*  9 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_POPULATE_READ, to(kNotify, 9), 0),
+        /* 10 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_POPULATE_WRITE, to(kNotify, 10), 0),
+        /* 11 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_GUARD_INSTALL, to(kNotify, 11), 0),
+        /* 12 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, to(kNotify, 12), to(kAllow, 12)),
+        /* 13 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3])),
+        /* 14 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, to(kNotify, 14), to(kAllow, 14)),
+        /* 15 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
+        /* 16 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, kOneThread, to(kNotify, 16), to(kAllow, 16)),
+        // setns: what kind of namespace may be left open.
+        /* 17 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        /* 18 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, to(kNotify, 18), 0),
+        /* 19 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_NEWUSER, to(kNotify, 19), to(kAllow, 19)),
+        /* 20 */ BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        /* 21 */ BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
     }};
     const sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
     const long listener =
@@ -63,15 +96,12 @@ void AdviceGate::call_came(std::uint32_t events) {
     seccomp_notif notification{};
     if ((events & EPOLLIN) != 0 && ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &notification) == 0) {
         const auto thread = static_cast<pid_t>(notification.pid);
-        const auto& arguments = notification.data.args;
-        called_(
-            {.id = notification.id,
-             .process = read_process(thread),
-             .thread = thread,
-             .advice = notification.data.nr == SYS_madvise ? static_cast<int>(arguments[2]) : MADV_WIPEONFORK,
-             .start = arguments[0],
-             .bytes = arguments[1],
-             .since = io::Clock::now()});
+        Call call{.id = notification.id,
+                  .process = read_process(thread),
+                  .thread = thread,
+                  .since = io::Clock::now()};
+        describe(notification.data, call);
+        called_(call);
         return;
     }
     // Nobody with the filter is left.

@@ -16,6 +16,9 @@ namespace farswap::target {
 /// waits for:
 ///   once such a call has begun, what it fills cannot be limited.
 /// - MADV_GUARD_INSTALL drops pages without an event.
+/// - unshare(2) and setns(2), where they ask for what only a process with a single thread gets (a user
+/// namespace): the
+///   agent is one more.
 /// - MADV_WIPEONFORK, which is dear to find out about at a fork; and io_uring_setup(2), as io_uring makes
 /// calls of
 ///   madvise that pass by the filter.
@@ -29,6 +32,8 @@ class AdviceGate {
         int advice = 0;
         std::uint64_t start = 0, bytes = 0;
         io::Clock::time_point since{};
+
+        bool is_for_one_thread = false;  ///< of unshare or setns; then there is no advice and no range
 
         bool populates() const noexcept;
         /// From then on forks may wipe memory.

@@ -85,7 +85,8 @@ Status Target::identify(pid_t process) {
 
 void Target::give_agent(Agent agent) {
     FARSWAP_ASSERT(!has_agent() && !moving_);
-    waiting_ = lost_agent_ = false;  // the one before it may have ended with a request outstanding
+    waiting_ = lost_agent_ = sent_away_ =
+        false;  // the one before it may have ended with a request outstanding
     agent_ = std::move(agent);
     socket_ = std::move(agent_.socket);
     watch_agent();
@@ -120,11 +121,16 @@ bool Target::ask_agent(agent_request& request) noexcept {
     return true;
 }
 
-void Target::end_agent() noexcept {
+void Target::send_agent_away() noexcept {
     FARSWAP_ASSERT(agent_idle());
     agent_request request{};
     request.op = AGENT_EXIT;
     (void)send(socket_.get(), &request, offsetof(agent_request, range), MSG_NOSIGNAL | MSG_DONTWAIT);
+    sent_away_ = true;
+}
+
+void Target::end_agent() noexcept {
+    send_agent_away();
     loop_.remove(socket_watch_);
     socket_.reset();
 }

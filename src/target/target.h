@@ -84,7 +84,7 @@ class Target {
     /// move_settled() the userfaultfd is not read: no event is acknowledged between the agent's probe and its
     /// move, nor while pages lie in staging.
     bool ask_agent(agent_request& request) noexcept;
-    bool agent_idle() const noexcept { return has_agent() && !waiting_ && !moving_; }
+    bool agent_idle() const noexcept { return has_agent() && !waiting_ && !moving_ && !sent_away_; }
     /// A MOVE is not settled: pages that look present may have left already.
     bool is_moving() const noexcept { return moving_; }
     /// The reply to a MOVE has come.
@@ -93,6 +93,8 @@ class Target {
     void move_settled() noexcept;
     /// Has the agent end. It is asked for nothing afterwards; without it the userfaultfd is ours alone.
     void end_agent() noexcept;
+    /// The same, but another may take its place once the agent is lost_agent(). Only when agent_idle().
+    void send_agent_away() noexcept;
     /// Since when the agent owes an answer; a stopped process owes it until it is continued.
     io::Clock::time_point asked_at() const noexcept { return asked_at_; }
 
@@ -168,7 +170,8 @@ class Target {
     bool moving_ = false;   ///< ... to a MOVE, or that is not settled
     bool gone_ = false;
     bool lost_agent_ = false;
-    io::Timer end_timer_;  ///< looks whether the address space has followed the agent
+    bool sent_away_ = false;  ///< the agent has been told to end
+    io::Timer end_timer_;     ///< looks whether the address space has followed the agent
     std::chrono::milliseconds end_period_{1};
     std::uint64_t sequence_ = 0;
     io::Clock::time_point asked_at_{};

@@ -2,6 +2,7 @@
 #include "target/advice_gate.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -159,6 +160,29 @@ TEST_F(AdviceGateTest, ACallerThatIsKilledMeanwhileIsNobody) {
     gate_->let_go(calls_[0]);
     loop_->run_once(std::chrono::milliseconds(100));
     EXPECT_EQ(calls_.size(), 1u);
+}
+
+TEST_F(AdviceGateTest, OfNamespacesOnlyTheCallsForASingleThreadWait) {
+    start([this] {
+        (void)unshare(CLONE_FS | CLONE_FILES | CLONE_NEWNS);
+        (void)setns(-1, CLONE_NEWNET);
+        (void)unshare(CLONE_NEWUSER);
+        (void)setns(-1, CLONE_NEWUSER);
+        (void)setns(-1, 0);
+        progress_->result = 0;
+        return 0;
+    });
+    for (int i = 0; i < 3; i++) {
+        ASSERT_TRUE(call_comes());
+        ASSERT_EQ(calls_.size(), 1u);
+        EXPECT_TRUE(calls_[0].is_for_one_thread);
+        EXPECT_FALSE(calls_[0].populates() || calls_[0].may_wipe());
+        EXPECT_EQ(calls_[0].process, child_->process());
+        EXPECT_EQ(progress_->result, -1);
+        gate_->let_go(calls_[0]);
+        calls_.clear();
+    }
+    EXPECT_EQ(child_->join(), 0) << "no other call waits";
 }
 
 }  // namespace
