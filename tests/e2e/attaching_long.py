@@ -4,9 +4,11 @@ import signal
 import time
 
 import attaching
+import runtimes
 from fault_lab import case
 
 ROUNDS = 400
+RUNTIMES_FILLED_MIB, RUNTIMES_LIMIT_S = 150, 600
 
 
 @case
@@ -24,3 +26,26 @@ def daemons_that_are_let_go_of_at_any_moment(lab):
         attached.expect_end()
         if lab.problems:
             return
+
+
+@case
+def runtimes_that_are_attached_to(lab):
+    """Go, musl, static, Rust, JVM and node programs: farswap comes while they fill their memory, and for every second one it
+    leaves again. What they print is what they print by themselves."""
+    rows = [row for row in runtimes.runtimes(lab.directory) if row.name not in ("postgres", "parallel-build")]
+    for number, row in enumerate(rows):
+        argv = row.command(lab.directory)
+        plain = attaching.Program(lab, *argv)
+        plain.expect_success()
+        program = attaching.Program(lab, *argv)
+        program.wait_for_memory(RUNTIMES_FILLED_MIB)
+        attached = attaching.Attached(lab, program.pid, ram=f"{RUNTIMES_FILLED_MIB * 2 // 3}M")
+        if number % 2 == 1:
+            attached.wait_until_paged(program.pid, RUNTIMES_FILLED_MIB)
+            attached.process.send_signal(signal.SIGTERM)
+            attached.expect_end()
+        program.expect_success(limit_s=RUNTIMES_LIMIT_S)
+        if number % 2 == 0:
+            attached.expect_end()
+        lab.expect(program.text() == plain.text(), f"{row.name}: prints {program.text()[-200:]} and by itself {plain.text()[-200:]}")
+        print(f"     {row.name}", flush=True)

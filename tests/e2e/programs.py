@@ -10,6 +10,13 @@ REAL = pathlib.Path(__file__).resolve().parent / "real"
 FILLER = "96M"  # what a scenario dirties to push pages out: several times the cap that follows from it
 
 
+MADE = {}  # by kind: what makes it, from a directory to its path
+
+
+def register_kind(kind, make):
+    MADE[kind] = make
+
+
 @dataclasses.dataclass
 class Input:
     """A word of a command line that stands for a generated file; made when the program is first run."""
@@ -17,8 +24,8 @@ class Input:
     size: int = 0
 
     def path(self, directory):
-        if self.kind == "java":
-            return compiled_java(directory)
+        if self.kind in MADE:
+            return MADE[self.kind](directory)
         return make_input(directory, self.kind, self.size)
 
 
@@ -26,7 +33,7 @@ class Input:
 class Program:
     name: str
     argv: list
-    kind: str = "real"            # or "scenario"
+    kind: str = "real"            # or "scenario", "runtime"
     compare: bool = True          # output must be that of the plain run
     environment: dict = dataclasses.field(default_factory=dict)
     output: pathlib.Path = None   # a file that the program writes, compared besides its standard output
@@ -98,6 +105,9 @@ def compiled_java(directory):
     if not (classes / "Churn.class").exists():
         subprocess.run(["javac", "-d", classes, REAL / "Churn.java"], check=True)
     return classes
+
+
+register_kind("java", compiled_java)
 
 
 def real_programs(directory):

@@ -3,7 +3,7 @@
 over each store. A case passes when output and exit status are those of the plain run, RAM kept to the cap in the
 sampler's eyes, and nothing was left behind.
 
-  suite.py --build DIR [--only NAME,...] [--kind real|scenario] [--quick] [--stores nfs,file] [--caps 50,25]
+  suite.py --build DIR [--only NAME,...] [--kind real|runtime|scenario] [--quick] [--stores nfs,file] [--caps 50,25]
            [--report DIR] [--list] [--sabotage]
 
 Prints a line for each case, writes DIR/e2e.json and DIR/e2e.md, and exits 1 when a case failed.
@@ -21,6 +21,7 @@ import time
 
 import harness
 import programs
+import runtimes
 from harness import MIB
 
 SKIPPED = 77
@@ -207,7 +208,7 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True, help="the build folder with farswap, ram_sampler and workloads/")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="names of programs")
-    parser.add_argument("--kind", choices=["real", "scenario"])
+    parser.add_argument("--kind", choices=["real", "runtime", "scenario"])
     parser.add_argument("--quick", action="store_true", help="the excerpt for every test run")
     parser.add_argument("--stores", type=lambda text: text.split(","), default=["nfs", "file"])
     parser.add_argument("--caps", type=lambda text: [int(word) for word in text.split(",")], default=[])
@@ -224,10 +225,12 @@ def parse_options():
 
 def chosen(options, tools, directory):
     rows = []
-    if options.kind != "real":
+    if options.kind in (None, "scenario"):
         rows += programs.verifiers(tools) + programs.scenarios(tools, directory)
-    if options.kind != "scenario":
+    if options.kind in (None, "real"):
         rows += programs.real_programs(directory)
+    if options.kind in (None, "runtime"):
+        rows += runtimes.runtimes(directory)
     unknown = set(options.only) - {row.name for row in rows}
     if unknown:
         sys.exit(f"suite: no such program: {', '.join(sorted(unknown))}")
