@@ -1,6 +1,6 @@
 """Programs with a memory management of their own, one row each: garbage collectors with threads, allocators of other C
-libraries, static binaries, a
-database server and a build with their processes. They are compiled when they are first run.
+libraries, static binaries, a database server and a build with their many processes. They are compiled when they are
+first run.
 """
 import subprocess
 
