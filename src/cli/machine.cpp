@@ -40,6 +40,20 @@ Finding kernel(const MachineFacts& facts) {
 
 constexpr const char* kGrantPtrace = "setcap cap_sys_ptrace+ep \"$(command -v farswap)\"";
 
+/// What to type so that farswapd helps.
+std::string get_help(const MachineFacts& facts) {
+    switch (facts.helper_error) {
+        case 0:
+        case ENOENT:
+        case ECONNREFUSED:
+            return "systemctl enable --now farswapd.socket && usermod -aG farswap USER";
+        case EACCES:
+            return "usermod -aG farswap USER, whom farswapd serves then";
+        default:
+            return "mend the helper farswapd (" + facts.helper_refusal + ")";
+    }
+}
+
 Finding userfaultfd(const MachineFacts& facts) {
     const std::string subject = "userfaultfd";
     switch (facts.uffd_error) {
@@ -48,7 +62,7 @@ Finding userfaultfd(const MachineFacts& facts) {
         case EPERM:
         case EACCES:
             return {Verdict::kNo, subject, "not permitted to this user's programs",
-                    "sysctl vm.unprivileged_userfaultfd=1" +
+                    get_help(facts) + ", or sysctl vm.unprivileged_userfaultfd=1" +
                         (facts.can_ptrace_all ? std::string() : std::string(" and ") + kGrantPtrace) +
                         ", or run as root (in a container: --cap-add SYS_PTRACE --device /dev/userfaultfd)"};
         case ENOSYS:
@@ -57,13 +71,51 @@ Finding userfaultfd(const MachineFacts& facts) {
         default:
             return {Verdict::kNo, subject, fmt::format("fails: {}", ::strerrordesc_np(facts.uffd_error)), ""};
     }
-    if (!facts.can_ptrace_all)
-        return {Verdict::kNo, subject, "its fork event needs the capability CAP_SYS_PTRACE",
-                std::string(kGrantPtrace) + ", or run as root (in a container: --cap-add SYS_PTRACE)"};
     if (facts.uffd_missing != 0)
         return {Verdict::kNo, subject, "this kernel lacks " + feature_names(facts.uffd_missing),
                 "boot Linux 6.8 or later"};
+    if (facts.fork_by == target::ForkEnabler::kNobody)
+        return {Verdict::kNo, subject, "its fork event needs the capability CAP_SYS_PTRACE, or farswapd",
+                get_help(facts) + ", or " + kGrantPtrace +
+                    ", or run as root (in a container: --cap-add SYS_PTRACE)"};
     return {Verdict::kOk, subject, "with " + feature_names(uffd_features_needed()), ""};
+}
+
+std::string maker(const MachineFacts& facts) {
+    switch (facts.uffd_by) {
+        case target::UffdMaker::kDevice:
+            return "/dev/userfaultfd";
+        case target::UffdMaker::kSystemCall:
+            return facts.user == 0 ? "the system call" : "vm.unprivileged_userfaultfd=1";
+        case target::UffdMaker::kHelper:
+            return "farswapd";
+        case target::UffdMaker::kNobody:
+            break;
+    }
+    return "nothing";
+}
+
+std::string enabler(const MachineFacts& facts) {
+    switch (facts.fork_by) {
+        case target::ForkEnabler::kOurselves:
+            if (facts.user == 0) return "CAP_SYS_PTRACE";
+            return facts.has_file_capability ? "CAP_SYS_PTRACE of this program's file"
+                                             : "CAP_SYS_PTRACE of its caller";
+        case target::ForkEnabler::kHelper:
+            return "farswapd";
+        case target::ForkEnabler::kNobody:
+            break;
+    }
+    return "nothing";
+}
+
+/// By what right it works; where it does not, the finding on userfaultfd says so.
+Finding privileges(const MachineFacts& facts) {
+    return {Verdict::kOk, "privileges",
+            fmt::format("{}: a userfaultfd by {}, its fork event by {}",
+                        facts.user == 0 ? "root" : fmt::format("user {}", facts.user), maker(facts),
+                        enabler(facts)),
+            ""};
 }
 
 Finding ptrace(const MachineFacts& facts) {
@@ -170,8 +222,12 @@ std::uint64_t uffd_features_needed() noexcept {
 }
 
 std::vector<Finding> assess(const MachineFacts& facts) {
-    return {kernel(facts),       userfaultfd(facts),   ptrace(facts),     seccomp(facts),    io_uring(facts),
-            pagemap_scan(facts), locked_memory(facts), huge_pages(facts), overcommit(facts), memory(facts)};
+    std::vector<Finding> findings{kernel(facts), userfaultfd(facts)};
+    if (findings.back().verdict == Verdict::kOk) findings.push_back(privileges(facts));
+    for (const auto judge :
+         {ptrace, seccomp, io_uring, pagemap_scan, locked_memory, huge_pages, overcommit, memory})
+        findings.push_back(judge(facts));
+    return findings;
 }
 
 std::string format_finding(const Finding& finding) {

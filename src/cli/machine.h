@@ -10,6 +10,7 @@
 
 #include "cli/memory_limit.h"
 #include "cli/overcommit.h"
+#include "target/uffd_source.h"
 
 namespace farswap::cli {
 
@@ -25,18 +26,24 @@ std::optional<KernelVersion> parse_kernel_version(std::string_view release);
 /// What `farswap check` found. An error number of 0 is success.
 struct MachineFacts {
     std::string kernel_release;
-    int uffd_error = 0;               ///< of making a userfaultfd as the program will be able to
-    std::uint64_t uffd_missing = 0;   ///< feature bits that the kernel does not offer
-    int yama_scope = 0;               ///< kernel.yama.ptrace_scope; 0 where there is no Yama
-    int ptrace_error = 0;             ///< of PTRACE_SEIZE on a child of ours
-    bool can_ptrace_all = false;      ///< CAP_SYS_PTRACE, which UFFD_FEATURE_EVENT_FORK needs too
-    bool can_filter = false;          ///< CAP_SYS_ADMIN, which a seccomp filter for the program needs
-    int io_uring_error = 0;           ///< of io_uring_setup(2)
-    int io_uring_disabled = 0;        ///< kernel.io_uring_disabled
-    int pagemap_scan_error = 0;       ///< of PAGEMAP_SCAN on ourselves
-    bool can_lock_all = false;        ///< CAP_IPC_LOCK, or no limit
-    std::uint64_t memlock_limit = 0;  ///< RLIMIT_MEMLOCK, bytes
-    std::string huge_pages;           ///< the mode in brackets of transparent_hugepage/enabled; empty: none
+    int uffd_error = 0;  ///< of making a userfaultfd as the program will be able to
+    target::UffdMaker uffd_by = target::UffdMaker::kNobody;      ///< what can make one
+    target::ForkEnabler fork_by = target::ForkEnabler::kNobody;  ///< what allows its fork event
+    unsigned user = 0;                                           ///< our own
+    bool has_file_capability = false;  ///< whether a capability is this program's file's, not its caller's
+    int helper_error = 0;              ///< of asking farswapd, where something is lacking
+    std::string helper_refusal{};      ///< the same in words, with the socket's name
+    std::uint64_t uffd_missing = 0;    ///< feature bits that the kernel does not offer
+    int yama_scope = 0;                ///< kernel.yama.ptrace_scope; 0 where there is no Yama
+    int ptrace_error = 0;              ///< of PTRACE_SEIZE on a child of ours
+    bool can_ptrace_all = false;       ///< CAP_SYS_PTRACE
+    bool can_filter = false;           ///< CAP_SYS_ADMIN, which a seccomp filter for the program needs
+    int io_uring_error = 0;            ///< of io_uring_setup(2)
+    int io_uring_disabled = 0;         ///< kernel.io_uring_disabled
+    int pagemap_scan_error = 0;        ///< of PAGEMAP_SCAN on ourselves
+    bool can_lock_all = false;         ///< CAP_IPC_LOCK, or no limit
+    std::uint64_t memlock_limit = 0;   ///< RLIMIT_MEMLOCK, bytes
+    std::string huge_pages;            ///< the mode in brackets of transparent_hugepage/enabled; empty: none
     OvercommitState overcommit;
     std::string overcommit_to_restore{};  ///< see overcommit.h
     MemoryLimit memory;

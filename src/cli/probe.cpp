@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <array>
@@ -20,6 +21,7 @@
 
 #include "base/fd.h"
 #include "cli/budget.h"
+#include "target/helper.h"
 #include "target/uapi.h"
 
 namespace farswap::cli {
@@ -40,27 +42,53 @@ bool has_capability(unsigned capability) {
     return (data[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability)) != 0;
 }
 
-/// A userfaultfd made the way in which the program's agent can make one: by the device, which may be handed
+/// A userfaultfd made the way in which the program's agent can make one: by a device, which may be handed
 /// down, or by the system call, where a capability of ours does not help it unless we are root.
-Fd make_userfaultfd() {
-    const Fd device(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
-    if (device) return Fd(::ioctl(device.get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
-    if (::geteuid() != 0 && number_in("/proc/sys/vm/unprivileged_userfaultfd") == 0) {
+Result<Fd> make_as_the_agent(int device) {
+    int uffd = -1;
+    if (device >= 0)
+        uffd = ::ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+    else if (::geteuid() != 0 && number_in("/proc/sys/vm/unprivileged_userfaultfd") == 0)
         errno = EPERM;
-        return {};
-    }
-    return Fd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+    else
+        uffd = static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK));
+    if (uffd < 0) return fail_errno(errno, "no userfaultfd");
+    return Fd(uffd);
+}
+
+/// Why farswapd does not help.
+void probe_helper(MachineFacts& facts) {
+    const auto asked = target::helper_device();
+    if (asked) return;
+    facts.helper_error = asked.error().code;
+    facts.helper_refusal = asked.error().message;
 }
 
 void probe_userfaultfd(MachineFacts& facts) {
-    const Fd uffd = make_userfaultfd();
-    uffdio_api api{
-        .api = UFFD_API, .features = 0, .ioctls = 0};  // asks for nothing: the answer tells what there is
-    if (!uffd || ::ioctl(uffd.get(), UFFDIO_API, &api) < 0) {
-        facts.uffd_error = errno;
+    const auto made = target::make_uffd(make_as_the_agent);
+    if (!made) {
+        facts.uffd_error = made.error().code;
+        if (facts.uffd_error == EPERM) probe_helper(facts);
         return;
     }
-    facts.uffd_missing = uffd_features_needed() & ~std::uint64_t{api.features};
+    facts.uffd_by = made->by;
+    const auto enabled = target::enable_uffd(made->fd.get());
+    if (enabled) {
+        facts.fork_by = *enabled;
+        return;
+    }
+    if (enabled.error().code == EPERM) probe_helper(facts);
+    // It is as it was before. Asked for nothing, the kernel tells what there is.
+    uffdio_api api{.api = UFFD_API, .features = 0, .ioctls = 0};
+    if (::ioctl(made->fd.get(), UFFDIO_API, &api) < 0)
+        facts.uffd_error = errno;
+    else
+        facts.uffd_missing = uffd_features_needed() & ~std::uint64_t{api.features};
+}
+
+/// Whether the file of this program carries a capability (xattr(7), capabilities(7)).
+bool has_file_capability() {
+    return ::getxattr("/proc/self/exe", "security.capability", nullptr, 0) > 0;
 }
 
 /// PTRACE_SEIZE on a child of our own that waits to be killed.
@@ -126,6 +154,8 @@ MachineFacts probe_machine() {
     utsname names{};
     ::uname(&names);
     facts.kernel_release = names.release;
+    facts.user = ::geteuid();
+    facts.has_file_capability = has_file_capability();
     probe_userfaultfd(facts);
     facts.yama_scope = number_in("/proc/sys/kernel/yama/ptrace_scope");
     facts.ptrace_error = probe_ptrace();

@@ -14,12 +14,14 @@
 #include <cstring>
 
 #include "base/assert.h"
+#include "base/descriptor_message.h"
 #include "farswap/request.h"
 #include "target/agent_protocol.h"
 #include "target/eject.h"
 #include "target/seccomp_filter.h"
 #include "target/uapi.h"
 #include "target/uffd.h"
+#include "target/uffd_source.h"
 
 extern "C" {
 extern const char __start_farswap_agent[];
@@ -125,54 +127,16 @@ Result<Fd> exchange_descriptor(int socket, agent_op op, int descriptor, std::uin
     agent_request request{};
     request.op = op;
     request.count = count;
-    iovec vector{&request, sizeof request};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &vector;
-    message.msg_iovlen = 1;
-    if (descriptor >= 0) {
-        message.msg_control = control;
-        message.msg_controllen = sizeof control;
-        cmsghdr* header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        std::memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
-    }
-    if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) return fail_errno(errno, "cannot talk to the agent");
+    if (const int error = send_message(socket, &request, sizeof request, descriptor))
+        return fail_errno(error, "cannot talk to the agent");
 
     pollfd waiting{socket, POLLIN, 0};
     if (poll(&waiting, 1, kAgentAnswerLimitMs) <= 0) return fail(ETIMEDOUT, "the agent does not answer");
     agent_reply reply{};
-    vector = {&reply, sizeof reply};
-    message = {};
-    message.msg_iov = &vector;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0) return fail(ESRCH, "the agent ended");
-    Fd received;
-    if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
-        int number = -1;
-        std::memcpy(&number, CMSG_DATA(header), sizeof number);
-        received.reset(number);
-    }
+    auto received = receive_message(socket, &reply, sizeof reply);
+    if (received.error != 0 || received.bytes == 0) return fail(ESRCH, "the agent ended");
     if (reply.status < 0) return fail_errno(-reply.status, "no userfaultfd for the program");
-    return received;
-}
-
-/// The handshake of userfaultfd (UFFDIO_API(2const)) with every feature that we rely on.
-Status agree_on_features(int uffd) {
-    uffdio_api api{};
-    api.api = UFFD_API;
-    api.features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |
-                   UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_MOVE | UFFD_FEATURE_PAGEFAULT_FLAG_WP;
-    if (ioctl(uffd, UFFDIO_API, &api) == 0) return {};
-    if (errno == EPERM) {
-        return fail(EPERM,
-                    "no right to follow forks by userfaultfd: run farswap as root or with CAP_SYS_PTRACE");
-    }
-    return fail_errno(errno, "this kernel's userfaultfd lacks UFFDIO_MOVE: farswap needs Linux 6.8 or later");
+    return std::move(received.descriptor);
 }
 
 Result<Fd> connect_uffd(int socket, int adopt) {
@@ -181,14 +145,11 @@ Result<Fd> connect_uffd(int socket, int adopt) {
         if (!kept) return kept;
         return Fd(fcntl(adopt, F_DUPFD_CLOEXEC, 0));
     }
-    const Fd device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
-    auto uffd = exchange_descriptor(socket, AGENT_CREATE_UFFD, device.get());
-    if (!uffd) {
-        if (uffd.error().code != EPERM) return uffd;
-        return fail(EPERM, "no right to a userfaultfd: allow /dev/userfaultfd or run farswap as root");
-    }
-    if (auto agreed = agree_on_features(uffd->get()); !agreed) return std::unexpected(agreed.error());
-    return uffd;
+    auto uffd =
+        make_uffd([socket](int device) { return exchange_descriptor(socket, AGENT_CREATE_UFFD, device); });
+    if (!uffd) return std::unexpected(uffd.error());
+    if (auto enabled = enable_uffd(uffd->fd.get()); !enabled) return std::unexpected(enabled.error());
+    return std::move(uffd->fd);
 }
 
 /// While the task is stopped: a fork between mapping and registering would give a child that cannot be

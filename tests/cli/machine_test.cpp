@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "cli/probe.h"
-#include "target/uapi.h"
+#include "target/helper_protocol.h"
 
 namespace farswap::cli {
 namespace {
@@ -13,6 +13,8 @@ using ::testing::HasSubstr;
 
 MachineFacts good_machine() {
     return {.kernel_release = "6.12.9-amd64",
+            .uffd_by = target::UffdMaker::kDevice,
+            .fork_by = target::ForkEnabler::kOurselves,
             .can_ptrace_all = true,
             .can_filter = true,
             .can_lock_all = true,
@@ -77,8 +79,43 @@ TEST(Assess, NamesWhatUserfaultfdLacks) {
     facts.uffd_error = ENOSYS;
     expect(Verdict::kNo, "userfaultfd", facts, "CONFIG_USERFAULTFD");
     facts = good_machine();
-    facts.can_ptrace_all = false;
+    facts.fork_by = target::ForkEnabler::kNobody;
     expect(Verdict::kNo, "userfaultfd", facts, "setcap cap_sys_ptrace");
+}
+
+TEST(Assess, SaysHowToGetHelp) {
+    auto facts = good_machine();
+    facts.fork_by = target::ForkEnabler::kNobody;
+    facts.helper_error = ENOENT;
+    expect(Verdict::kNo, "userfaultfd", facts, "systemctl enable --now farswapd.socket");
+    facts.helper_error = EACCES;
+    expect(Verdict::kNo, "userfaultfd", facts, "| usermod -aG farswap");
+    facts.helper_error = EPERM;
+    facts.helper_refusal = "/run/farswapd.sock: user 7 listens there, who is not root";
+    expect(Verdict::kNo, "userfaultfd", facts, "user 7 listens there");
+    facts.uffd_error = EPERM;
+    expect(Verdict::kNo, "userfaultfd", facts, "user 7 listens there");
+}
+
+TEST(Assess, TellsByWhatRightItWorks) {
+    auto facts = good_machine();
+    expect(Verdict::kOk, "privileges", facts,
+           "root: a userfaultfd by /dev/userfaultfd, its fork event by CAP_SYS_PTRACE");
+    facts.user = 1000;
+    facts.has_file_capability = true;
+    facts.uffd_by = target::UffdMaker::kSystemCall;
+    expect(Verdict::kOk, "privileges", facts,
+           "user 1000: a userfaultfd by vm.unprivileged_userfaultfd=1, its fork event by CAP_SYS_PTRACE of "
+           "this program's file");
+    facts.uffd_by = target::UffdMaker::kHelper;
+    facts.fork_by = target::ForkEnabler::kHelper;
+    expect(Verdict::kOk, "privileges", facts, "a userfaultfd by farswapd, its fork event by farswapd");
+    facts.uffd_error = EPERM;
+    for (const auto& finding : assess(facts)) EXPECT_NE(finding.subject, "privileges");
+}
+
+TEST(Assess, AsksForWhatThePagerUses) {
+    EXPECT_EQ(uffd_features_needed(), target::kUffdFeatures);
 }
 
 TEST(Assess, KnowsYama) {

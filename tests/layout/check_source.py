@@ -8,9 +8,12 @@ import re
 import sys
 
 # Each may include itself and what stands before it.
-LAYERS = ["base", "page", "io", "store", "swap", "target", "pager", "cli"]
+LAYERS = ["base", "page", "io", "store", "swap", "target", "pager", "cli", "daemon"]
 # What the order alone would allow: a target is one managed process and knows no slots and no stores.
-FORBIDDEN_LAYERS = {"target": {"store", "swap"}}
+# The helper of ordinary users is small, and shares with the pager only how they talk.
+FORBIDDEN_LAYERS = {"target": {"store", "swap"}, "daemon": {"page", "io", "store", "swap", "pager", "cli"}}
+# What of a layer may be included where the rest of it may not.
+ONLY_HEADERS = {("daemon", "target"): {"target/helper_protocol.h", "target/uapi.h"}}
 # System interfaces that belong to one layer. A second user would mean that a layer knows what it must not know.
 OWNED_HEADERS = {
     "liburing.h": {"io"},
@@ -56,6 +59,8 @@ def layer_violation(layer, quoted, target):
         return f'"{target}" is above {layer}'
     if other in FORBIDDEN_LAYERS.get(layer, ()):
         return f"{layer} may know nothing of {other}"
+    if target not in ONLY_HEADERS.get((layer, other), {target}):
+        return f"{layer} may know of {other} only {' and '.join(sorted(ONLY_HEADERS[layer, other]))}"
     return None
 
 

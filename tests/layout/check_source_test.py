@@ -39,6 +39,12 @@ class CheckSourceTest(unittest.TestCase):
         self.assertIn("target may know nothing of swap", self.layers())
         self.assertIn("target may know nothing of store", self.layers())
 
+    def test_the_helper_may_know_only_how_it_is_talked_to(self):
+        self.write("src/daemon/a.h", '#include "cli/b.h"\n#include "target/inject.h"\n#include "target/uapi.h"\n')
+        self.assertIn("daemon may know nothing of cli", self.layers())
+        self.assertIn("src/daemon/a.h:2: daemon may know of target only", self.layers())
+        self.assertNotIn("a.h:3", self.layers())
+
     def test_foreign_system_interface_is_found(self):
         self.write("src/pager/a.cpp", "#include <sys/ptrace.h>\n#include <nfsc/libnfs.h>\n")
         self.assertIn("<sys/ptrace.h> belongs to cli and target", self.layers())

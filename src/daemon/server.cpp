@@ -1,0 +1,158 @@
+#include "daemon/server.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "daemon/client.h"
+#include "daemon/confine.h"
+#include "daemon/say.h"
+
+namespace farswap::daemon {
+namespace {
+
+constexpr int kAgainMs = 1000;  // after a shortage of descriptors or processes
+
+struct Child {
+    int socket;
+    int parent_holds_it;  ///< a pipe that ends when the parent has closed its copy of the socket
+};
+
+/// Whoever closes a socket last closes the descriptors that lie unread in it, too, which a stranger can make
+/// slow (SO_LINGER): that is to be the child.
+void own_the_socket(const Child& child) {
+    dup2(child.parent_holds_it, STDIN_FILENO);
+    dup2(child.socket, STDERR_FILENO + 1);
+    close_range(STDERR_FILENO + 2, ~0u, 0);
+    char nothing = 0;
+    while (read(STDIN_FILENO, &nothing, 1) < 0 && errno == EINTR) {
+    }
+    close(STDIN_FILENO);
+}
+
+/// What a child does, to its end: what it can be harmed by is behind the filter.
+[[noreturn]] void run_child(const Child& child, const Peer& peer, const Status& verdict,
+                            std::chrono::seconds limit) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    alarm(static_cast<unsigned>(limit.count()));
+    own_the_socket(child);
+    const int socket = STDERR_FILENO + 1;
+    if (!verdict) {
+        refuse(socket, peer, verdict.error());
+        _exit(0);
+    }
+    Fd device = open_device();
+    if (const auto confined = forbid_other_calls(); !confined)
+        refuse(socket, peer, confined.error());
+    else
+        serve(socket, peer, std::move(device));
+    _exit(0);
+}
+
+}  // namespace
+
+Status Server::run() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int signal : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&signals, signal);
+    sigprocmask(SIG_BLOCK, &signals, nullptr);
+    const Fd taken(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!taken) return fail_errno(errno, "signalfd");
+    for (;;) {
+        const bool is_short = std::exchange(short_of_something_, false);
+        pollfd ready[] = {{taken.get(), POLLIN, 0},
+                          {is_short || is_full() ? -1 : listener_.socket.get(), POLLIN, 0}};
+        if (poll(ready, std::size(ready), is_short ? kAgainMs : -1) < 0 && errno != EINTR)
+            return fail_errno(errno, "poll");
+        signalfd_siginfo signal{};
+        while (read(taken.get(), &signal, sizeof signal) == sizeof signal) {
+            if (signal.ssi_signo != SIGCHLD) return {};
+        }
+        collect_children();
+        if ((ready[1].revents & POLLIN) != 0) accept_clients();
+        start_waiting();
+    }
+}
+
+void Server::accept_clients() {
+    while (!is_full()) {
+        Fd socket(accept4(listener_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
+        if (!socket) {
+            short_of_something_ = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
+            if (errno == ECONNABORTED || errno == EINTR) continue;
+            return;
+        }
+        Waiting client{std::move(socket), {}, {}};
+        if (auto peer = peer_of(client.socket.get()); peer)
+            client.peer = std::move(*peer), client.verdict = judge(client.peer);
+        else
+            client.verdict = std::unexpected(peer.error());
+        waiting_.push_back(std::move(client));
+    }
+}
+
+Status Server::judge(const Peer& peer) const {
+    if (!may_ask(listener_.access, peer))
+        return fail(EACCES, "this user may not ask: join the group that farswapd serves");
+    const auto waiting =
+        std::ranges::count_if(waiting_, [&](const Waiting& one) { return one.peer.user == peer.user; });
+    if (static_cast<std::size_t>(waiting) + served(peer.user) >=
+        limits_.served_per_user_max + limits_.waiting_per_user_max)
+        return fail(EAGAIN, "too many requests of this user wait already");
+    return {};
+}
+
+void Server::start_waiting() {
+    for (auto client = waiting_.begin(); client != waiting_.end();) {
+        const bool is_due = !client->verdict || served(client->peer.user) < limits_.served_per_user_max;
+        if (is_due && !start(*client)) return;
+        client = is_due ? waiting_.erase(client) : std::next(client);
+    }
+}
+
+/// False: no process can be made now, and the client waits on.
+bool Server::start(Waiting& client) {
+    int ends[2] = {-1, -1};
+    const bool piped = pipe2(ends, O_CLOEXEC) == 0;
+    const Fd end(ends[0]), held(ends[1]);
+    const pid_t child = piped ? fork() : -1;
+    if (child == 0)
+        run_child({client.socket.get(), end.get()}, client.peer, client.verdict, limits_.client_max);
+    if (child < 0) {
+        short_of_something_ = true;
+        return false;
+    }
+    client.socket.reset();  // before `held` is closed, which the child waits for
+    children_[child] = {client.peer.user, client.verdict.has_value()};
+    return true;
+}
+
+void Server::collect_children() {
+    int status = 0;
+    for (pid_t child; (child = waitpid(-1, &status, WNOHANG)) > 0;) {
+        const auto entry = children_.find(child);
+        if (entry == children_.end()) continue;
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+            say("user {}: a client said nothing and was hung up on", entry->second.user);
+        children_.erase(entry);
+    }
+}
+
+std::size_t Server::served(uid_t user) const {
+    return static_cast<std::size_t>(std::ranges::count_if(children_, [user](const auto& child) {
+        return child.second.user == user && child.second.is_served;
+    }));
+}
+
+}  // namespace farswap::daemon

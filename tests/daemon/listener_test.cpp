@@ -1,0 +1,103 @@
+// The socket: its mode, its place, and systemd's.
+#include "daemon/listener.h"
+
+#include "daemon_fixture.h"
+
+namespace farswap::daemon {
+namespace {
+
+using testing::HasSubstr;
+
+class ListenerTest : public FolderTest {
+  protected:
+    Options options() const { return {.socket = socket_path(), .group = {}, .users = {}, .print = {}}; }
+    struct stat status() const {
+        struct stat result {};
+        EXPECT_EQ(stat(socket_path().c_str(), &result), 0);
+        return result;
+    }
+};
+
+TEST_F(ListenerTest, TheModeAgreesWithWhoMayAsk) {
+    auto some = options();
+    some.group = "daemon";
+    const auto listener = listen_for_clients(some);
+    ASSERT_TRUE(listener) << listener.error().message;
+    const auto group = getgrnam("daemon")->gr_gid;
+    EXPECT_EQ(status().st_mode & 0777u, 0660u);
+    EXPECT_EQ(status().st_gid, group);
+    EXPECT_EQ(listener->access.group, group);
+    EXPECT_FALSE(listener->access.anybody);
+}
+
+TEST_F(ListenerTest, NamedUsersConnectAndAreLookedAt) {
+    auto some = options();
+    some.users = {kNobody};
+    const auto listener = listen_for_clients(some);
+    ASSERT_TRUE(listener) << listener.error().message;
+    EXPECT_EQ(status().st_mode & 0777u, 0666u);
+    EXPECT_FALSE(listener->access.anybody);
+}
+
+TEST_F(ListenerTest, WithoutTheGroupItIsRootsAlone) {
+    const auto listener = listen_for_clients(options());
+    ASSERT_TRUE(listener) << listener.error().message;
+    const auto* group = getgrnam("farswap");
+    EXPECT_EQ(status().st_mode & 0777u, group != nullptr ? 0660u : 0600u);
+    EXPECT_EQ(listener->access.group.has_value(), group != nullptr);
+}
+
+TEST_F(ListenerTest, OneThatServesIsNotReplacedAndOneThatIsGoneIs) {
+    {
+        const auto first = listen_for_clients(options());
+        ASSERT_TRUE(first) << first.error().message;
+        const auto second = listen_for_clients(options());
+        ASSERT_FALSE(second);
+        EXPECT_EQ(second.error().code, EADDRINUSE);
+    }
+    const auto third = listen_for_clients(options());
+    EXPECT_TRUE(third) << third.error().message;
+}
+
+TEST_F(ListenerTest, WhatIsNoSocketStays) {
+    const Fd file(open(socket_path().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    const auto listener = listen_for_clients(options());
+    ASSERT_FALSE(listener);
+    EXPECT_THAT(listener.error().message, HasSubstr("no socket"));
+    EXPECT_TRUE(std::filesystem::is_regular_file(socket_path()));
+}
+
+TEST_F(ListenerTest, WrongPlacesAndGroupsAreNamed) {
+    auto some = options();
+    some.group = "no-such-group";
+    EXPECT_THAT(listen_for_clients(some).error().message, HasSubstr("no-such-group"));
+    some = options();
+    some.socket = "/no/such/place";
+    EXPECT_THAT(listen_for_clients(some).error().message, HasSubstr("/no/such/place"));
+    some.socket = std::string(200, 'x');
+    EXPECT_THAT(listen_for_clients(some).error().message, HasSubstr("--socket"));
+}
+
+/// What systemd does for a service with one socket unit.
+int listen_as_a_service(int socket, const Options& options, bool anybody) {
+    dup2(socket, 3);
+    setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+    setenv("LISTEN_FDS", "1", 1);
+    const auto listener = listen_for_clients(options);
+    if (!listener) return 1;
+    return listener->socket.get() == 3 && listener->access.anybody == anybody ? 0 : 2;
+}
+
+TEST_F(ListenerTest, SystemdsSocketIsTaken) {
+    const Fd good(socket(AF_UNIX, SOCK_SEQPACKET, 0));
+    const Fd bad(socket(AF_UNIX, SOCK_STREAM, 0));
+    auto some = options();
+    EXPECT_EQ(Child([&] { return listen_as_a_service(good.get(), some, true); }).status(), 0);
+    EXPECT_EQ(Child([&] { return listen_as_a_service(bad.get(), some, true); }).status(), 1);
+    some.users = {kNobody};
+    EXPECT_EQ(Child([&] { return listen_as_a_service(good.get(), some, false); }).status(), 0);
+    EXPECT_FALSE(std::filesystem::exists(socket_path()));
+}
+
+}  // namespace
+}  // namespace farswap::daemon
