@@ -37,7 +37,7 @@ struct MachineFacts {
     int yama_scope = 0;                ///< kernel.yama.ptrace_scope; 0 where there is no Yama
     int ptrace_error = 0;              ///< of PTRACE_SEIZE on a child of ours
     bool can_ptrace_all = false;       ///< CAP_SYS_PTRACE
-    bool can_filter = false;           ///< CAP_SYS_ADMIN, which a seccomp filter for the program needs
+    bool can_filter = false;           ///< CAP_SYS_ADMIN or no_new_privs, which a seccomp filter needs
     int io_uring_error = 0;            ///< of io_uring_setup(2)
     int io_uring_disabled = 0;         ///< kernel.io_uring_disabled
     int pagemap_scan_error = 0;        ///< of PAGEMAP_SCAN on ourselves

@@ -68,7 +68,7 @@ void probe_userfaultfd(MachineFacts& facts) {
     const auto made = target::make_uffd(make_as_the_agent);
     if (!made) {
         facts.uffd_error = made.error().code;
-        if (facts.uffd_error == EPERM) probe_helper(facts);
+        if (facts.uffd_error == EACCES) probe_helper(facts);
         return;
     }
     facts.uffd_by = made->by;
@@ -77,7 +77,7 @@ void probe_userfaultfd(MachineFacts& facts) {
         facts.fork_by = *enabled;
         return;
     }
-    if (enabled.error().code == EPERM) probe_helper(facts);
+    if (enabled.error().code == EACCES) probe_helper(facts);
     // It is as it was before. Asked for nothing, the kernel tells what there is.
     uffdio_api api{.api = UFFD_API, .features = 0, .ioctls = 0};
     if (::ioctl(made->fd.get(), UFFDIO_API, &api) < 0)
@@ -160,7 +160,7 @@ MachineFacts probe_machine() {
     facts.yama_scope = number_in("/proc/sys/kernel/yama/ptrace_scope");
     facts.ptrace_error = probe_ptrace();
     facts.can_ptrace_all = has_capability(CAP_SYS_PTRACE);
-    facts.can_filter = has_capability(CAP_SYS_ADMIN);
+    facts.can_filter = has_capability(CAP_SYS_ADMIN) || ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
     facts.io_uring_error = probe_io_uring();
     facts.io_uring_disabled = number_in("/proc/sys/kernel/io_uring_disabled");
     facts.pagemap_scan_error = probe_pagemap_scan();

@@ -23,12 +23,14 @@ Status Members::attach(const std::vector<pid_t>& processes) {
     tree_.scan();
     tree_.measure();
     refusal_.reset();
+    attaching_ = true;
     for (const pid_t process : processes) {
         target::Member* member = tree_.find(process);
         if (member == nullptr) return fail(ESRCH, "process {} has ended", process);
         inject(*member, Fd());
     }
     while (!injecting_.empty()) loop_.run_once(std::chrono::nanoseconds::max());
+    attaching_ = false;
     if (!refusal_) return {};
     const Error why = refusal_->second;
     detach({});

@@ -73,7 +73,8 @@ Result<pid_t> Members::launch(const std::vector<std::string>& argv, const target
     injector_.submit(target::InjectJob{.process = launching_,
                                        .go = std::move(spawned->go),
                                        .adopt_uffd = Fd(),
-                                       .staging_pages = kBatchPages});
+                                       .staging_pages = kBatchPages,
+                                       .behind_gate = gate_.is_there()});
     while (!result && result.error().code == EINPROGRESS) loop_.run_once(std::chrono::nanoseconds::max());
     launch_result_ = nullptr;
     if (!result) {
@@ -129,6 +130,9 @@ void Members::injected(target::InjectDone done) {
         const char state = target::read_state(done.process);
         if (!member || state == 0 || state == 'Z' || state == 'X') return;
         unmanaged_[done.agent.error().message]++;
+        if (done.agent.error().code == EACCES && !attaching_ && !std::exchange(told_of_lacking_right_, true))
+            log::warning("process {} stays in RAM, as may others: {}", done.process,
+                         done.agent.error().message);
         return;
     }
     if (is_child) {
@@ -259,7 +263,8 @@ void Members::inject(target::Member& member, Fd adopt_uffd) {
     injector_.submit(target::InjectJob{.process = member.process,
                                        .go = Fd(),
                                        .adopt_uffd = std::move(adopt_uffd),
-                                       .staging_pages = kBatchPages});
+                                       .staging_pages = kBatchPages,
+                                       .behind_gate = gate_.is_there()});
 }
 
 void Members::engage() {

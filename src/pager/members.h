@@ -120,6 +120,8 @@ class Members {
     std::optional<std::pair<pid_t, Error>> refusal_;  ///< the first since attach() began
     std::map<pid_t, io::Clock::time_point> refused_until_;
     std::map<std::string, unsigned> unmanaged_;
+    bool attaching_ = false;  ///< a refusal ends it all, and is told by whoever called
+    bool told_of_lacking_right_ = false;
     Fd self_status_;
     std::uint64_t pager_ram_ = 0;
     io::Clock::time_point next_orphans_{}, next_scan_{}, next_hurried_scan_{}, next_refresh_{};

@@ -48,11 +48,13 @@ class AdviceGate {
 
     /// Installs the filter for the process that calls this and all that will come of it, over exec too. Safe
     /// between fork and exec. The listener's descriptor, close-on-exec, or -errno: EACCES without
-    /// CAP_SYS_ADMIN, EBUSY where a filter with a listener is in place already.
+    /// CAP_SYS_ADMIN and no_new_privs, EBUSY where a filter with a listener is in place already.
     static int install() noexcept;
 
     /// Takes over what install() gave, from the process that called it.
     void listen(Fd listener);
+    /// Whether the job was started behind it.
+    bool is_there() const noexcept { return static_cast<bool>(listener_); }
     /// Whether its thread still waits: a signal, a tracer or its end may have taken it out of the call.
     bool is_waiting(const Call& call) const noexcept;
     /// The call goes on. Nothing happens if its thread has ended or a signal has taken it out of the call.

@@ -188,7 +188,8 @@ void undo(RemoteTask& task, Agent& agent) {
 Result<Agent> inject(RemoteTask& task, const InjectOptions& options) {
     if (options.adopt_uffd >= 0 && Uffd(Fd(fcntl(options.adopt_uffd, F_DUPFD_CLOEXEC, 0))).is_gone())
         return fail(ESTALE, "process {} has executed another program meanwhile", task.task());
-    if (auto allowed = check_seccomp(task.task()); !allowed) return std::unexpected(allowed.error());
+    if (auto allowed = check_seccomp(task.task(), options.behind_gate); !allowed)
+        return std::unexpected(allowed.error());
     Agent agent;
     agent.process = task.task();
     agent.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, task.task(), 0)));

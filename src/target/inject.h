@@ -34,11 +34,13 @@ struct InjectOptions {
     std::uint32_t staging_pages = 1024;
     /// A userfaultfd made by EVENT_FORK for this process; -1: the agent makes one.
     int adopt_uffd = -1;
+    /// Whether it was started behind an AdviceGate, by us or as a descendant.
+    bool behind_gate = false;
 };
 
-/// Puts an agent into the stopped task. On failure the program is as it was. EPERM: no right to a
-/// userfaultfd; ENOSYS: the kernel lacks a feature (named); ESTALE: the task has left the address space of
-/// `adopt_uffd` by an exec.
+/// Puts an agent into the stopped task. On failure the program is as it was. EACCES: no right to a
+/// full userfaultfd, or a seccomp filter that forbids what the agent does; ENOSYS: the kernel lacks a feature
+/// (named); ESTALE: the task has left the address space of `adopt_uffd` by an exec.
 Result<Agent> inject(RemoteTask& task, const InjectOptions& options);
 
 }  // namespace farswap::target

@@ -151,7 +151,9 @@ Result<Agent> Injector::put_in(Stopping& stopping, const InjectJob& job) {
         const std::lock_guard lock(begin_);
         begun_.insert(job.process);
     }
-    return inject(*task, {.staging_pages = job.staging_pages, .adopt_uffd = job.adopt_uffd.get()});
+    return inject(*task, {.staging_pages = job.staging_pages,
+                          .adopt_uffd = job.adopt_uffd.get(),
+                          .behind_gate = job.behind_gate});
 }
 
 std::unique_lock<std::mutex> Injector::hold_back(pid_t process) {

@@ -27,6 +27,7 @@ struct InjectJob {
     Fd go;          ///< set: the process waits for it before its exec (Spawned::go)
     Fd adopt_uffd;  ///< set: InjectOptions::adopt_uffd
     std::uint32_t staging_pages = 0;
+    bool behind_gate = false;  ///< InjectOptions::behind_gate
 };
 
 /// Takes out what an agent has left (target/eject.h).

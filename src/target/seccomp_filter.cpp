@@ -173,9 +173,9 @@ Result<std::vector<std::vector<sock_filter>>> read_filters(pid_t task) {
 }
 
 /// Whether whoever has so many filters can have no other than those that it has in common with us: a
-/// container's.
-bool inherited_with_us(std::uint64_t filters) {
-    return filters > 0 && filters <= read_seccomp(getpid()).filters;
+/// container's; and our gate, which nobody who was started behind it can be without.
+bool is_known(std::uint64_t filters, bool behind_gate) {
+    return filters > 0 && filters <= read_seccomp(getpid()).filters + (behind_gate ? 1 : 0);
 }
 
 }  // namespace
@@ -229,14 +229,14 @@ __u32 run_filters(const std::vector<std::vector<sock_filter>>& filters, const se
     return strictest;
 }
 
-Status check_seccomp(pid_t task) {
+Status check_seccomp(pid_t task, bool behind_gate) {
     const SeccompState state = read_seccomp(task);
     if (state.mode == SECCOMP_MODE_DISABLED) return {};
     if (state.mode == SECCOMP_MODE_STRICT)
         return fail(EACCES, "process {} runs in seccomp's strict mode, in which no agent can work", task);
     const auto filters = read_filters(task);
     if (!filters) {
-        if (inherited_with_us(state.filters)) return {};
+        if (is_known(state.filters, behind_gate)) return {};
         return fail(EACCES,
                     "process {} has a seccomp filter that cannot be read ({}): it needs CAP_SYS_ADMIN", task,
                     filters.error().message);

@@ -22,8 +22,8 @@ __u32 run_filters(const std::vector<std::vector<sock_filter>>& filters, const se
 
 /// Whether the filters of `task`, stopped under ptrace by this thread, allow each system call that puts the
 /// agent in and that the agent makes. EACCES: one is refused, which is named; or the filters cannot be read,
-/// which needs CAP_SYS_ADMIN (ptrace(2), PTRACE_SECCOMP_GET_FILTER) unless they are our own, inherited. No
-/// call is made.
-Status check_seccomp(pid_t task);
+/// which needs CAP_SYS_ADMIN (ptrace(2), PTRACE_SECCOMP_GET_FILTER) unless they are our own, inherited, or
+/// one of those that it has beyond, with `behind_gate` (AdviceGate). No call is made.
+Status check_seccomp(pid_t task, bool behind_gate = false);
 
 }  // namespace farswap::target

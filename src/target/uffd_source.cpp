@@ -25,7 +25,7 @@ Result<MadeUffd> make_uffd(const MakeUffd& make) {
     auto lent = helper_device();
     if (!lent && uffd.error().code == ENOSYS) return std::unexpected(uffd.error());
     if (!lent)
-        return fail(EPERM,
+        return fail(EACCES,
                     "no right to a userfaultfd: allow /dev/userfaultfd, run farswap as root, or start the "
                     "helper farswapd ({})",
                     lent.error().message);
@@ -43,7 +43,7 @@ Result<ForkEnabler> enable_uffd(int uffd) {
         return fail_errno(errno,
                           "this kernel's userfaultfd lacks UFFDIO_MOVE: farswap needs Linux 6.8 or later");
     if (auto enabled = helper_enable(uffd, kUffdFeatures); !enabled)
-        return fail(EPERM,
+        return fail(EACCES,
                     "no right to follow forks by userfaultfd: run farswap as root or with CAP_SYS_PTRACE, or "
                     "start the helper farswapd ({})",
                     enabled.error().message);

@@ -20,11 +20,11 @@ struct MadeUffd {
     UffdMaker by = UffdMaker::kNobody;
 };
 
-/// Has a userfaultfd made by whatever this user may use; what makes it need not be this process. EPERM: there
-/// is nothing, and the message says what could be granted; other errors are the maker's.
+/// Has a userfaultfd made by whatever this user may use; what makes it need not be this process. EACCES:
+/// there is nothing, and the message says what could be granted; other errors are the maker's.
 Result<MadeUffd> make_uffd(const MakeUffd& make);
 
-/// The handshake of userfaultfd (UFFDIO_API(2const)) with every feature that we rely on. EPERM: no right to
+/// The handshake of userfaultfd (UFFDIO_API(2const)) with every feature that we rely on. EACCES: no right to
 /// the fork event, and the message says what could be granted; EINVAL: the kernel lacks a feature.
 Result<ForkEnabler> enable_uffd(int uffd);
 

@@ -1,6 +1,8 @@
 // The whole server, asked by the pager's own code and by fake clients.
 #include "daemon/server.h"
 
+#include <netinet/in.h>
+
 #include <cstdlib>
 
 #include "daemon_fixture.h"
@@ -121,6 +123,53 @@ TEST_F(ServerTest, WhoIsRefusedWithADescriptorUnreadGetsTheReason) {
                   return enabled ? 0 : enabled.error().code;
               }).status(),
               EACCES);
+}
+
+/// A TCP connection whose peer reads nothing: whoever closes it last waits for that (SO_LINGER, socket(7)).
+struct SlowToClose {
+    Fd listener, peer, socket;
+    SlowToClose() : listener(::socket(AF_INET, SOCK_STREAM, 0)), socket(::socket(AF_INET, SOCK_STREAM, 0)) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof address;
+        EXPECT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+        EXPECT_EQ(listen(listener.get(), 1), 0);
+        getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size);
+        EXPECT_EQ(connect(socket.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+        peer.reset(accept(listener.get(), nullptr, nullptr));
+        const std::vector<char> bytes(1 << 20);
+        while (send(socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
+        }
+        const linger slow{.l_onoff = 1, .l_linger = 600};
+        EXPECT_EQ(setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &slow, sizeof slow), 0);
+    }
+};
+
+TEST_F(ServerTest, ADescriptorThatIsSlowToCloseHoldsOthersNotUp) {
+    serve({.served_per_user_max = 4, .client_max = kForEver}, {1});
+    const target::HelperRequest request{.kind = target::HelperRequestKind::kEnable,
+                                        .features = target::kUffdFeatures};
+    SlowToClose read, unread;
+    const auto send_and_close = [&](SlowToClose& slow) {
+        const Fd client = connect_raw();
+        EXPECT_EQ(send_message(client.get(), &request, sizeof request, slow.socket.get()), 0);
+        slow.socket.reset(dup(slow.peer.get()));
+        return receive_answer(client.get()).reply.error;
+    };
+    EXPECT_EQ(send_and_close(read), EINVAL);
+    // From a user who is refused nothing is read: it lies in the socket when that is closed.
+    EXPECT_EQ(Child([&] {
+                  read.socket.reset();
+                  if (become_nobody() != 0) return 99;
+                  const Fd client = connect_raw();
+                  if (send_message(client.get(), &request, sizeof request, unread.socket.get()) != 0)
+                      return 98;
+                  return 0;
+              }).status(),
+              0);
+    unread.socket.reset(dup(unread.peer.get()));
+    EXPECT_TRUE(helper_device());
 }
 
 TEST_F(ServerTest, ASocketOfAnotherUserIsNotTrusted) {

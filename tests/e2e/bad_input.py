@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Bad input and faults: each case must end with one clear line, the right exit status and nothing left behind.
 
-  bad_input.py --build DIR [--kind refusals|faults|attaching|attaching_long|cores] [--only NAME,...] [--list] [--directory DIR]
+  bad_input.py --build DIR [--kind refusals|faults|users|attaching|attaching_long|cores] [--only NAME,...] [--list] [--directory DIR]
 
 Prints a line for each case and exits 1 when one failed.
 """
@@ -20,6 +20,7 @@ import fault_lab
 import faults  # noqa: F401
 import harness
 import refusals  # noqa: F401
+import users  # noqa: F401
 
 
 def run_case(name, tools, directory):
@@ -51,8 +52,8 @@ def chosen(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
-    parser.add_argument("--kind", choices=["refusals", "faults", "attaching", "attaching_long", "cores"],
-                        help="before the program runs, while it does, by coming to it, or looking at it")
+    parser.add_argument("--kind", choices=["refusals", "faults", "users", "attaching", "attaching_long", "cores"],
+                        help="before the program runs, while it does, by who runs it, by coming to it, or looking at it")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")

@@ -7,7 +7,7 @@ import threading
 import time
 
 import harness
-from fault_lab import REFUSED, Skip, case
+from fault_lab import REFUSED, case
 from harness import MIB
 
 CORRUPT_FROM = 1 * MIB  # past the owner's record
@@ -226,60 +226,6 @@ def second_owner_of_a_file(lab):
         os.kill(pager_of(path), signal.SIGTERM)
     run = background.end()
     lab.expect_nothing_left(run)
-
-
-def little_locked_memory(lab, output):
-    return [*lab.unprivileged("ipc_lock"), "prlimit", "--memlock=8388608", lab.tools.farswap, "run", "--ram", "96M",
-            "--swap", lab.file_url(), "--", *verify(lab, "--operations", "5000")]
-
-
-@case
-def little_locked_memory_serves(lab):
-    """8 MiB of locked memory, as users have it, and four jobs at once: they work, and the summary says what was short."""
-    if subprocess.run([*lab.unprivileged("ipc_lock"), "true"], capture_output=True).returncode != 0:
-        raise Skip("setpriv cannot drop a capability here")
-    results = [None] * 4
-
-    def work(index):
-        output = lab.directory / f"four{index}"
-        results[index] = harness.run(little_locked_memory(lab, output), output, limit_s=180)
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for run in results:
-        lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
-        lab.expect("locked" in run.error, "the summary does not speak of locked memory")
-        lab.expect_nothing_left(run)
-
-
-@case
-def ordinary_user(lab):
-    """What `farswap check` asks an administrator for is enough: four jobs of one user at once, none of which may lock its
-    pool, as the summary says."""
-    prefix, program = lab.granted()
-    workload = lab.for_everybody(lab.tools.workloads / "verify")
-    for directory in (lab.directory, lab.directory.parent, lab.store):
-        directory.chmod(0o777)
-    checked = harness.run([*prefix, program, "check"], lab.output(), limit_s=60, cwd="/")
-    lab.expect(checked.status == 0, f"check ends with {checked.status}: {checked.output.read_text()}")
-    runs = [None] * 4
-
-    def work(index):
-        runs[index] = harness.run(
-            [*prefix, program, "run", "--ram", "160M", "--swap", lab.file_url(), "--", workload, "--size", "256M",
-             "--operations", "2000"], lab.directory / f"four{index}", limit_s=180, cwd="/")
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for run in runs:
-        lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
-        lab.expect("pages    out" in run.error, f"no page left RAM: {run.last_error()}")
-        lab.expect("not locked in RAM" in run.error, f"the summary does not speak of locked memory: {run.last_error()}")
-        lab.expect_nothing_left(run)
 
 
 @case

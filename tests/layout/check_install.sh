@@ -10,6 +10,17 @@ trap 'rm -rf "$prefix"' EXIT
 "$cmake" --install "$build" --prefix "$prefix/first" >/dev/null
 mv "$prefix/first" "$prefix/moved"
 "$prefix/moved/bin/farswap" --version
+"$prefix/moved/sbin/farswapd" --version
+
+# systemd itself looks at its units, where it is there to be asked.
+units=$prefix/moved/lib/systemd/system
+grep -q "^ExecStart=$prefix/first/sbin/farswapd" "$units/farswapd.service"
+sed -i "s|$prefix/first|$prefix/moved|" "$units/farswapd.service"
+if command -v systemd-analyze >/dev/null; then
+    said=$(systemd-analyze verify --man=no "$units/farswapd.socket" "$units/farswapd.service" 2>&1) || { echo "$said"; exit 1; }
+    # Of other units of this machine it may speak, too.
+    if grep farswapd <<<"$said"; then exit 1; fi
+fi
 
 cat >"$prefix/user.c" <<'END'
 #include <farswap/kernel_pages.h>

@@ -86,7 +86,7 @@ TEST(SeccompFilter, TheStrictestOfSeveralCounts) {
 }
 
 /// What check_seccomp() says of a child that has installed these filters.
-Status check(const std::vector<Filter>& filters) {
+Status check(const std::vector<Filter>& filters, bool behind_gate = false) {
     Shared<std::atomic<bool>> ready;
     const Child child([&] {
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -101,7 +101,7 @@ Status check(const std::vector<Filter>& filters) {
     if (!wait_until([&] { return ready->load(); })) return fail(EIO, "the child is not ready");
     auto task = RemoteTask::seize(child.process(), 10'000);
     if (!task) return std::unexpected(task.error());
-    return check_seccomp(child.process());
+    return check_seccomp(child.process(), behind_gate);
 }
 
 TEST(SeccompFilter, AProgramWhoseFiltersAllowTheAgentIsFit) {
@@ -116,6 +116,20 @@ TEST(SeccompFilter, AProgramWhoseFiltersDoNotIsRefusedByName) {
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().code, EACCES);
     EXPECT_NE(refused.error().message.find("recvmsg"), std::string::npos) << refused.error().message;
+}
+
+/// Without CAP_SYS_ADMIN, whom the kernel shows no filters.
+TEST(SeccompFilter, AnOrdinaryUserKnowsTheGateByTheNumberOfFilters) {
+    const auto is_fit = [](std::size_t filters, bool behind_gate) {
+        return check(std::vector<Filter>(filters, refusing(SYS_ptrace, kErrno)), behind_gate).has_value();
+    };
+    Child user([&] {
+        if (setresuid(65534, 65534, 65534) != 0 || prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) != 0) return 9;
+        if (!is_fit(0, false) || is_fit(1, false)) return 1;
+        if (!is_fit(0, true) || !is_fit(1, true)) return 2;
+        return is_fit(2, true) ? 3 : 0;
+    });
+    EXPECT_EQ(user.join(), 0);
 }
 
 }  // namespace

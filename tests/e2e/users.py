@@ -1,0 +1,212 @@
+"""Cases of bad_input.py about who runs farswap: users without privileges, with what an administrator may grant them."""
+import os
+import pathlib
+import select
+import socket
+import subprocess
+import threading
+
+import harness
+from fault_lab import REFUSED, Skip, case
+from faults import store_file, verify
+
+NOBODY = 65534
+
+
+class Helper:
+    """A farswapd of the case's own; root starts it."""
+
+    def __init__(self, lab, *options):
+        self.path = lab.directory / "farswapd.sock"
+        self.log = lab.directory / "farswapd.log"
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([lab.tools.farswap.parent / "farswapd", "--socket", self.path, *options],
+                                            stderr=log, stdin=subprocess.DEVNULL)
+        lab.cleanup.callback(self.kill)
+        self.wait_until_it_listens()
+
+    def wait_until_it_listens(self):
+        while self.process.poll() is None:
+            if "serves " in self.log.read_text():
+                return
+            select.select([], [], [], 0.01)
+        raise AssertionError(f"farswapd ended: {self.log.read_text()}")
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def handed_out(self):
+        return [line for line in self.log.read_text().splitlines() if f"user {NOBODY}, process" in line]
+
+
+class User:
+    """An ordinary user: no capability, no sysctl, no device, no way to become more, 8 MiB of locked memory."""
+
+    def __init__(self, lab, socket_path):
+        if pathlib.Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip() != "0":
+            raise Skip("vm.unprivileged_userfaultfd is on")
+        self.lab = lab
+        self.program = lab.for_everybody(lab.tools.farswap)
+        self.environment = dict(os.environ, FARSWAPD_SOCKET=str(socket_path))
+        self.prefix = [*lab.unprivileged(), "prlimit", "--memlock=8388608:8388608"]
+        for directory in (lab.directory, lab.directory.parent, lab.store):
+            directory.chmod(0o777)
+
+    def farswap(self, *arguments, around=(), **options):
+        return harness.run([*self.prefix, *around, self.program, *map(str, arguments)], self.lab.output(), limit_s=120,
+                           cwd="/", environment=self.environment, **options)
+
+    def job(self, *program, ram="40M", flags=(), **options):
+        return self.farswap("run", "--ram", ram, "--swap", self.lab.file_url(), *flags, "--", *program, **options)
+
+    def workload(self, name):
+        return self.lab.for_everybody(self.lab.tools.workloads / name)
+
+
+def expect_paged(lab, run):
+    lab.expect(run.status == 0, f"exit status {run.status}: {run.error}")
+    lab.expect("pages    out" in run.error, f"no page left RAM: {run.error}")
+    lab.expect_nothing_left(run)
+
+
+FORK_TREE = ("--filler", "48M", "--rounds", "1", "--dir", "/var/tmp")
+
+
+@case
+def helper_lets_an_ordinary_user_fork(lab):
+    """With nothing but farswapd: forks, a new program in the middle, and the right bytes with pages outside."""
+    helper = Helper(lab, "--allow-uid", str(NOBODY))
+    user = User(lab, helper.path)
+    checked = user.farswap("check")
+    lab.expect(checked.status == 0, f"check ends with {checked.status}: {checked.output.read_text()}")
+    lab.expect(f"user {NOBODY}: a userfaultfd by farswapd, its fork event by farswapd" in checked.output.read_text(),
+               f"check does not say by what right: {checked.output.read_text()}")
+    before = len(helper.handed_out())
+    run = user.job(user.workload("fork_tree"), *FORK_TREE)
+    expect_paged(lab, run)
+    lab.expect("stays in RAM" not in run.error, f"a process was not managed: {run.error}")
+    lab.expect(len(helper.handed_out()) > before, f"farswapd was not asked: {helper.log.read_text()}")
+    run = user.job(user.workload("verify"), "--size", "64M", "--operations", "1000")
+    expect_paged(lab, run)
+
+
+@case
+def no_helper_for_an_ordinary_user(lab):
+    """There is none, its socket is closed to this user, or it serves others: each refusal says what to do."""
+    user = User(lab, lab.directory / "no-such-socket")
+    lab.expect_refusal(user.job("true"), REFUSED, "userfaultfd", "farswapd.socket", "setcap")
+    checked = user.farswap("check")
+    lab.expect(checked.status == 1 and "type: systemctl enable --now farswapd.socket" in checked.output.read_text(),
+               f"check ends with {checked.status}: {checked.output.read_text()}")
+    helper = Helper(lab)
+    user.environment["FARSWAPD_SOCKET"] = str(helper.path)
+    lab.expect_refusal(user.job("true"), REFUSED, "userfaultfd", "usermod -aG farswap")
+    helper.kill()
+    helper = Helper(lab, "--allow-uid", "1")
+    lab.expect_refusal(user.job("true"), REFUSED, "userfaultfd", "usermod -aG farswap")
+    lab.expect(not [line for line in helper.handed_out() if "refused" not in line], helper.log.read_text())
+    helper.kill()
+    impostor = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with impostor:
+        helper.path.unlink()
+        impostor.bind(str(helper.path))
+        os.chown(helper.path, NOBODY, NOBODY)
+        lab.expect_refusal(user.job("true"), REFUSED, "userfaultfd", "farswapd")
+
+
+@case
+def helper_is_killed_in_the_middle(lab):
+    """What it has handed out goes on to serve; what needs it anew is told so, and nothing computes a wrong byte."""
+    helper = Helper(lab, "--allow-uid", str(NOBODY))
+    user = User(lab, helper.path)
+    script = '"$1" --size 64M --operations 6000 || exit 1; read go; "$1" --size 6M --seconds 2 || exit 2'
+    reader, writer = os.pipe()
+    results = []
+    with os.fdopen(reader) as stdin, os.fdopen(writer, "w") as go:
+        job = threading.Thread(
+            target=lambda: results.append(user.job("sh", "-c", script, "sh", user.workload("verify"), stdin=stdin)))
+        job.start()
+        written = store_file(lab.store)
+        helper.kill()
+        lab.expect(written is not None, "nothing was written to the store")
+        refused = user.farswap("run", "--swap", f"file:{user.program.parent}", "--", "true")
+        lab.expect_refusal(refused, REFUSED, "userfaultfd", "farswapd", left_in=[lab.directory / "nowhere"])
+        go.write("go\n")
+        go.flush()
+        job.join()
+    expect_paged(lab, results[0])
+    lab.expect("stays in RAM, as may others: no right to a userfaultfd" in results[0].error
+               and "farswapd" in results[0].error, f"does not say what was refused: {results[0].error}")
+
+
+@case
+def user_namespace_with_the_helper(lab):
+    """As a rootless container has it: root in there is nobody outside, and the helper's socket is a path."""
+    helper = Helper(lab, "--allow-uid", str(NOBODY))
+    user = User(lab, helper.path)
+    container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--mount", "--net"]
+    if subprocess.run([*user.prefix, *container, "true"], capture_output=True).returncode != 0:
+        raise Skip("no user namespaces here")
+    run = user.job(user.workload("fork_tree"), *FORK_TREE, around=container)
+    expect_paged(lab, run)
+    lab.expect(helper.handed_out(), "the helper was not asked")
+    checked = user.farswap("check", around=container)
+    lab.expect("its fork event by farswapd" in checked.output.read_text(), checked.output.read_text())
+    helper.kill()
+    lab.expect_refusal(user.job("true", around=container), REFUSED, "userfaultfd", "farswapd")
+
+
+def little_locked_memory(lab, output):
+    return [*lab.unprivileged("ipc_lock"), "prlimit", "--memlock=8388608", lab.tools.farswap, "run", "--ram", "96M",
+            "--swap", lab.file_url(), "--", *verify(lab, "--operations", "5000")]
+
+
+@case
+def little_locked_memory_serves(lab):
+    """8 MiB of locked memory, as users have it, and four jobs at once: they work, and the summary says what was short."""
+    if subprocess.run([*lab.unprivileged("ipc_lock"), "true"], capture_output=True).returncode != 0:
+        raise Skip("setpriv cannot drop a capability here")
+    results = [None] * 4
+
+    def work(index):
+        output = lab.directory / f"four{index}"
+        results[index] = harness.run(little_locked_memory(lab, output), output, limit_s=180)
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run in results:
+        lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+        lab.expect("locked" in run.error, "the summary does not speak of locked memory")
+        lab.expect_nothing_left(run)
+
+
+@case
+def ordinary_user(lab):
+    """What `farswap check` asks an administrator for is enough: four jobs of one user at once, none of which may lock its
+    pool, as the summary says."""
+    prefix, program = lab.granted()
+    workload = lab.for_everybody(lab.tools.workloads / "verify")
+    for directory in (lab.directory, lab.directory.parent, lab.store):
+        directory.chmod(0o777)
+    checked = harness.run([*prefix, program, "check"], lab.output(), limit_s=60, cwd="/")
+    lab.expect(checked.status == 0, f"check ends with {checked.status}: {checked.output.read_text()}")
+    runs = [None] * 4
+
+    def work(index):
+        runs[index] = harness.run(
+            [*prefix, program, "run", "--ram", "160M", "--swap", lab.file_url(), "--", workload, "--size", "256M",
+             "--operations", "2000"], lab.directory / f"four{index}", limit_s=180, cwd="/")
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run in runs:
+        lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+        lab.expect("pages    out" in run.error, f"no page left RAM: {run.last_error()}")
+        lab.expect("not locked in RAM" in run.error, f"the summary does not speak of locked memory: {run.last_error()}")
+        lab.expect_nothing_left(run)
