@@ -99,6 +99,11 @@ class Child {
         if (process_ > 0) waitpid(std::exchange(process_, -1), &raw, 0);
         return WIFEXITED(raw) ? WEXITSTATUS(raw) : -1;
     }
+    /// Stands still when this returns.
+    void stop() {
+        ::kill(process_, SIGSTOP);
+        waitpid(process_, nullptr, WUNTRACED);
+    }
     pid_t process() const { return process_; }
 
   private:
