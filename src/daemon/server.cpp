@@ -22,19 +22,25 @@ namespace {
 constexpr int kAgainMs = 1000;  // after a shortage of descriptors or processes
 
 struct Child {
-    int socket;
-    int parent_holds_it;  ///< a pipe that ends when the parent has closed its copy of the socket
+    int client;
+    int parent;  ///< a connection to it
 };
 
-/// Whoever closes a socket last closes the descriptors that lie unread in it, too, which a stranger can make
-/// slow (SO_LINGER): that is to be the child.
-void own_the_socket(const Child& child) {
-    dup2(child.parent_holds_it, STDIN_FILENO);
-    dup2(child.socket, STDERR_FILENO + 1);
-    close_range(STDERR_FILENO + 2, ~0u, 0);
+void wait_for_end(int socket) {
     char nothing = 0;
-    while (read(STDIN_FILENO, &nothing, 1) < 0 && errno == EINTR) {
+    while (read(socket, &nothing, 1) < 0 && errno == EINTR) {
     }
+}
+
+/// Whoever closes a client's socket last closes the descriptors that lie unread in it, too, which a stranger
+/// can make slow (SO_LINGER). That must be the client's own child: so the others drop theirs while the parent
+/// still has all, and this one begins when the parent has dropped its own.
+void own_the_socket(const Child& child) {
+    dup2(child.parent, STDIN_FILENO);
+    dup2(child.client, STDERR_FILENO + 1);
+    close_range(STDERR_FILENO + 2, ~0u, 0);
+    shutdown(STDIN_FILENO, SHUT_WR);
+    wait_for_end(STDIN_FILENO);
     close(STDIN_FILENO);
 }
 
@@ -124,16 +130,18 @@ void Server::start_waiting() {
 /// False: no process can be made now, and the client waits on.
 bool Server::start(Waiting& client) {
     int ends[2] = {-1, -1};
-    const bool piped = pipe2(ends, O_CLOEXEC) == 0;
-    const Fd end(ends[0]), held(ends[1]);
-    const pid_t child = piped ? fork() : -1;
+    const bool connected = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0;
+    Fd ours(ends[0]), theirs(ends[1]);
+    const pid_t child = connected ? fork() : -1;
     if (child == 0)
-        run_child({client.socket.get(), end.get()}, client.peer, client.verdict, limits_.client_max);
+        run_child({client.socket.get(), theirs.get()}, client.peer, client.verdict, limits_.client_max);
     if (child < 0) {
         short_of_something_ = true;
         return false;
     }
-    client.socket.reset();  // before `held` is closed, which the child waits for
+    theirs.reset();
+    wait_for_end(ours.get());  // own_the_socket()
+    client.socket.reset();
     children_[child] = {client.peer.user, client.verdict.has_value()};
     return true;
 }

@@ -151,23 +151,19 @@ TEST_F(ServerTest, ADescriptorThatIsSlowToCloseHoldsOthersNotUp) {
     const target::HelperRequest request{.kind = target::HelperRequestKind::kEnable,
                                         .features = target::kUffdFeatures};
     SlowToClose read, unread;
-    const auto send_and_close = [&](SlowToClose& slow) {
-        const Fd client = connect_raw();
-        EXPECT_EQ(send_message(client.get(), &request, sizeof request, slow.socket.get()), 0);
-        slow.socket.reset(dup(slow.peer.get()));
-        return receive_answer(client.get()).reply.error;
+    const auto send_slow = [&](const Fd& client, const SlowToClose& slow) {
+        return send_message(client.get(), &request, sizeof request, slow.socket.get());
     };
-    EXPECT_EQ(send_and_close(read), EINVAL);
-    // From a user who is refused nothing is read: it lies in the socket when that is closed.
+    // So that the last one to close is not us.
     server().stop();
-    EXPECT_EQ(Child([&] {
-                  if (become_nobody() != 0) return 99;
-                  const Fd client = connect_raw();
-                  return send_message(client.get(), &request, sizeof request, unread.socket.get());
-              }).status(),
+    const Fd client = connect_raw();
+    EXPECT_EQ(send_slow(client, read), 0);
+    // From a user who is refused nothing is read: it lies in the socket when that is closed.
+    EXPECT_EQ(Child([&] { return become_nobody() != 0 ? 99 : send_slow(connect_raw(), unread); }).status(),
               0);
-    unread.socket.reset(dup(unread.peer.get()));
+    for (SlowToClose* slow : {&read, &unread}) slow->socket.reset();
     kill(server().process(), SIGCONT);
+    EXPECT_EQ(receive_answer(client.get()).reply.error, EINVAL);
     EXPECT_TRUE(helper_device());
 }
 
