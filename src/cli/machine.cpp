@@ -48,7 +48,7 @@ std::string get_help(const MachineFacts& facts) {
         case ECONNREFUSED:
             return "systemctl enable --now farswapd.socket && usermod -aG farswap USER";
         case EACCES:
-            return "usermod -aG farswap USER, whom farswapd serves then";
+            return "usermod -aG farswap USER (the group that farswapd serves)";
         default:
             return "mend the helper farswapd (" + facts.helper_refusal + ")";
     }

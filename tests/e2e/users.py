@@ -1,8 +1,10 @@
 """Cases of bad_input.py about who runs farswap: users without privileges, with what an administrator may grant them."""
+import ctypes
 import os
 import pathlib
 import select
 import socket
+import struct
 import subprocess
 import threading
 
@@ -141,15 +143,34 @@ def helper_is_killed_in_the_middle(lab):
                and "farswapd" in results[0].error, f"does not say what was refused: {results[0].error}")
 
 
+# Numbers of arch/x86/entry/syscalls/syscall_64.tbl, answers of Docker's profiles/seccomp/default.json.
+FORBIDDEN = {"userfaultfd": (323, 1), "process_madvise": (440, 1), "clone3": (435, 38)}
+LOAD_NUMBER, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
+ALLOW, ERRNO = 0x7fff0000, 0x00050000               # linux/seccomp.h
+
+
+def forbid_as_container_engines_do():
+    """Of what farswap and its programs may call, that which no default profile allows. Between fork and exec, as root."""
+    code = struct.pack("<HBBI", LOAD_NUMBER, 0, 0, 0)
+    for number, error in FORBIDDEN.values():
+        code += struct.pack("<HBBI", JUMP_EQUAL, 0, 1, number) + struct.pack("<HBBI", RETURN, 0, 0, ERRNO | error)
+    code += struct.pack("<HBBI", RETURN, 0, 0, ALLOW)
+    instructions = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("@HP", len(code) // 8, ctypes.addressof(instructions))
+    if ctypes.CDLL(None, use_errno=True).prctl(22, 2, ctypes.c_char_p(program)) != 0:  # PR_SET_SECCOMP, a filter
+        raise OSError(ctypes.get_errno(), "no seccomp filter")
+
+
 @case
 def user_namespace_with_the_helper(lab):
-    """As a rootless container has it: root in there is nobody outside, and the helper's socket is a path."""
+    """As a rootless container has it: root in there is nobody outside, system calls are filtered, and the helper's socket is a
+    path."""
     helper = Helper(lab, "--allow-uid", str(NOBODY))
     user = User(lab, helper.path)
     container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--mount", "--net"]
     if subprocess.run([*user.prefix, *container, "true"], capture_output=True).returncode != 0:
         raise Skip("no user namespaces here")
-    run = user.job(user.workload("fork_tree"), *FORK_TREE, around=container)
+    run = user.job(user.workload("fork_tree"), *FORK_TREE, around=container, preexec=forbid_as_container_engines_do)
     expect_paged(lab, run)
     lab.expect(helper.handed_out(), "the helper was not asked")
     checked = user.farswap("check", around=container)
