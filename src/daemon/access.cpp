@@ -5,6 +5,11 @@
 #include <algorithm>
 
 namespace farswap::daemon {
+namespace {
+
+constexpr std::size_t kGroupsUsual = 64;
+
+}  // namespace
 
 Result<Peer> peer_of(int socket) {
     ucred credentials{};
@@ -12,13 +17,15 @@ Result<Peer> peer_of(int socket) {
     if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
         return fail_errno(errno, "cannot tell who asks");
     Peer peer{credentials.pid, credentials.uid, credentials.gid, {}};
-    size = 0;
-    // Too small a buffer is answered with the size that is needed.
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, nullptr, &size) == 0) return peer;
-    if (errno != ERANGE) return fail_errno(errno, "cannot tell the groups of who asks");
+    peer.groups.resize(kGroupsUsual);
+    size = static_cast<socklen_t>(peer.groups.size() * sizeof(gid_t));
+    int error = getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, peer.groups.data(), &size) == 0 ? 0 : errno;
+    if (error == ERANGE) {  // and `size` is what is needed
+        peer.groups.resize(size / sizeof(gid_t));
+        error = getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, peer.groups.data(), &size) == 0 ? 0 : errno;
+    }
+    if (error != 0) return fail_errno(error, "cannot tell the groups of who asks");
     peer.groups.resize(size / sizeof(gid_t));
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, peer.groups.data(), &size) != 0)
-        return fail_errno(errno, "cannot tell the groups of who asks");
     return peer;
 }
 
