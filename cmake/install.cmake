@@ -1,6 +1,5 @@
-# What `cmake --install` lays down: the program and its library for debuggers, its helper with what systemd needs for that, the public
-# headers, and the pinning library for C and C++ with its
-# pkg-config file.
+# What `cmake --install` lays down: the program and its library for debuggers, its helper with what systemd needs for that,
+# the public headers, and the pinning library for C and C++ with its pkg-config file.
 include(GNUInstallDirs)
 
 install(DIRECTORY include/farswap DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})

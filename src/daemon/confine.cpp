@@ -20,8 +20,11 @@ namespace {
 
 // Messages and the log; memory for their text; the end. mmap(2), ioctl(2) are looked at closer.
 constexpr unsigned kAllowed[] = {
-    SYS_recvmsg, SYS_sendmsg, SYS_readlink,  SYS_readlinkat,      SYS_write,      SYS_close,
-    SYS_brk,     SYS_munmap,  SYS_getrandom, SYS_restart_syscall, SYS_exit_group, SYS_rt_sigreturn,
+    SYS_recvmsg,     SYS_sendmsg, SYS_readlink,  SYS_readlinkat,      SYS_write,      SYS_close,
+    SYS_brk,         SYS_munmap,  SYS_getrandom, SYS_restart_syscall, SYS_exit_group, SYS_rt_sigreturn,
+#ifdef __SANITIZE_ADDRESS__
+    SYS_sigaltstack,  // which it looks at before each call that does not return
+#endif
 };
 constexpr unsigned kIoctls[] = {static_cast<unsigned>(UFFDIO_API), static_cast<unsigned>(UFFDIO_WAKE)};
 
