@@ -270,10 +270,11 @@ void Job::State::give_up_if_crowded(std::chrono::nanoseconds since_last_look) {
     crowded_for = std::max(crowded_for, std::chrono::nanoseconds{});
     if (crowded_for < kCrowdedBeforeGivingUp) return;
     stop_for(Error{
-        ENOMEM, fmt::format("{} MiB of the job's memory cannot be moved out (code, stacks, locked or shared "
-                            "memory, huge pages), more than --ram {}M leaves room for: the program was stopped; "
-                            "give it --ram {}M or more",
-                            budget.used() >> 20, budget.cap() >> 20, (budget.used() >> 20) * 5 / 4)});
+        ENOMEM,
+        fmt::format("{} MiB of the job's memory cannot be moved out (code, stacks, locked or shared "
+                    "memory, huge pages), more than --ram {}M leaves room for: the program was stopped; "
+                    "give it --ram {}M or more",
+                    budget.used() >> 20, budget.cap() >> 20, (budget.used() >> 20) * 5 / 4)});
 }
 
 void Job::State::stop_for(Error why) {

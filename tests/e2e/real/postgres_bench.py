@@ -2,10 +2,12 @@
 """PostgreSQL as Debian packages it: initdb, pgbench with several clients, a large sort and a hash join in private memory,
 a crash in the middle (SIGKILL of all) and the recovery, and the checks of its own (checksums, amcheck).
 
-  postgres_bench.py DIRECTORY TRANSACTIONS
+  postgres_bench.py TRANSACTIONS
 
-Run as root it becomes another user: PostgreSQL refuses root. Prints what must be the same in every run.
+Works in a folder of its own in /var/tmp: run as root it becomes another user, as PostgreSQL refuses root. Prints what must
+be the same in every run.
 """
+import contextlib
 import glob
 import os
 import pathlib
@@ -13,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 NOBODY = 65534
@@ -84,15 +87,27 @@ class Server:
         return self.process.wait()
 
 
+def become_nobody(directory):
+    os.chown(directory, NOBODY, NOBODY)
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
 def main():
-    directory, transactions = pathlib.Path(sys.argv[1]) / f"postgres-{os.getpid()}", int(sys.argv[2])
-    directory.mkdir(mode=0o700)
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="farswap-postgres-", dir="/var/tmp"))
     if os.geteuid() == 0:
-        os.chown(directory, NOBODY, NOBODY)
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+        become_nobody(directory)
     os.chdir(directory)
+    try:
+        bench(directory, int(sys.argv[1]))
+    finally:
+        shutil.rmtree(directory / "data", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            directory.rmdir()  # in /var/tmp, where everybody may
+
+
+def bench(directory, transactions):
     server = Server(directory)
     server.run("initdb", "-D", str(server.data), "-U", "nobody", "--data-checksums", "--no-sync", "--locale=C")
     os.environ.update(PGUSER="nobody")
@@ -107,7 +122,6 @@ def main():
     print("history", server.sql("SELECT count(*) FROM pgbench_history").strip())
     status = server.stop()
     server.run("pg_checksums", "-D", str(server.data), "--check")
-    shutil.rmtree(server.data)
     print("status", status)
 
 
