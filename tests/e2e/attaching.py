@@ -26,9 +26,11 @@ def wait_until(holds, what, limit_s=LIMIT_S):
 
 
 def status_of(pid, label):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(label + ":"):
-            return int(line.split()[1])
+    """0 also when it is gone: children end while they are looked at."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(label + ":"):
+                return int(line.split()[1])
     return 0
 
 
@@ -192,8 +194,16 @@ def children_of(pid):
         tasks = threads_of(pid)
         return [int(child) for task in tasks
                 for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def child_named(pid, name):
+    for child in children_of(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if pathlib.Path(f"/proc/{child}/comm").read_text().strip() == name:
+                return child
+    return None
 
 
 @case
@@ -205,8 +215,9 @@ def detach_from_a_run(lab):
                                 str(lab.tools.workloads / "verify"), "--size", "200M", "--seconds", "8"],
                                stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     lab.cleanup.callback(run.kill)
-    wait_until(lambda: children_of(run.pid), "started")
-    pid = children_of(run.pid)[0]
+    # Before the program, farswap has a child of its own in which it tries what the machine lets it do.
+    wait_until(lambda: child_named(run.pid, "verify"), "started")
+    pid = child_named(run.pid, "verify")
     wait_until(lambda: status_of(pid, "RssAnon") > 60 << 10 and harness.listing(lab.store), "paged")
     time.sleep(1)
     done = detach(lab, pid)

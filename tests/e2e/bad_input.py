@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 
 import attaching  # noqa: F401  (registers its cases)
 import attaching_long  # noqa: F401
@@ -33,6 +34,8 @@ def run_case(name, tools, directory):
         verdict, lab.problems = "skip", [str(reason)]
     except AssertionError as broken:
         lab.problems.append(str(broken))
+    except Exception:  # of one case; the others are to be heard
+        lab.problems.append(traceback.format_exc())
     finally:
         lab.close()
     if verdict == "pass" and lab.problems:
