@@ -1,5 +1,5 @@
-// A list with a node in each page of the heap, looked at from outside, by a debugger or in a core file. Deep in a
-// recursion it waits for SIGUSR1, checks the list and ends, or it aborts. Usage: far_list wait|abort
+// A list with a node in each page of the heap, looked at from outside, by a debugger or in a core file. Deep
+// in a recursion it waits for SIGUSR1, checks the list and ends, or it aborts. Usage: far_list wait|abort
 #include <signal.h>
 #include <unistd.h>
 

@@ -1,5 +1,6 @@
-/* A C program whose heap is the C library's own: threads that allocate, grow, free and pass on memory. Linked statically
- * against musl it has an allocator, a thread library and a start-up of its own. Prints digests. Usage: churn ITEMS */
+/* A C program whose heap is the C library's own: threads that allocate, grow, free and pass on memory. Linked
+ * statically against musl it has an allocator, a thread library and a start-up of its own. Prints digests.
+ * Usage: churn ITEMS */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
