@@ -119,6 +119,8 @@ Status dump(pid_t process, const std::string& path, const SetupSignals& signals)
                          thread.thread);
     }
     if (auto put = Dump(*file, signals).write(process, *far, stopped->threads()); !put) return put;
+    // What a process has that is killed meanwhile reads as nothing at all, like a guard.
+    if (target::living_task(process) == 0) return fail(ESRCH, "process {} has ended meanwhile", process);
     return file->keep();
 }
 

@@ -1,4 +1,6 @@
 // A process leaves the job: all that is outside comes back, and then nothing of us is left in it.
+#include <algorithm>
+
 #include "base/assert.h"
 #include "pager/pager.h"
 
@@ -60,8 +62,15 @@ Pager::Leavings Pager::release(Process& process) {
         process.target->end_agent();
     }
     left.ranges.insert(left.ranges.end(), process.agents_sent_away.begin(), process.agents_sent_away.end());
-    for (const std::uint64_t mark : process.inherited_marks)
+    for (const std::uint64_t mark : process.inherited_marks) {
+        // No range twice: the program's other threads run, and may have mapped what was free after the first
+        // time.
+        const auto holds_it = [mark](const target::AddressRange& one) {
+            return mark >= one.start && mark < one.end;
+        };
+        if (std::ranges::any_of(process.agents_sent_away, holds_it)) continue;
         left.ranges.push_back({mark, mark + target::kCookiePages * kPageSize});
+    }
     drop_all(process);
     process.gone = true;
     return left;

@@ -228,6 +228,26 @@ def detach_from_a_run(lab):
 
 
 @case
+def detach_after_agents_took_turns(lab):
+    """A job whose agent has ended and come again, so that a thread could be the only one: the memory of none is left."""
+    output = lab.output()
+    with open(output, "wb") as out:
+        run = subprocess.Popen([str(lab.tools.farswap), "run", "--ram", "40M", "--swap", lab.file_url(), "--",
+                                str(lab.tools.workloads / "newuser"), "--filler", "64M", "--rounds", "12"],
+                               stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    lab.cleanup.callback(run.kill)
+    wait_until(lambda: child_named(run.pid, "newuser"), "started")
+    pid = child_named(run.pid, "newuser")
+    home = os.readlink("/proc/self/ns/user")
+    wait_until(lambda: os.readlink(f"/proc/{pid}/ns/user") != home, "it is in another user namespace")
+    wait_until(lambda: len(threads_of(pid)) == 2, "another agent has come")
+    done = detach(lab, pid)
+    lab.expect(done.status == 0, f"detach: {done.error}")
+    lab.expect(run.wait(LIMIT_S) == 0, f"status {run.returncode}: {output.read_text()[-300:]}")
+    lab.expect("keeps" not in output.read_text(), f"left behind: {output.read_text()[-300:]}")
+
+
+@case
 def attached_programs_that_fork(lab):
     """Children of an attached parent: shared, rewritten, wiped, let go of in the middle."""
     for name, rounds in (("fork_tree", 2), ("fork_change", 8), ("fork_rewrite", 8), ("orphans", 8), ("wipeonfork", 16), ("mmap_race", 1),

@@ -123,6 +123,25 @@ def core_can_be_interrupted(lab):
 
 
 @case
+def core_of_a_program_that_is_killed(lab):
+    """While it is written: what is gone must not pass for zeros."""
+    program, attached = waiting_list(lab)
+    read_end, write_end = os.pipe()
+    writer = subprocess.Popen([str(lab.tools.farswap), "core", "-o", "-", str(program.pid)], stdout=write_end,
+                              stderr=subprocess.PIPE)
+    os.close(write_end)
+    wait_until(lambda: waiting_bytes(read_end) > fcntl.fcntl(read_end, fcntl.F_GETPIPE_SZ) - select.PIPE_BUF, "the pipe is full")
+    os.kill(program.pid, signal.SIGKILL)
+    with open(read_end, "rb") as reader:
+        while reader.read(1 << 20):
+            pass
+    error = writer.communicate(timeout=LIMIT_S)[1]
+    lab.expect(writer.returncode == REFUSED and error.count(b"\n") == 1, f"status {writer.returncode}: {error!r}")
+    program.process.wait(LIMIT_S)
+    attached.expect_end()
+
+
+@case
 def debugger_sees_all(lab):
     program, attached = waiting_list(lab)
     before = status_of(program.pid, "RssAnon")
