@@ -12,7 +12,9 @@
 // pages) and holds the process's mmap lock meanwhile, which disturbs what is measured. So the sum of RssAnon
 // + RssShmem, which can only be larger, is taken first; it is exact for a job of one process. smaps_rollup is
 // read when a job of several processes is above the limit by that sum. The report says how often each was
-// used and what it cost.
+// used and what it cost. Processes are read one after the other, and meanwhile pages leave one and come into
+// another: whatever moves in the order of reading is counted twice, against it not at all. So all are read
+// there and back, and the mean of both is taken, in which a steady flow cancels out.
 //
 // Exit status: 0 within the limits, 1 above them, 2 usage or no such process.
 #include <fcntl.h>
@@ -301,11 +303,17 @@ class Sampler {
         if (members.size() < 2 || sample.total() <= (options_.plain ? peak_.total() : soft_limit_))
             return sample;
         start = now_ns();
-        sample.job = 0;
-        for (const pid_t pid : members) sample.job += pss_bytes(pid);
+        sample.job = pss_of_all(members);
         pss_.samples++;
         pss_.ns += now_ns() - start;
         return sample;
+    }
+
+    static std::uint64_t pss_of_all(const std::vector<pid_t>& members) {
+        std::uint64_t sum = 0;
+        for (auto member = members.begin(); member != members.end(); ++member) sum += pss_bytes(*member);
+        for (auto member = members.rbegin(); member != members.rend(); ++member) sum += pss_bytes(*member);
+        return sum / 2;
     }
 
     std::string json() const {
