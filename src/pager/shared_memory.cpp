@@ -15,6 +15,8 @@ constexpr std::chrono::milliseconds kPeriodMin{20};
 constexpr std::chrono::milliseconds kBirth{5};
 // For the old memory of a process that executes another program: nothing tells when it is taken down.
 constexpr std::chrono::milliseconds kTeardown{20};
+// A shell's children that come and go do not spoil a measurement.
+constexpr std::uint64_t kNegligible = 1 << 20;
 
 std::uint64_t rss(const target::Member& member) {
     return member.use.rss_anon + member.use.rss_shmem;
@@ -162,24 +164,34 @@ std::uint64_t SharedMemory::hidden_by_endings() const {
 void SharedMemory::measure(std::span<const pid_t> forkers) {
     const auto began = cpu_time();
     tree_.measure_pss();
+    // The Pss of one that ended meanwhile says nothing about the memory that it had, and the others' are too
+    // small until that has been taken down. The next is better.
+    if (!tree_.any_shrank(kNegligible)) take_pss(forkers);
+    cost_ = cpu_time() - began;
+    next_measure_ = io::Clock::now() + std::max<io::Clock::duration>(kDutyCycle * cost_, kPeriodMin);
+}
+
+void SharedMemory::take_pss(std::span<const pid_t> forkers) {
     measured_ = 0;
+    std::uint64_t sum = 0, largest = 0;
     for (const auto& member : tree_.members()) {
         member->shares = 0;
         member->in_pss = true;
         if (member->borrows_memory || !member->alive || member->leaves) continue;
         const std::uint64_t beyond = rss(*member) - std::min(rss(*member), member->pss);
         measured_ += beyond;
+        sum += rss(*member);
+        largest = std::max(largest, member->use.rss_anon);
         // Of what two share each is charged a half, and when one goes, the other's is shared no more.
         member->shares = std::min(rss(*member), 2 * beyond);
         if (auto* process = static_cast<Process*>(member->owner)) process->sharing_counted = true;
     }
     const std::uint64_t hidden = hidden_by_children(forkers) + hidden_by_endings();
     is_doubtful_ = hidden > 0;
-    measured_ -= std::min(measured_, hidden);
+    // No process counts any of its anonymous memory twice.
+    measured_ = std::min(measured_ - std::min(measured_, hidden), sum - largest);
     copied_at_ = copied();
     believe_at_ = io::Clock::now() + kBirth;
-    cost_ = cpu_time() - began;
-    next_measure_ = io::Clock::now() + std::max<io::Clock::duration>(kDutyCycle * cost_, kPeriodMin);
 }
 
 }  // namespace farswap

@@ -44,6 +44,7 @@ class SharedMemory {
     std::uint64_t hidden_by_children(std::span<const pid_t> forkers) const;
     std::uint64_t hidden_by_endings() const;
     void measure(std::span<const pid_t> forkers);
+    void take_pss(std::span<const pid_t> forkers);
 
     /// An address space that may still be being taken down.
     struct Ending {

@@ -148,4 +148,14 @@ void ProcessTree::measure_pss() {
     }
 }
 
+bool ProcessTree::any_shrank(std::uint64_t bytes) const {
+    return std::ranges::any_of(members_, [bytes](const auto& member) {
+        if (member->borrows_memory || member->leaves) return false;
+        const std::uint64_t had = member->use.rss_anon + member->use.rss_shmem;
+        const MemoryUse now = read_memory_use(member->status.get()).value_or(MemoryUse{});
+        const std::uint64_t has = now.rss_anon + now.rss_shmem;
+        return has < had / 2 && had - has > bytes;
+    });
+}
+
 }  // namespace farswap::target

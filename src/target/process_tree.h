@@ -61,6 +61,10 @@ class ProcessTree {
     /// Reads every member's Pss_Anon + Pss_Shmem; walks all page tables.
     void measure_pss();
 
+    /// Whether some member has lost more than half of what measure() found, and more than `bytes`, by now: it
+    /// has ended, executed another program or unmapped much.
+    bool any_shrank(std::uint64_t bytes) const;
+
     /// Minor faults of all members since each began (field 10 of /proc/PID/stat).
     std::uint64_t minor_faults() const;
 

@@ -26,7 +26,6 @@ from harness import MIB
 
 SKIPPED = 77
 CHAOS_MEMORY = 512 * MIB
-AGAIN = 2
 CAP_MIN = 24 * MIB  # below, farswap refuses: its pool and the program need room to move
 
 
@@ -35,7 +34,7 @@ class Case:
     program: str
     store: str
     cap_percent: int
-    verdict: str  # pass, fail, skip, again (see Suite.judge)
+    verdict: str  # pass, fail, skip
     problems: list
     need: int = 0
     cap: int = 0
@@ -109,17 +108,9 @@ class Suite:
             return
         for store in self.options.stores:
             for percent in self.options.caps or program.caps:
-                self.judge(program, plain, store, percent)
+                self.run_far(program, plain, store, percent)
 
-    def judge(self, program, plain, store, percent):
-        """The share of samples above the slack is a figure of time, and a shared machine can stand still for longer than a
-        share of 0.1% allows. So where it is all that is wrong, the case is measured twice more, and must be right both
-        times. Whatever else is wrong, wrong content and the hard limit above all, is final the first time."""
-        case = self.run_far(program, plain, store, percent, may_repeat=True)
-        for _ in range(AGAIN if case.verdict == "again" else 0):
-            self.run_far(program, plain, store, percent)
-
-    def run_far(self, program, plain, store, percent, may_repeat=False):
+    def run_far(self, program, plain, store, percent):
         cap = max(plain.need * percent // 100, CAP_MIN)
         url, directory = self.store(store)
         before = harness.listing(directory)
@@ -145,8 +136,6 @@ class Suite:
             for name in left:
                 (directory / name).unlink(missing_ok=True)
         case.verdict = "fail" if case.problems else "pass"
-        if may_repeat and len(case.problems) == 1 and only_share_is_over(run.sampler):
-            case.verdict = "again"
         self.add(case)
         if run.diagnosis:
             print("\n".join("       " + line for line in run.diagnosis.splitlines()), flush=True)
@@ -154,7 +143,6 @@ class Suite:
             name = f"{program.name}-{store}-{percent}"
             for suffix in ("", ".err"):
                 shutil.copy(f"{run.output}{suffix}", self.options.report / f"{name}.out{suffix}")
-        return case
 
     def problems(self, program, plain, run, stats):
         found = []
@@ -204,10 +192,6 @@ def probed(run):
 def sampled_by(sampler):
     return (f"rss {sampler.get('rss_samples', 0)} x {sampler.get('rss_us_mean', 0):.0f} us, pss "
             f"{sampler.get('pss_samples', 0)} x {sampler.get('pss_us_mean', 0):.0f} us")
-
-
-def only_share_is_over(sampler):
-    return bool(sampler) and not sampler["ok"] and sampler["peak"] <= sampler["hard_limit"]
 
 
 def sampler_problems(sampler):
@@ -275,9 +259,8 @@ def main():
     finally:
         suite.close()
         shutil.rmtree(directory, ignore_errors=True)
-    count = {verdict: sum(case.verdict == verdict for case in suite.cases) for verdict in ("pass", "fail", "skip", "again")}
-    print(f"suite: {count['pass']} passed, {count['fail']} failed, {count['skip']} skipped, "
-          f"{count['again']} measured again in "
+    count = {verdict: sum(case.verdict == verdict for case in suite.cases) for verdict in ("pass", "fail", "skip")}
+    print(f"suite: {count['pass']} passed, {count['fail']} failed, {count['skip']} skipped in "
           f"{time.monotonic() - started:.0f} s; report in {options.report}")
     return 1 if count["fail"] or not count["pass"] else 0
 

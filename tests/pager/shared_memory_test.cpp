@@ -2,6 +2,8 @@
 // high.
 #include "pager/shared_memory.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -191,6 +193,27 @@ TEST_F(SharedMemoryTest, WhoIsEndingDoesNotMakeTheOthersSmaller) {
         tree_.measure();
         const target::Member* ending = tree_.find(orders_->children[1]);
         return ending == nullptr || !ending->use.has_memory;
+    }));
+    shared_.update(true, 0, {});
+    usleep(10'000);
+    tree_.measure();
+    shared_.update(false, 0, {});
+    EXPECT_LE(shared_.bytes(), kBytes + kOwn);
+}
+
+// Seen: a process between two others ended after its RSS had been read and before its Pss was. All that it
+// had was taken for shared, and the others' parts were too small: a job was 20 MiB larger than it was taken
+// for.
+TEST_F(SharedMemoryTest, WhoEndsWhilePssIsReadDoesNotMakeTheOthersSmaller) {
+    fork_child(0);
+    fork_child(1);
+    look(false);
+    Fd status(
+        open(fmt::format("/proc/{}/status", orders_->children[1].load()).c_str(), O_RDONLY | O_CLOEXEC));
+    kill(orders_->children[1], SIGKILL);
+    ASSERT_TRUE(wait_until([&] {
+        const auto use = target::read_memory_use(status.get());
+        return !use || !use->has_memory;
     }));
     shared_.update(true, 0, {});
     usleep(10'000);
