@@ -58,6 +58,13 @@ class Store {
     /// faster.
     virtual void cancel(Request& request) noexcept = 0;
 
+    /// Whether a write of unknown fate may still be executed in [offset, offset + length): it timed out, or
+    /// its connection was lost before the answer came, and nobody can tell whether the server still holds a
+    /// copy of it. Such a range takes the same bytes again, but no others: a caller that frees it waits until
+    /// this is false. Doubts arise only for ranges that were written to, or newly reserved; they pass with
+    /// time.
+    virtual bool in_doubt(std::uint64_t /*offset*/, std::uint64_t /*length*/) const noexcept { return false; }
+
     /// Gives the store up: waits for nothing in flight (there must be nothing), removes the file if it was
     /// made for this job, releases the lease. Blocking, bounded to a few seconds. After it only the
     /// destructor may run.

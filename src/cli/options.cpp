@@ -65,7 +65,7 @@ Result<std::vector<std::string>> program_words(std::vector<std::string> words, s
 /// What a job needs, whoever it is of. `ram` and `pool` are still words.
 struct JobWords {
     RunOptions options;
-    std::string ram, pool;
+    std::string ram, pool, on_outage = "wait";
 };
 
 void add_job_options(CLI::App& app, JobWords& words) {
@@ -81,6 +81,10 @@ void add_job_options(CLI::App& app, JobWords& words) {
            "unnamed file in /var/tmp")
         ->type_name("URL")
         ->allow_extra_args(false);
+    app.add_option(
+           "--on-outage", words.on_outage,
+           "When a store does not answer: wait, or stop:SECONDS to stop the job after so long. Default: wait")
+        ->type_name("wait|stop:SECONDS");
     app.add_option("--pool", words.pool,
                    "Memory for pages on their way, inside the cap. Default: a sixteenth of it")
         ->type_name("SIZE");
@@ -97,6 +101,22 @@ void add_job_options(CLI::App& app, JobWords& words) {
     app.add_flag("-v,--verbose", options.verbose, "Say more on the way");
 }
 
+Result<std::optional<std::chrono::seconds>> parse_on_outage(std::string_view word) {
+    if (word == "wait") return std::nullopt;
+    constexpr std::string_view kStop = "stop:";
+    constexpr int kSecondsMax = 7 * 24 * 3600;
+    int seconds = 0;
+    const char* const end = word.data() + word.size();
+    if (word.starts_with(kStop)) {
+        const auto parsed = std::from_chars(word.data() + kStop.size(), end, seconds);
+        if (parsed.ec != std::errc() || parsed.ptr != end) seconds = 0;
+    }
+    if (seconds <= 0 || seconds > kSecondsMax)
+        return fail(EINVAL, "--on-outage {}: write wait, or stop:SECONDS with 1 to {} seconds", word,
+                    kSecondsMax);
+    return std::chrono::seconds(seconds);
+}
+
 Status understand(const CLI::App& app, JobWords& words) {
     RunOptions& options = words.options;
     if (options.quiet && options.verbose) return fail(EINVAL, "--quiet and --verbose exclude each other");
@@ -105,6 +125,9 @@ Status understand(const CLI::App& app, JobWords& words) {
         if (!size) return std::unexpected(size.error());
         options.ram = *size;
     }
+    auto outage_max = parse_on_outage(words.on_outage);
+    if (!outage_max) return std::unexpected(outage_max.error());
+    options.outage_max = *outage_max;
     if (app.count("--pool") > 0) {
         auto size = parse_size("--pool", words.pool);
         if (!size) return std::unexpected(size.error());

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -18,9 +19,10 @@ namespace farswap::cli {
 /// farswap run [options] [--] PROGRAM [ARGUMENT]... and farswap attach [options] PID...
 struct RunOptions {
     RamSize ram{.percent = 90};
-    std::vector<std::string> swap;      ///< URLs; none: the default store
-    std::string stats_file;             ///< empty: none
-    std::optional<std::uint64_t> pool;  ///< bytes
+    std::vector<std::string> swap;                   ///< URLs; none: the default store
+    std::string stats_file;                          ///< empty: none
+    std::optional<std::uint64_t> pool;               ///< bytes
+    std::optional<std::chrono::seconds> outage_max;  ///< none: wait for ever
     bool overcommit = false;
     std::uint32_t chaos = 0;  ///< pages a second; 0: none
     bool quiet = false;

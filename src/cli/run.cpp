@@ -274,6 +274,7 @@ Ending Run::execute() {
                                      .attach = options_.processes,
                                      .ram_cap = budget_.cap,
                                      .ram_limit = ram_limit_,
+                                     .outage_max = options_.outage_max,
                                      .chaos = options_.chaos,
                                      .on_tick = [&live](const JobStats& stats) { live.update(stats); },
                                      .on_signal =

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "pager/chaos.h"
 #include "pager/members.h"
+#include "pager/outage.h"
 #include "pager/pager.h"
 
 namespace farswap {
@@ -62,7 +63,8 @@ struct Job::State {
           area(swap_area),
           budget(options.ram_cap, options.ram_limit),
           pager(loop, pool, area, budget, stats),
-          members(loop, pager, budget, stats) {}
+          members(loop, pager, budget, stats),
+          outages(options.outage_max) {}
 
     bool is_attached() const { return !options.attach.empty(); }
     Status start();
@@ -85,6 +87,8 @@ struct Job::State {
     Pager pager;
     std::optional<Chaos> chaos;
     Members members;
+    OutageWatch outages;
+    io::Clock::time_point last_tick = io::Clock::now();
 
     pid_t program = 0;
     bool program_ended = false;
@@ -287,6 +291,8 @@ void Job::State::tick() {
     stats.elapsed_s = std::chrono::duration<double>(io::Clock::now() - began).count();
     stats.swap = area.counters();
     if (options.on_tick) options.on_tick(stats);
+    const auto passed = io::Clock::now() - std::exchange(last_tick, io::Clock::now());
+    if (auto patient = outages.update(passed, area.waits()); !patient) stop_for(patient.error());
     look_at_children();                       // those whose SIGCHLD came while they were being injected
     if (!failure) members.kill_all(SIGKILL);  // whoever was being born when the others were killed
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);

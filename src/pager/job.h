@@ -48,6 +48,8 @@ struct JobOptions {
     std::vector<pid_t> attach;      ///< or processes that run already; then `argv` is empty
     std::uint64_t ram_cap = 0;      ///< bytes, the pager's own memory included
     std::uint64_t ram_limit = ~std::uint64_t{0};  ///< bytes that the machine or its memory cgroup has
+    /// How long the job waits for a store that does not answer, before it is stopped; none: for ever.
+    std::optional<std::chrono::seconds> outage_max;
     std::uint32_t chaos = 0;  ///< pages a second that leave at random, cap or not (pager/chaos.h); 0: none
     /// Called about every 200 ms from the loop, for the live line.
     std::function<void(const JobStats&)> on_tick;

@@ -70,6 +70,9 @@ class FaultStore final : public Store {
     void flush(FlushRequest& flush) noexcept override;
     void reserve(ReserveRequest& reserve) noexcept override;
     void cancel(Request& request) noexcept override;
+    bool in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept override {
+        return inner_->in_doubt(offset, length);
+    }
     void close() noexcept override { inner_->close(); }
     Counters counters() const noexcept override;
 

@@ -299,6 +299,7 @@ void Connection::retry_connect() noexcept {
 void Connection::requeue_sent() noexcept {
     if (send_head_ != nullptr && send_head_->sent > 0) {
         Call& head = *send_head_;
+        if (head.procedure == Procedure::kWrite) watcher_.write_in_doubt(head.offset, head.length);
         head.sent = 0;
         if (head.abandoned) {
             unlink(head);
@@ -309,6 +310,7 @@ void Connection::requeue_sent() noexcept {
     }
     for (Call& call : calls_) {
         if (call.state != Call::State::kSent) continue;
+        if (call.procedure == Procedure::kWrite) watcher_.write_in_doubt(call.offset, call.length);
         if (call.abandoned) {
             free_entry(call, true);
         } else {

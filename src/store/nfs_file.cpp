@@ -174,6 +174,19 @@ void NfsFile::cancel(Request& request) noexcept {
     finish_later(request, -ECANCELED);
 }
 
+void NfsFile::Lane::write_in_doubt(std::uint64_t offset, std::uint32_t length) noexcept {
+    const auto now = io::Clock::now();
+    file.doubts_.expire(now);
+    // To the second, so that what was lost together is kept together.
+    file.doubts_.add(offset, length, std::chrono::ceil<std::chrono::seconds>(now + kLateWriteMax));
+}
+
+bool NfsFile::in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept {
+    offset += kLeaseSize;
+    if (writes_.connection.abandoned_write_overlaps(offset, length)) return true;
+    return !doubts_.empty() && doubts_.overlap(offset, length, io::Clock::now());
+}
+
 // ---- what must not run inside a call of the caller's
 
 void NfsFile::finish_later(Request& request, int result) noexcept {

@@ -6,8 +6,8 @@
 // 1813, 3.3.21).
 //
 // A write that ended with -ETIMEDOUT may still be executed by the server. Writes that overlap it wait until
-// the server has answered it. When its connection is lost first, nobody can tell any more (as with every
-// NFSv3 client).
+// the server has answered it. When its connection is lost first, nobody can tell any more: its range stays in
+// doubt for kLateWriteMax, and so does that of every write that was under way on a connection that was lost.
 #pragma once
 
 #include <array>
@@ -18,6 +18,7 @@
 #include "store/lease.h"
 #include "store/nfs_connection.h"
 #include "store/nfs_control.h"
+#include "store/nfs_doubts.h"
 #include "store/nfs_wire.h"
 
 namespace farswap::nfs {
@@ -69,6 +70,7 @@ class NfsFile final : public Store {
     void flush(FlushRequest& flush) noexcept override;
     void reserve(ReserveRequest& reserve) noexcept override;
     void cancel(Request& request) noexcept override;
+    bool in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept override;
     void close() noexcept override;
     Counters counters() const noexcept override;
 
@@ -109,6 +111,7 @@ class NfsFile final : public Store {
         Lane(NfsFile& owner, const char* what, std::uint32_t max, std::uint32_t write_max);
         virtual ~Lane() = default;  // for clang-tidy, which sees the declaration above and not `final`
         void slot_freed() noexcept override { file.kick(); }
+        void write_in_doubt(std::uint64_t offset, std::uint32_t length) noexcept override;
         bool may_send() noexcept override;
         NfsFile& file;
         Connection connection;
@@ -180,7 +183,8 @@ class NfsFile final : public Store {
     io::Clock::time_point ours_at_;  ///< the lease was ours at that time, or later
     Lane reads_, writes_;
     Counters counters_;
-    int lost_ = 0;  ///< the lease is not ours any more: what every request ends with
+    Doubts doubts_;  ///< bytes of the file, the lease included
+    int lost_ = 0;   ///< the lease is not ours any more: what every request ends with
     bool closed_ = false;
 
     List<Request> finished_;      ///< results wait in `done`

@@ -46,6 +46,7 @@ void PageRunTable::prepare(PageRun& run, std::uint32_t op, SlotId slot, FrameInd
     run.slot = slot;
     run.frame = frame;
     run.count = count;
+    run.since = io::Clock::now();
     for (std::uint32_t i = 0; i < count; ++i) segments_[i] = {slots.cache().address(frame + i), kPageSize};
     const int into_memory = (op & WRITE) == 0;
     const int pinned = get_kernel_pages(segments_.get(), static_cast<int>(count), into_memory, run.pages);

@@ -16,12 +16,13 @@ struct PageRun {
     io::Timer retry;
     SlotId slot = kNoSlot;
     FrameIndex frame = kNoFrame;
-    std::uint32_t count = 0;     ///< pages; 0 while idle
-    std::uint32_t failures = 0;  ///< of this run's request
-    bool submitted = false;      ///< the store has it; else it waits for its next attempt
-    void* owner = nullptr;       ///< WriteOut or ReadIn
-    page** pages = nullptr;      ///< room for the longest run
-    FetchList delivery;          ///< read-in: fetches that this run has an answer for
+    std::uint32_t count = 0;      ///< pages; 0 while idle
+    std::uint32_t failures = 0;   ///< of this run's request
+    io::Clock::time_point since;  ///< when it was first asked for
+    bool submitted = false;       ///< the store has it; else it waits for its next attempt
+    void* owner = nullptr;        ///< WriteOut or ReadIn
+    page** pages = nullptr;       ///< room for the longest run
+    FetchList delivery;           ///< read-in: fetches that this run has an answer for
     PageRun* next_idle = nullptr;
 };
 

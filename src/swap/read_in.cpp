@@ -150,12 +150,15 @@ void ReadIn::read_ended(Request& request, int result) {
     ReadIn& self = *static_cast<ReadIn*>(run.owner);
     run.submitted = false;
     if (result < 0 && !self.stopped_ && is_transient(-result) &&
-        ++run.failures < self.options_.attempts_max) {
+        (++run.failures < self.options_.attempts_max || is_outage(-result))) {
         self.loop_.arm(run.retry, io::Clock::now() + retry_delay(self.options_.retry_delay, run.failures));
         return;
     }
     FARSWAP_ASSERT(result < 0 || static_cast<std::uint32_t>(result) == request.length);
-    if (result >= 0) self.pages_read_ += run.count;
+    if (result >= 0) {
+        self.pages_read_ += run.count;
+        self.slots_.part_of(run.slot).answered = io::Clock::now();
+    }
     self.end_run(run, std::min(result, 0));
     self.events_.progress();
 }
@@ -236,6 +239,14 @@ void ReadIn::pump() noexcept {
         while (SlotFetch* other = rest.pop_front()) starved_.push_back(*other);
         break;
     }
+}
+
+std::optional<io::Clock::time_point> ReadIn::waits_since(const StorePart& part) noexcept {
+    std::optional<io::Clock::time_point> oldest;
+    runs_.for_each([&](const PageRun& run) {
+        if (part.holds(run.slot)) oldest = std::min(oldest.value_or(run.since), run.since);
+    });
+    return oldest;
 }
 
 void ReadIn::cancel_all(FetchList& list) noexcept {

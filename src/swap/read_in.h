@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "farswap/store.h"
 #include "io/loop.h"
@@ -43,6 +44,8 @@ class ReadIn {
     void stop() noexcept;
     bool quiet() const noexcept { return runs_.in_use() == 0; }
 
+    /// Since when the oldest read from the store is to be answered.
+    std::optional<io::Clock::time_point> waits_since(const StorePart& part) noexcept;
     std::uint64_t pages_read() const noexcept { return pages_read_; }
 
   private:

@@ -18,8 +18,14 @@ constexpr std::uint64_t kSpareMax = std::uint64_t{4} << 30;
 
 }  // namespace
 
-Reservation::Reservation(StorePart& part, io::Loop& loop, const SwapAreaOptions& options, SwapEvents& events)
-    : part_(part), loop_(loop), options_(options), events_(events), chunk_(options.reserve_chunk) {
+Reservation::Reservation(Slots& slots, StorePart& part, io::Loop& loop, const SwapAreaOptions& options,
+                         SwapEvents& events)
+    : slots_(slots),
+      part_(part),
+      loop_(loop),
+      options_(options),
+      events_(events),
+      chunk_(options.reserve_chunk) {
     request_.complete = reserve_ended;
     request_.owner = this;
     retry_.fire = retry_timer;
@@ -63,7 +69,7 @@ void Reservation::settle(int result) noexcept {
         full_ = true;
         log::debug("{} is full: {} MiB is all that it gives", part_.store->name(),
                    part_.store->reserved() >> 20);
-    } else if (is_transient(-result) && ++failures_ < options_.attempts_max) {
+    } else if (is_transient(-result) && (++failures_ < options_.attempts_max || is_outage(-result))) {
         busy_ = true;
         loop_.arm(retry_, io::Clock::now() + retry_delay(options_.retry_delay, failures_));
     } else {
@@ -79,7 +85,7 @@ void Reservation::settle(int result) noexcept {
 void Reservation::extend() noexcept {
     const std::uint64_t records = RecordLayout::records_in(part_.store->reserved());
     const auto limit = static_cast<std::uint32_t>(std::min<std::uint64_t>(records, part_.slots.capacity()));
-    if (limit > part_.slots.limit()) part_.slots.extend(limit);
+    if (limit > part_.slots.limit()) slots_.extend(part_, limit);
 }
 
 void Reservation::retry_timer(io::Timer& timer) {

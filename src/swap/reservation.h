@@ -16,7 +16,8 @@ namespace farswap {
 /// counts as full.
 class Reservation {
   public:
-    Reservation(StorePart& part, io::Loop& loop, const SwapAreaOptions& options, SwapEvents& events);
+    Reservation(Slots& slots, StorePart& part, io::Loop& loop, const SwapAreaOptions& options,
+                SwapEvents& events);
     Reservation(const Reservation&) = delete;
     Reservation& operator=(const Reservation&) = delete;
 
@@ -37,6 +38,7 @@ class Reservation {
     void settle(int result) noexcept;
     void extend() noexcept;
 
+    Slots& slots_;
     StorePart& part_;
     io::Loop& loop_;
     const SwapAreaOptions& options_;

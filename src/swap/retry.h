@@ -33,6 +33,14 @@ constexpr bool is_transient(int error) noexcept {
     }
 }
 
+/// Whether the store is out of reach, which says nothing of what it holds: as long as nobody has lost
+/// patience
+/// (`--on-outage`), the operation is tried again, however often.
+constexpr bool is_outage(int error) noexcept {
+    return is_transient(error) && error != EIO && error != EAGAIN && error != EINTR && error != ENOMEM &&
+           error != ENOBUFS;
+}
+
 /// The wait after failure number `failures` (from 1): `first`, doubled each time, at most 64-fold.
 constexpr std::chrono::milliseconds retry_delay(std::chrono::milliseconds first,
                                                 std::uint32_t failures) noexcept {

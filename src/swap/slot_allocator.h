@@ -29,6 +29,8 @@ class SlotAllocator {
 
     /// Up to `count_max` neighbouring slots, as many as can be found at once; empty when none is free.
     Run allocate(std::uint32_t count_max) noexcept;
+    /// Takes slots that are free and below the limit out of what is handed out.
+    void take(Run run) noexcept;
     /// Makes one slot free again. A second release is a broken invariant.
     void release(std::uint32_t slot) noexcept;
 
@@ -50,7 +52,6 @@ class SlotAllocator {
     std::uint32_t find_free(std::uint32_t from) const noexcept;
     std::uint32_t find_used(std::uint32_t from, std::uint32_t end) const noexcept;
     Run find_run(std::uint32_t from, std::uint32_t count_max) const noexcept;
-    void take(Run run) noexcept;
 
     ZeroTable<std::uint64_t> used_;  ///< a bit a slot
     ZeroTable<std::uint64_t> full_;  ///< a bit a word of used_: all 64 slots used

@@ -15,8 +15,8 @@ namespace farswap {
 /// All bytes zero is a free slot with count 0, so that the map needs no initialization.
 struct SlotEntry {
     std::uint64_t checksum;  ///< of the page's content, from the time it was added
-    FrameIndex frame;        ///< meaningful while has_frame(state)
-    std::uint32_t word;      ///< bits 0-3 state, bit 4 suspect, bits 8-31 count
+    std::uint32_t link;      ///< the frame while has_frame(state); a parked slot's successor
+    std::uint32_t word;      ///< bits 0-3 state, bits 8-31 count
 };
 static_assert(sizeof(SlotEntry) == 16);
 
@@ -35,10 +35,8 @@ class SlotMap {
     }
 
     /// The frame that the slot owns, or kNoFrame.
-    FrameIndex frame(SlotId slot) const noexcept {
-        return has_frame(state(slot)) ? at(slot).frame : kNoFrame;
-    }
-    void set_frame(SlotId slot, FrameIndex frame) noexcept { at(slot).frame = frame; }
+    FrameIndex frame(SlotId slot) const noexcept { return has_frame(state(slot)) ? at(slot).link : kNoFrame; }
+    void set_frame(SlotId slot, FrameIndex frame) noexcept { at(slot).link = frame; }
 
     std::uint64_t checksum(SlotId slot) const noexcept { return at(slot).checksum; }
     void set_checksum(SlotId slot, std::uint64_t checksum) noexcept { at(slot).checksum = checksum; }
@@ -56,14 +54,15 @@ class SlotMap {
         return count(slot);
     }
 
-    /// A suspect slot had a write that ended with an error and may still reach the store late. It serves its
-    /// page (the write is repeated) but must not be given to another one.
-    bool suspect(SlotId slot) const noexcept { return (at(slot).word & kSuspectBit) != 0; }
-    void set_suspect(SlotId slot) noexcept { at(slot).word |= kSuspectBit; }
+    /// The next in the queue of parked slots (StorePart::parked), which are free and have no frame.
+    SlotId next_parked(SlotId slot) const noexcept { return at(slot).link; }
+    void set_next_parked(SlotId slot, SlotId next) noexcept {
+        FARSWAP_ASSERT(state(slot) == SlotState::kFree);
+        at(slot).link = next;
+    }
 
   private:
     static constexpr std::uint32_t kStateMask = 0xf;
-    static constexpr std::uint32_t kSuspectBit = 0x10;
     static constexpr unsigned kCountShift = 8;
     static_assert(kSlotStates <= kStateMask + 1);
 

@@ -7,6 +7,15 @@
 #include "swap/checksum.h"
 
 namespace farswap {
+namespace {
+
+/// Whether an earlier write may still land on one of the slots, counted from the store's first.
+bool in_doubt(const StorePart& part, std::uint32_t first, std::uint32_t count) noexcept {
+    return part.store->in_doubt(RecordLayout::offset(first),
+                                std::uint64_t{count} * RecordLayout::kRecordBytes);
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::unique_ptr<Store>>& stores) {
     if (stores.empty()) return fail(EINVAL, "a swap area needs at least one store");
@@ -108,15 +117,43 @@ bool Slots::put(SlotId slot) noexcept {
 
 void Slots::free_slot(SlotId slot) noexcept {
     FARSWAP_ASSERT(map_.count(slot) == 0);
-    if (map_.suspect(slot)) return;  // stays allocated: a late write could still reach its place
     StorePart& part = part_of(slot);
+    if (in_doubt(part, slot - part.base, 1)) return park(part, slot);
     part.slots.release(slot - part.base);
 }
 
-void Slots::set_suspect(SlotId slot) noexcept {
-    if (map_.suspect(slot)) return;
-    map_.set_suspect(slot);
-    ++part_of(slot).suspect;
+void Slots::park(StorePart& part, SlotId slot) noexcept {
+    map_.set_next_parked(slot, kNoSlot);
+    if (part.parked.size++ == 0)
+        part.parked.head = slot;
+    else
+        map_.set_next_parked(part.parked.tail, slot);
+    part.parked.tail = slot;
+}
+
+/// Space is reserved by writes too, and those may be in doubt.
+void Slots::extend(StorePart& part, std::uint32_t limit) noexcept {
+    const std::uint32_t old = part.slots.limit();
+    part.slots.extend(limit);
+    if (!in_doubt(part, old, limit - old)) return;
+    for (std::uint32_t index = old; index < limit; ++index) {
+        if (!in_doubt(part, index, 1)) continue;
+        part.slots.take({index, 1});
+        park(part, part.base + index);
+    }
+}
+
+void Slots::unpark(StorePart& part, std::uint32_t looks_max) noexcept {
+    for (std::uint32_t looks = std::min(looks_max, part.parked.size); looks > 0; --looks) {
+        const SlotId slot = part.parked.head;
+        part.parked.head = map_.next_parked(slot);
+        --part.parked.size;
+        // Doubts do not end in the order in which they arose: one that stays must not hide the others.
+        if (in_doubt(part, slot - part.base, 1))
+            park(part, slot);
+        else
+            part.slots.release(slot - part.base);
+    }
 }
 
 void Slots::note_use(SlotId slot) noexcept {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "farswap/store.h"
+#include "io/loop.h"
 #include "swap/record_layout.h"
 #include "swap/slot_allocator.h"
 #include "swap/slot_map.h"
@@ -14,14 +15,23 @@
 
 namespace farswap {
 
+/// Slots that are free, and not handed out as long as an earlier write may still land on them
+/// (Store::in_doubt). A queue, linked through the slot map; the allocator counts them as used.
+struct ParkedSlots {
+    SlotId head = kNoSlot;
+    SlotId tail = kNoSlot;
+    std::uint32_t size = 0;
+};
+
 /// One store's share of the slots: [base, base + slots.capacity()).
 struct StorePart {
     Store* store;
     SlotId base;
     SlotAllocator slots;
-    FrameList dirty;            ///< kDirty, in the order in which they were added
-    FrameList written;          ///< kWritten, in the order in which their writes ended
-    std::uint32_t suspect = 0;  ///< slots that are not handed out again (SlotMap::suspect)
+    FrameList dirty;    ///< kDirty, in the order in which they were added
+    FrameList written;  ///< kWritten, in the order in which their writes ended
+    ParkedSlots parked{};
+    io::Clock::time_point answered{};  ///< when an operation last succeeded
 
     bool holds(SlotId slot) const noexcept { return slot - base < slots.capacity(); }
 };
@@ -55,7 +65,11 @@ class Slots {
     void get(SlotId slot) noexcept { map_.increment(slot); }
     /// Returns true when this was the last reference.
     bool put(SlotId slot) noexcept;
-    void set_suspect(SlotId slot) noexcept;
+
+    /// Takes slots below `limit`, whose space is reserved now, into use.
+    void extend(StorePart& part, std::uint32_t limit) noexcept;
+    /// Hands parked slots back to the allocator whose doubts are over. Looks at no more than `looks_max`.
+    void unpark(StorePart& part, std::uint32_t looks_max) noexcept;
 
     /// The page's user has copied it out of the cache.
     void note_use(SlotId slot) noexcept;
@@ -73,6 +87,7 @@ class Slots {
 
     FrameList* queue_of(SlotId slot, SlotState state, FrameIndex frame) noexcept;
     void free_slot(SlotId slot) noexcept;
+    void park(StorePart& part, SlotId slot) noexcept;
 
     SlotMap map_;
     SwapCache cache_;

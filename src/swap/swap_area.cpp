@@ -12,6 +12,12 @@
 #include "swap/write_out.h"
 
 namespace farswap {
+namespace {
+
+constexpr std::chrono::seconds kUnparkPeriod{1};
+constexpr std::uint32_t kUnparkLooks = 65536;  // slots in one go: a millisecond or so
+
+}  // namespace
 
 struct SwapArea::State final : SwapEvents {
     State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in, io::Loop& loop_in,
@@ -28,6 +34,8 @@ struct SwapArea::State final : SwapEvents {
     void schedule_pump() noexcept;
     void pump() noexcept;
     void wake_user() noexcept;
+    void note_parked() noexcept;
+    void unpark() noexcept;
     bool quiet() const noexcept;
     void stop() noexcept;
 
@@ -41,6 +49,7 @@ struct SwapArea::State final : SwapEvents {
     std::vector<std::unique_ptr<WriteOut>> writes;           ///< one a store
     std::vector<std::unique_ptr<Reservation>> reservations;  ///< one a store
     io::Timer pump_timer;
+    io::Timer unpark_timer;            ///< armed while slots are parked
     std::size_t stripe = 0;            ///< the store that gets the next slots
     const std::uint32_t stripe_slots;  ///< what a store gets in one turn; one store alone has no end of it
     std::uint32_t stripe_left;         ///< slots until the next store's turn
@@ -65,10 +74,12 @@ SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::uniqu
       stripe_left(stripe_slots) {
     for (StorePart& part : slots->parts()) {
         writes.push_back(std::make_unique<WriteOut>(*slots, part, loop, options, *this));
-        reservations.push_back(std::make_unique<Reservation>(part, loop, options, *this));
+        reservations.push_back(std::make_unique<Reservation>(*slots, part, loop, options, *this));
     }
     pump_timer.owner = this;
     pump_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->pump(); };
+    unpark_timer.owner = this;
+    unpark_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->unpark(); };
 }
 
 /// Stores take turns by runs of write_run_max slots, so that each gets an equal share in writes of full size.
@@ -116,6 +127,7 @@ void SwapArea::State::schedule_pump() noexcept {
 void SwapArea::State::pump() noexcept {
     reads.pump();
     if (stopped) return;
+    note_parked();
     wake_user();
     if (frames_wanted()) urge_writes();
     if (reads.wants_pump() && quiet()) schedule_pump();
@@ -132,6 +144,19 @@ void SwapArea::State::wake_user() noexcept {
     if (face->frames_available) face->frames_available();
 }
 
+/// Freed or new slots that a late write may still hit come into use when the store says that it cannot.
+void SwapArea::State::note_parked() noexcept {
+    const bool any =
+        std::ranges::any_of(slots->parts(), [](const StorePart& part) { return part.parked.size > 0; });
+    if (any && !stopped && !unpark_timer.armed()) loop.arm(unpark_timer, io::Clock::now() + kUnparkPeriod);
+}
+
+void SwapArea::State::unpark() noexcept {
+    for (StorePart& part : slots->parts()) slots->unpark(part, kUnparkLooks);
+    note_parked();
+    pump();
+}
+
 bool SwapArea::State::quiet() const noexcept {
     return reads.quiet() && std::ranges::all_of(writes, [](const auto& out) { return out->quiet(); }) &&
            std::ranges::all_of(reservations, [](const auto& reservation) { return reservation->quiet(); });
@@ -140,6 +165,7 @@ bool SwapArea::State::quiet() const noexcept {
 void SwapArea::State::stop() noexcept {
     stopped = true;
     loop.cancel(pump_timer);
+    loop.cancel(unpark_timer);
     for (const std::unique_ptr<Reservation>& reservation : reservations) reservation->stop();
     for (const std::unique_ptr<WriteOut>& out : writes) out->stop();
     reads.stop();
@@ -217,6 +243,7 @@ void SwapArea::get(SlotId slot) noexcept {
 void SwapArea::put(SlotId slot) noexcept {
     if (!state_->slots->put(slot)) return;
     state_->reads.forget(slot);
+    state_->note_parked();
     if (state_->frames_wanted() || state_->slots_asked_for) state_->schedule_pump();
 }
 
@@ -258,7 +285,9 @@ std::string SwapArea::describe(SlotId slot) const {
 bool SwapArea::slots_exhausted() const noexcept {
     for (std::size_t i = 0; i < state_->stores.size(); ++i) {
         if (state_->writes[i]->failed()) continue;
-        if (state_->slots->parts()[i].slots.free() > 0 || state_->reservations[i]->can_grow()) return false;
+        const StorePart& part = state_->slots->parts()[i];
+        if (part.slots.free() > 0 || part.parked.size > 0 || state_->reservations[i]->can_grow())
+            return false;
     }
     return true;
 }
@@ -289,6 +318,20 @@ SwapArea::Counters SwapArea::counters() const noexcept {
 
 const std::vector<std::unique_ptr<Store>>& SwapArea::stores() const noexcept {
     return state_->stores;
+}
+
+std::vector<StoreWait> SwapArea::waits() const {
+    std::vector<StoreWait> waits;
+    for (std::size_t i = 0; i < state_->stores.size(); ++i) {
+        const StorePart& part = state_->slots->parts()[i];
+        const auto write = state_->writes[i]->waits_since();
+        const auto read = state_->reads.waits_since(part);
+        if (!write && !read) continue;
+        const auto oldest = std::min(write.value_or(io::Clock::time_point::max()),
+                                     read.value_or(io::Clock::time_point::max()));
+        waits.push_back({part.store, std::max(oldest, part.answered)});
+    }
+    return waits;
 }
 
 void SwapArea::shutdown(std::chrono::milliseconds limit) noexcept {

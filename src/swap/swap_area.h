@@ -35,7 +35,8 @@ struct SwapAreaOptions {
     std::uint32_t held_percent = 25;
     std::uint32_t reads_max = 128;  ///< reads in flight on all stores; more wait
     std::chrono::milliseconds io_timeout{60000};
-    std::uint32_t attempts_max = 5;  ///< of one operation, before it has failed for good
+    /// Of one operation, before it has failed for good. A store that is out of reach is asked without end.
+    std::uint32_t attempts_max = 5;
     /// Before the second attempt; doubled before each further one.
     std::chrono::milliseconds retry_delay{100};
     std::chrono::milliseconds idle_flush_delay{50};  ///< quiet time after which written pages are flushed
@@ -62,6 +63,12 @@ struct SlotFetch {
     SlotFetch* prev = nullptr;
     FetchList* list = nullptr;  ///< where it waits
     int outcome = 0;            ///< what `ready` will be told
+};
+
+/// A store that has been asked something and has answered nothing since.
+struct StoreWait {
+    const Store* store = nullptr;
+    io::Clock::time_point since;  ///< of its last answer, or of the oldest question if that came later
 };
 
 /// One thread: the loop's. Allocates nothing after create() on fetch, lookup, write-out and release.
@@ -121,7 +128,8 @@ class SwapArea {
 
     // State of the whole.
 
-    /// No slot is free and the stores cannot grow (a reservation failed with ENOSPC or capacity is reached).
+    /// No slot is free, nor will be before one is given up, and the stores cannot grow (a reservation failed
+    /// with ENOSPC or capacity is reached).
     bool slots_exhausted() const noexcept;
     std::uint64_t slots_used() const noexcept;
     std::uint64_t slots_capacity() const noexcept;
@@ -140,6 +148,8 @@ class SwapArea {
     };
     Counters counters() const noexcept;
     const std::vector<std::unique_ptr<Store>>& stores() const noexcept;
+    /// The stores that owe an answer now; mostly for a moment.
+    std::vector<StoreWait> waits() const;
 
     /// Waits (running the loop) until no I/O is in flight, at most `limit`, then closes the stores. Write-out
     /// that has not begun is dropped: the job is over. Fetches that still wait are answered with -ECANCELED.

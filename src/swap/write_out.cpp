@@ -104,13 +104,13 @@ void WriteOut::write_ended(Request& request, int result) {
     run.submitted = false;
     if (result >= 0) {
         FARSWAP_ASSERT(static_cast<std::uint32_t>(result) == request.length);
+        self.part_.answered = io::Clock::now();
         self.pages_written_ += run.count;
         self.written_in_epoch_ += run.count;
         self.end_run(run, SlotEvent::kWriteDone);
     } else {
-        for (std::uint32_t i = 0; i < run.count; ++i) self.slots_.set_suspect(run.slot + i);
         const bool again = !self.stopped_ && !self.failed_ && is_transient(-result);
-        if (again && ++run.failures < self.options_.attempts_max) {
+        if (again && (++run.failures < self.options_.attempts_max || is_outage(-result))) {
             self.loop_.arm(run.retry,
                            io::Clock::now() + retry_delay(self.options_.retry_delay, run.failures));
             return;
@@ -147,7 +147,9 @@ void WriteOut::submit_flush() noexcept {
     loop_.cancel(flush_timer_);
     epoch_ = (epoch_ + 1) & SwapCache::kEpochMask;
     written_in_epoch_ = 0;
-    flush_busy_ = flush_submitted_ = true;
+    // Also of one that is tried again.
+    if (!std::exchange(flush_busy_, true)) flush_since_ = io::Clock::now();
+    flush_submitted_ = true;
     flush_.timeout = options_.io_timeout;
     part_.store->flush(flush_);
 }
@@ -166,6 +168,7 @@ void WriteOut::flush_ended(FlushRequest& flush, int result) {
     self.flush_busy_ = self.flush_submitted_ = false;
     if (result == 0) {
         self.flush_failures_ = 0;
+        self.part_.answered = io::Clock::now();
         self.settle_flushed();
     } else if (result == -ESTALE) {
         self.settle_lost();
@@ -173,7 +176,8 @@ void WriteOut::flush_ended(FlushRequest& flush, int result) {
         // After an error of the device the kernel may have dropped the data and report success the next time
         // (fsync(2), EIO): only pages written once more can become safe.
         if (result == -EIO) self.settle_lost();
-        if (!is_transient(-result) || ++self.flush_failures_ >= self.options_.attempts_max) {
+        const bool enough = ++self.flush_failures_ >= self.options_.attempts_max && !is_outage(-result);
+        if (!is_transient(-result) || enough) {
             self.fail_for_good("cannot flush", -result);
         } else if (self.part_.written.size != 0) {
             self.flush_busy_ = true;
@@ -216,6 +220,13 @@ void WriteOut::fail_for_good(const char* what, int error) noexcept {
                    "can leave. Check the store and its server",
                    part_.store->name(), what)
             .error());
+}
+
+std::optional<io::Clock::time_point> WriteOut::waits_since() noexcept {
+    std::optional<io::Clock::time_point> oldest;
+    if (flush_busy_) oldest = flush_since_;
+    runs_.for_each([&](const PageRun& run) { oldest = std::min(oldest.value_or(run.since), run.since); });
+    return oldest;
 }
 
 void WriteOut::stop() noexcept {

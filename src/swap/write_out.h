@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "farswap/store.h"
 #include "io/loop.h"
@@ -38,6 +39,8 @@ class WriteOut {
     /// Failed for good: its pages stay in the cache.
     bool failed() const noexcept { return failed_; }
     bool quiet() const noexcept { return runs_.in_use() == 0 && !flush_busy_; }
+    /// Since when its oldest write or flush is to be answered.
+    std::optional<io::Clock::time_point> waits_since() noexcept;
     std::uint64_t pages_written() const noexcept { return pages_written_; }
 
   private:
@@ -70,7 +73,8 @@ class WriteOut {
     std::uint32_t epoch_ = 1;    ///< of writes that complete now
     std::uint32_t written_in_epoch_ = 0;
     std::uint32_t flush_failures_ = 0;
-    bool flush_busy_ = false;  ///< submitted, or waiting for its next attempt
+    io::Clock::time_point flush_since_;  ///< when it was first asked for
+    bool flush_busy_ = false;            ///< submitted, or waiting for its next attempt
     bool flush_submitted_ = false;
     bool kicked_ = false;  ///< until nothing is dirty
     bool failed_ = false;

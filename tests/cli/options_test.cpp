@@ -37,17 +37,20 @@ TEST(RunOptions, HaveDefaults) {
     EXPECT_EQ(options.ram.percent, 90);
     EXPECT_TRUE(options.swap.empty());
     EXPECT_FALSE(options.pool);
+    EXPECT_FALSE(options.outage_max);
     EXPECT_FALSE(options.quiet || options.verbose || options.overcommit);
     EXPECT_EQ(options.stats_file, "");
 }
 
 TEST(RunOptions, AreAllTaken) {
-    const auto options = run_of({"run", "--ram=512M", "--swap", "nfs://a/b", "--swap", "file:/c", "--stats",
-                                 "s.json", "--pool", "8M", "--overcommit", "--verbose", "--", "sort"});
+    const auto options =
+        run_of({"run", "--ram=512M", "--swap", "nfs://a/b", "--swap", "file:/c", "--stats", "s.json",
+                "--pool", "8M", "--on-outage", "stop:90", "--overcommit", "--verbose", "--", "sort"});
     EXPECT_EQ(options.ram.bytes, 512u << 20);
     EXPECT_THAT(options.swap, ElementsAre("nfs://a/b", "file:/c"));
     EXPECT_EQ(options.stats_file, "s.json");
     EXPECT_EQ(options.pool, 8u << 20);
+    EXPECT_EQ(options.outage_max, std::chrono::seconds(90));
     EXPECT_TRUE(options.overcommit && options.verbose);
     EXPECT_THAT(options.argv, ElementsAre("sort"));
 }
@@ -56,6 +59,10 @@ TEST(RunOptions, AreRefusedInOneLine) {
     EXPECT_THAT(error_of({"run", "--ram", "12Q", "sort"}), HasSubstr("--ram 12Q: not a size"));
     EXPECT_THAT(error_of({"run", "--pool", "25%", "sort"}), HasSubstr("--pool 25%: not a size"));
     EXPECT_THAT(error_of({"run", "--ram", "", "sort"}), HasSubstr("not a size"));
+    for (const char* wrong : {"stop", "stop:", "stop:0", "stop:-1", "stop:5s", "stop:99999999", "never"})
+        EXPECT_THAT(error_of({"run", "--on-outage", wrong, "sort"}), HasSubstr("write wait, or stop:SECONDS"))
+            << wrong;
+    EXPECT_FALSE(run_of({"run", "--on-outage", "wait", "sort"}).outage_max);
     EXPECT_THAT(error_of({"run", "--bad", "sort"}), HasSubstr("--bad: no such option"));
     EXPECT_THAT(error_of({"run"}), HasSubstr("no program given"));
     EXPECT_THAT(error_of({"run", "--"}), HasSubstr("no program given"));

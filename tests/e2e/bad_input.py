@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Bad input and faults: each case must end with one clear line, the right exit status and nothing left behind.
 
-  bad_input.py --build DIR [--kind refusals|faults|users|attaching|attaching_long|cores] [--only NAME,...] [--list] [--directory DIR]
+  bad_input.py --build DIR [--kind KIND] [--only NAME,...] [--list] [--directory DIR]
 
 Prints a line for each case and exits 1 when one failed.
 """
@@ -17,6 +17,8 @@ import traceback
 import attaching  # noqa: F401  (registers its cases)
 import attaching_long  # noqa: F401
 import cores  # noqa: F401
+import durability  # noqa: F401
+import durability_long  # noqa: F401
 import fault_lab
 import faults  # noqa: F401
 import harness
@@ -55,8 +57,10 @@ def chosen(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
-    parser.add_argument("--kind", choices=["refusals", "faults", "users", "attaching", "attaching_long", "cores"],
-                        help="before the program runs, while it does, by who runs it, by coming to it, or looking at it")
+    parser.add_argument("--kind", choices=["refusals", "faults", "durability", "durability_long", "users", "attaching",
+                                                   "attaching_long", "cores"],
+                        help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
+                             "to it, or looking at it")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")

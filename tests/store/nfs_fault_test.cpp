@@ -201,6 +201,33 @@ TEST_F(NfsFaultTest, WriteGivenUpHalfWayIsNotFinishedFromForeignMemory) {
     EXPECT_TRUE(read(*store, 0, 15 * kMiB) == pattern(0, 15 * kMiB, 3));
 }
 
+TEST_F(NfsFaultTest, WritesThatWereUnderWayOnALostConnectionAreInDoubt) {
+    EXPECT_FALSE(store->in_doubt(0, 16 * kMiB));
+    proxy->hold_replies(true);
+    Transfer under_way(WRITE, kMiB, pattern(kMiB, 8192, 1));
+    store->submit(under_way);
+    ASSERT_TRUE(run_until([&] { return on_server(kMiB, 8192) == pattern(kMiB, 8192, 1); }));
+    EXPECT_FALSE(store->in_doubt(0, 16 * kMiB)) << "its answer is still to come";
+    proxy->cut();
+    proxy->hold_replies(false);
+    EXPECT_EQ(finish(under_way), 8192);
+    EXPECT_TRUE(store->in_doubt(kMiB, 8192)) << "the first of the two may still be executed";
+    EXPECT_FALSE(store->in_doubt(0, kMiB));
+    EXPECT_FALSE(store->in_doubt(kMiB + 8192, kMiB));
+    // The same bytes may be written there at any time.
+    EXPECT_EQ(write(*store, kMiB, pattern(kMiB, 8192, 1)), 8192);
+}
+
+TEST_F(NfsFaultTest, AWriteThatTimedOutIsInDoubtUntilItIsAnswered) {
+    proxy->hold_replies(true);
+    Transfer late(WRITE, kMiB, pattern(kMiB, 4096), 50ms);
+    store->submit(late);
+    ASSERT_EQ(finish(late), -ETIMEDOUT);
+    EXPECT_TRUE(store->in_doubt(kMiB, 4096));
+    proxy->hold_replies(false);
+    EXPECT_TRUE(run_until([&] { return !store->in_doubt(kMiB, 4096); }));
+}
+
 TEST_F(NfsFaultTest, ServerThatStaysAwayEndsRequestsAtTheirDeadline) {
     server->kill();
     Transfer write_one(WRITE, 0, pattern(0, 4096), 300ms),

@@ -126,6 +126,16 @@ class AreaTest : public ::testing::Test {
         FAIL() << "I/O goes on for ever";
     }
 
+    /// Runs the loop, completing all I/O, until the condition holds; false after 30 s.
+    [[nodiscard]] bool run_until(const std::function<bool()>& condition) {
+        const auto end = io::Clock::now() + std::chrono::seconds(30);
+        while (!condition() && io::Clock::now() < end) {
+            for (MemoryStore* store : stores_) store->complete_all();
+            loop_->run_once(std::chrono::milliseconds(10));
+        }
+        return condition();
+    }
+
     /// Puts `count` pages with contents value, value + 1, ... into the cache; their slots in order.
     std::vector<SlotId> add_pages(std::uint32_t count, std::uint64_t value) {
         std::vector<SlotId> slots;

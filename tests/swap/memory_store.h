@@ -71,6 +71,12 @@ class MemoryStore final : public Store {
         closed = true;
     }
 
+    bool in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept override {
+        return std::ranges::any_of(doubts, [&](const auto& doubt) {
+            return doubt.first < offset + length && offset < doubt.first + doubt.second;
+        });
+    }
+
     // The test's side.
 
     std::size_t pending() const { return pending_.size(); }
@@ -129,6 +135,8 @@ class MemoryStore final : public Store {
 
     std::vector<std::uint32_t> lengths;  ///< pages of each request that was submitted
     bool closed = false;
+    /// Offset and length of what in_doubt() owns up to.
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> doubts;
 
   private:
     using Page = std::array<std::byte, kPageSize>;

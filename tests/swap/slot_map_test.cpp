@@ -14,7 +14,6 @@ TEST(SlotMap, AFreshEntryIsAFreeSlot) {
     EXPECT_EQ(map.state(9), SlotState::kFree);
     EXPECT_EQ(map.count(9), 0u);
     EXPECT_EQ(map.frame(9), kNoFrame);
-    EXPECT_FALSE(map.suspect(9));
 }
 
 TEST(SlotMap, FieldsDoNotDisturbEachOther) {
@@ -24,16 +23,13 @@ TEST(SlotMap, FieldsDoNotDisturbEachOther) {
     map.set_checksum(1, ~std::uint64_t{0});
     map.increment(1);
     map.increment(1);
-    map.set_suspect(1);
     EXPECT_EQ(map.state(1), SlotState::kOrphanReading);
     EXPECT_EQ(map.frame(1), 77u);
     EXPECT_EQ(map.count(1), 2u);
-    EXPECT_TRUE(map.suspect(1));
     map.set_state(1, SlotState::kStored);
     EXPECT_EQ(map.frame(1), kNoFrame);
     EXPECT_EQ(map.decrement(1), 1u);
     EXPECT_EQ(map.decrement(1), 0u);
-    EXPECT_TRUE(map.suspect(1));
     EXPECT_EQ(map.checksum(1), ~std::uint64_t{0});
     EXPECT_EQ(map.state(0), SlotState::kFree);
     EXPECT_EQ(map.state(2), SlotState::kFree);

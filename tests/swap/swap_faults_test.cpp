@@ -75,13 +75,46 @@ TEST_F(SwapFaultsTest, AFullStoreIsNotTriedAgain) {
     EXPECT_EQ(store_->lengths.size(), 1u);
 }
 
-TEST_F(SwapFaultsTest, ASlotWhoseWriteFailedIsNotGivenToAnotherPage) {
-    store_->fail_next(Kind::kWrite, ETIMEDOUT, 1);
+TEST_F(SwapFaultsTest, ASlotThatALateWriteMayHitIsNotGivenToAnotherPage) {
     const std::vector<SlotId> slots = add_pages(64, 0);
     settle();
+    store_->doubts = {{32 * kPageSize, 8 * kPageSize}};
     for (const SlotId slot : slots) area_->put(slot);
-    EXPECT_EQ(area_->slots_used(), 64u) << "the first write may still arrive late";
+    EXPECT_EQ(area_->slots_used(), 8u);
     EXPECT_EQ(pool_->free_frames(), pool_->frames());
+    // Every other place is used before one of these is.
+    const std::uint64_t others = area_->slots_capacity() - 8;
+    for (std::uint64_t added = 0; added < others;) {
+        const std::vector<SlotId> next =
+            add_pages(static_cast<std::uint32_t>(std::min<std::uint64_t>(64, others - added)), added);
+        for (const SlotId slot : next) EXPECT_TRUE(slot < 32 || slot >= 40) << slot;
+        added += next.size();
+        settle();
+    }
+    EXPECT_FALSE(area_->slots_exhausted()) << "eight will come back";
+    store_->doubts.clear();
+    ASSERT_TRUE(run_until([this] { return area_->slots_used() == area_->slots_capacity() - 8; }));
+    EXPECT_THAT(add_pages(8, 1), testing::Each(testing::AllOf(testing::Ge(32u), testing::Lt(40u))));
+    EXPECT_TRUE(area_->slots_exhausted());
+}
+
+TEST_F(SwapFaultsTest, SpaceThatIsReservedByALateWriteIsNotUsedBeforeTime) {
+    open({.stores = {{.capacity = 128 * kPageSize, .reserved = 64 * kPageSize}}});
+    store_->doubts = {{80 * kPageSize, 4 * kPageSize}};
+    add_pages(64, 0);
+    settle();
+    ASSERT_TRUE(run_until([this] { return store_->reserved() == 128 * kPageSize; }));
+    for (std::uint64_t added = 0; added < 60;) {
+        const std::vector<SlotId> next = add_pages(static_cast<std::uint32_t>(60 - added), added);
+        ASSERT_FALSE(next.empty());
+        for (const SlotId slot : next) EXPECT_TRUE(slot < 80 || slot >= 84) << slot;
+        added += next.size();
+        settle();
+    }
+    EXPECT_TRUE(add_pages(1, 0).empty());
+    store_->doubts.clear();
+    ASSERT_TRUE(run_until([this] { return area_->slots_used() == 124; }));
+    EXPECT_EQ(add_pages(4, 1).size(), 4u);
 }
 
 TEST_F(SwapFaultsTest, LostWritesAreWrittenAgain) {
@@ -135,13 +168,49 @@ TEST_F(SwapFaultsTest, AFlushThatTimedOutIsSentAgainAlone) {
 }
 
 TEST_F(SwapFaultsTest, AFlushThatNeverSucceedsFailsTheStore) {
-    store_->fail_next(Kind::kFlush, ETIMEDOUT, 1000);
+    store_->fail_next(Kind::kFlush, ENOMEM, 1000);
     const std::vector<SlotId> slots = add_pages(64, 0);
     settle();
     ASSERT_EQ(failures_.size(), 1u);
-    EXPECT_EQ(failures_[0].code, ETIMEDOUT);
+    EXPECT_EQ(failures_[0].code, ENOMEM);
     EXPECT_EQ(area_->counters().frames_clean, 0u) << "no frame is given away without a flush";
     EXPECT_TRUE(page_holds(area_->lookup(slots[0]), 0));
+}
+
+TEST_F(SwapFaultsTest, AStoreOutOfReachIsAskedAgainHoweverOftenItFails) {
+    // Retries wait 0 ms here, so that these are over at once.
+    store_->fail_next(Kind::kWrite, ETIMEDOUT, 40);
+    store_->fail_next(Kind::kFlush, ECONNREFUSED, 40);
+    const std::vector<SlotId> slots = add_pages(64, 0);
+    push_out();
+    store_->fail_next(Kind::kRead, EHOSTUNREACH, 40);
+    EXPECT_TRUE(page_holds(fetch_now(slots[5]).page.data(), 5));
+    EXPECT_TRUE(failures_.empty());
+}
+
+TEST_F(SwapFaultsTest, TellsSinceWhenAStoreOwesAnAnswer) {
+    EXPECT_TRUE(area_->waits().empty());
+    const auto before = io::Clock::now();
+    const std::vector<SlotId> slots = add_pages(128, 0);
+    ASSERT_EQ(area_->waits().size(), 1u);
+    const StoreWait first = area_->waits()[0];
+    EXPECT_EQ(first.store, store_);
+    EXPECT_GE(first.since, before);
+    store_->fail_next(Kind::kWrite, ETIMEDOUT, 1);
+    ASSERT_TRUE(store_->complete_one(Kind::kWrite));
+    ASSERT_EQ(area_->waits().size(), 1u);
+    EXPECT_EQ(area_->waits()[0].since, first.since) << "a failure is no answer";
+    ASSERT_TRUE(store_->complete_one(Kind::kWrite));
+    ASSERT_EQ(area_->waits().size(), 1u) << "the other write is still to come";
+    EXPECT_GT(area_->waits()[0].since, first.since);
+    settle();
+    EXPECT_TRUE(area_->waits().empty());
+    push_out();
+    Fetch fetch(slots[0]);
+    area_->fetch(fetch);
+    EXPECT_EQ(area_->waits().size(), 1u);
+    settle();
+    EXPECT_TRUE(area_->waits().empty());
 }
 
 TEST_F(SwapFaultsTest, AFrameChangedAfterAddAborts) {

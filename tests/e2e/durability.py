@@ -1,0 +1,132 @@
+"""Cases of bad_input.py: servers that really lose what was not committed, and WRITEs that are executed long after their
+connection is gone (careless_nfs, before nfs-ganesha). The program checks every byte of its memory all the time.
+"""
+import random
+import re
+import subprocess
+import time
+
+import harness
+from fault_lab import REFUSED, case
+from faults import Background, store_file, verify, wait_until
+
+SEED = 20
+
+
+class CarelessServer:
+    """nfs-ganesha behind careless_nfs, which does what it is told."""
+
+    def __init__(self, lab):
+        self.server = lab.server()
+        port = self.server.url.partition("nfsport=")[2].partition("&")[0]
+        self.process = subprocess.Popen([lab.tools.farswap.parent / "careless_nfs", port, self.server.store_directory()],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        lab.cleanup.callback(self.stop)
+        own = self.process.stdout.readline().split()[1]
+        self.url = self.server.url.replace(f"nfsport={port}", f"nfsport={own}")
+
+    def ask(self, line):
+        """The numbers of the answer."""
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return [int(word) for word in self.process.stdout.readline().split()[1:]]
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+class Verified:
+    """The verifying program over a careless server, until it has been `seconds` at work."""
+
+    def __init__(self, lab, seconds):
+        self.lab, self.careless = lab, CarelessServer(lab)
+        self.stats_file = lab.directory / "stats.json"
+        flags = ["--quiet", "--pool", "16M", "--stats", self.stats_file]
+        self.job = Background(lab, self.careless.url, *verify(lab, "--seconds", str(seconds)), flags=flags,
+                              limit_s=4 * seconds + 200)
+        self.started = lab.expect(store_file(self.careless.server.store_directory()) is not None,
+                                  "nothing was written to the store")
+
+    def running(self):
+        return self.job.thread.is_alive()
+
+    def end(self):
+        """Its own figures of the store, after it has been right to the end."""
+        run = self.job.end()
+        self.lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+        self.lab.expect_nothing_left(run, self.careless.server.store_directory())
+        stores = harness.read_stats(self.stats_file).get("stores", [{}])
+        return stores[0]
+
+
+def lose(lab, restarts, seconds):
+    """`restarts` at random moments, spread over the time that the program runs."""
+    rng = random.Random(SEED)
+    work = Verified(lab, seconds)
+    done = lost = 0
+    while work.started and done < restarts and work.running():
+        time.sleep(rng.uniform(0.1, 2.0) * seconds / restarts / 1.6)
+        done, lost = work.careless.ask("restart")
+    store = work.end()
+    lab.expect(done >= restarts, f"the program ended after {done} of {restarts} restarts")
+    lab.expect(lost > 0, f"{done} restarts lost nothing: this proves nothing")
+    lab.expect(store.get("lost_writes", 0) > 0, f"the pager has noticed no loss: {store}")
+
+
+def late(lab, delays, seconds, late_s):
+    """WRITEs caught on connections that break, executed `late_s` later, when their slots would long have been used anew."""
+    rng = random.Random(SEED)
+    work = Verified(lab, seconds)
+    caught = executed = left = 0
+    for _ in range(delays):
+        if not (work.started and work.running()):
+            break
+        time.sleep(rng.uniform(0.1, 1.0))
+        caught += work.careless.ask(f"delay {late_s * 1000}")[0]
+    while work.running() and (left or executed < caught):
+        time.sleep(0.1)
+        executed, left = work.careless.ask("late")
+    work.end()
+    lab.expect(caught > 0, "no WRITE was caught: this proves nothing")
+    lab.expect(executed == caught, f"{executed} of {caught} WRITEs were executed late while the program ran")
+
+
+@case
+def server_that_forgets(lab):
+    lose(lab, restarts=40, seconds=20)
+
+
+@case
+def late_writes(lab):
+    late(lab, delays=5, seconds=25, late_s=10)
+
+
+def away(lab, flags, until, seconds):
+    """The server is killed under a program that checks its memory, and comes back once `until` says so of standard error
+    so far. Returns the ended run."""
+    server = lab.server()
+    job = Background(lab, server.url, *verify(lab, "--seconds", str(seconds)), flags=["--pool", "16M", *flags], limit_s=200)
+    if lab.expect(store_file(server.store_directory()) is not None, "nothing was written to the store"):
+        subprocess.run([harness.GANESHA, "kill", server.directory], check=True)
+        said = lab.directory / f"run{lab.runs}.err"
+        lab.expect(wait_until(lambda: until(said.read_text()) or not job.thread.is_alive()), "the outage goes unnoticed")
+        subprocess.run([harness.GANESHA, "restart", server.directory], check=True)
+    return job.end(), server
+
+
+@case
+def server_is_away(lab):
+    """The program waits, farswap says so, and says when it is over."""
+    run, server = away(lab, [], lambda said: "no answer for 5 s" in said, seconds=20)
+    lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+    lab.expect(re.search("answers again, after [0-9]+ s", run.error), f"its return is not told: {run.error}")
+    lab.expect_nothing_left(run, server.store_directory())
+
+
+@case
+def server_is_away_for_too_long(lab):
+    run, server = away(lab, ["--on-outage", "stop:3"], lambda said: "the job is stopped" in said, seconds=100)
+    lab.expect(run.status == REFUSED, f"exit status {run.status} instead of {REFUSED}: {run.last_error()}")
+    lab.expect("no answer for 3 s" in run.error and str(server.store_directory()) in run.error, f"does not say why: {run.error}")
+    lab.expect(not run.left, f"left running: {run.left}")
