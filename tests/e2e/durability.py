@@ -39,11 +39,11 @@ class CarelessServer:
 class Verified:
     """The verifying program over a careless server, until it has been `seconds` at work."""
 
-    def __init__(self, lab, seconds):
+    def __init__(self, lab, seconds, query=""):
         self.lab, self.careless = lab, CarelessServer(lab)
         self.stats_file = lab.directory / "stats.json"
         flags = ["--quiet", "--pool", "16M", "--stats", self.stats_file]
-        self.job = Background(lab, self.careless.url, *verify(lab, "--seconds", str(seconds)), flags=flags,
+        self.job = Background(lab, self.careless.url + query, *verify(lab, "--seconds", str(seconds)), flags=flags,
                               limit_s=4 * seconds + 200)
         self.started = lab.expect(store_file(self.careless.server.store_directory()) is not None,
                                   "nothing was written to the store")
@@ -77,7 +77,8 @@ def lose(lab, restarts, seconds):
 def late(lab, delays, seconds, late_s):
     """WRITEs caught on connections that break, executed `late_s` later, when their slots would long have been used anew."""
     rng = random.Random(SEED)
-    work = Verified(lab, seconds)
+    # Little more than it needs, so that slots are soon used again.
+    work = Verified(lab, seconds, "&size=300M")
     caught = executed = left = 0
     for _ in range(delays):
         if not (work.started and work.running()):
