@@ -24,9 +24,10 @@ constexpr auto kBackoffMax = 1000ms;
 constexpr auto kResumeAfter = 100ms;  // NFS3ERR_JUKEBOX: "wait a while", RFC 1813 section 2.6
 constexpr int kReceivesMax = 16;      // in one go, so that the loop's other work gets its turn
 constexpr std::size_t kSegmentsMax = 48;
-constexpr std::size_t kDirectMin = 4096;  // shorter data is cheaper copied than received apart
-constexpr std::uint32_t kSlotBits = 7;    // of an xid; the others number the call
-static_assert(kCallsMax <= 1u << kSlotBits);
+constexpr std::size_t kDirectMin = 4096;        // shorter data is cheaper copied than received apart
+constexpr std::uint32_t kSlotBits = 7;          // of an xid; the others number the call
+constexpr std::uint32_t kStepSlot = kCallsMax;  // of the xid of the protocol's own call
+static_assert(kStepSlot < 1u << kSlotBits);
 
 constexpr std::array<std::byte, 4> kZeros{};
 
@@ -39,8 +40,7 @@ std::uint32_t random_number() {
 }
 
 std::uint32_t total_size(const Call& call) {
-    const bool has_data = call.procedure == Procedure::kWrite;
-    return call.head_size + (has_data ? call.length + padding(call.length) : 0);
+    return call.head_size + (call.carries_data() ? call.length + padding(call.length) : 0);
 }
 
 /// Binds to a port below 1024, which servers ask for unless the export says `insecure`; without the right to
@@ -77,16 +77,16 @@ void set_options(int fd) {
 
 }  // namespace
 
-Connection::Connection(io::Loop& loop, const Address& address, const CallEncoder& encoder, std::string server,
+Connection::Connection(io::Loop& loop, const Address& address, Protocol& protocol, std::string server,
                        std::uint32_t write_max, Watcher& watcher)
     : loop_(loop),
       address_(address),
-      encoder_(encoder),
+      protocol_(protocol),
       server_(std::move(server)),
       write_max_(write_max),
       watcher_(watcher),
       next_number_(random_number()),
-      reader_(*this),
+      reader_(*this, protocol),
       spare_(std::make_unique_for_overwrite<std::byte[]>(write_max)) {
     watch_.owner = timer_.owner = resume_timer_.owner = this;
     watch_.ready = [](io::Watch& watch, std::uint32_t events) {
@@ -113,21 +113,22 @@ Call* Connection::take(bool internal) noexcept {
     --free_;
     entry->state = Call::State::kTaken;
     entry->internal = internal;
-    entry->abandoned = false;
+    entry->abandoned = entry->in_doubt = entry->probe = false;
     return &*entry;
 }
 
 void Connection::submit(Call& call) noexcept {
     FARSWAP_ASSERT(call.state == Call::State::kTaken);
+    call.in_doubt = false;
     number(call);
     enqueue(call);
     if (!receiving_) send();
 }
 
 void Connection::number(Call& call) noexcept {
-    const auto slot = static_cast<std::uint32_t>(&call - calls_.data());
+    const auto slot = &call == &step_ ? kStepSlot : static_cast<std::uint32_t>(&call - calls_.data());
     call.xid = next_number_++ << kSlotBits | slot;
-    call.head_size = encoder_.encode(call.procedure, call.xid, call.offset, call.length, call.head);
+    call.head_size = 0;
 }
 
 void Connection::release(Call& call) noexcept {
@@ -139,7 +140,9 @@ void Connection::abandon(Call& call) noexcept {
     switch (call.state) {
         case Call::State::kQueued:
             if (call.sent == 0) {
+                if (call.in_doubt && keep_for_probe(call)) return;
                 unlink(call);
+                protocol_.dropped(call);
                 free_entry(call, false);
                 return;
             }
@@ -166,6 +169,15 @@ void Connection::abandon(Call& call) noexcept {
     }
 }
 
+/// Whether the call keeps its entry until the server has said that it will not execute it any more.
+bool Connection::keep_for_probe(Call& call) noexcept {
+    if (!protocol_.has_probes()) return false;
+    if (!std::exchange(call.abandoned, true) && call.procedure == Procedure::kWrite) ++abandoned_writes_;
+    call.probe = true;
+    call.head_size = 0;
+    return true;
+}
+
 void Connection::free_entry(Call& call, bool tell) noexcept {
     if (call.abandoned && call.procedure == Procedure::kWrite) --abandoned_writes_;
     call.state = Call::State::kFree;
@@ -184,20 +196,36 @@ bool Connection::abandoned_write_overlaps(std::uint64_t offset, std::uint64_t le
 
 Call* Connection::find(std::uint32_t xid) noexcept {
     const std::uint32_t slot = xid & ((1u << kSlotBits) - 1);
-    if (slot >= kCallsMax) return nullptr;
-    Call& call = calls_[slot];
+    if (slot > kStepSlot) return nullptr;
+    Call& call = slot == kStepSlot ? step_ : calls_[slot];
     return call.state == Call::State::kSent && call.xid == xid ? &call : nullptr;
 }
 
 void Connection::replied(Call& call) noexcept {
+    protocol_.answered(call);
+    if (&call == &step_) {
+        call.state = call.reply.try_later ? Call::State::kDelayed : Call::State::kFree;
+        if (call.reply.try_later) return resume_soon();
+        return submit_step();
+    }
+    if (call.reply.again) {
+        ++counters_.resent;
+        if (call.abandoned) (void)keep_for_probe(call);
+        number(call);
+        enqueue(call);
+        return submit_step();
+    }
     if (call.abandoned) return free_entry(call, true);
     if (call.reply.try_later) {
         call.state = Call::State::kDelayed;
-        if (resume_timer_.index == ~0u) loop_.arm(resume_timer_, io::Clock::now() + kResumeAfter);
-        return;
+        return resume_soon();
     }
     call.state = Call::State::kTaken;
     call.complete(call);
+}
+
+void Connection::resume_soon() noexcept {
+    if (resume_timer_.index == ~0u) loop_.arm(resume_timer_, io::Clock::now() + kResumeAfter);
 }
 
 void Connection::resume_delayed() noexcept {
@@ -206,10 +234,28 @@ void Connection::resume_delayed() noexcept {
         ++counters_.resent;
         // With the old number a server may repeat the refusal that it remembers, for ever: RFC 1813
         // section 2.6 asks for a new one.
+        call.in_doubt = false;
         number(call);
         enqueue(call);
     }
+    if (step_.state == Call::State::kDelayed) step_.state = Call::State::kFree;
+    submit_step();
     send();
+}
+
+/// Puts what the protocol has to agree with the server before all that waits, but for a call that is partly
+/// sent.
+void Connection::submit_step() noexcept {
+    if (state_ != State::kUp || step_.state != Call::State::kFree) return;
+    step_.procedure = Procedure::kSetup;
+    number(step_);
+    if (!protocol_.next_step(step_)) return;
+    step_.state = Call::State::kQueued;
+    step_.sent = 0;
+    Call*& before = send_head_ != nullptr && send_head_->sent > 0 ? send_head_->next : send_head_;
+    step_.next = before;
+    before = &step_;
+    if (step_.next == nullptr) send_tail_ = &step_;
 }
 
 void Connection::enqueue(Call& call) noexcept {
@@ -252,6 +298,7 @@ void Connection::connected() noexcept {
     state_ = State::kUp;
     if (std::exchange(was_up_, true)) ++counters_.reconnects;
     watch(EPOLLIN);
+    submit_step();
     send();
 }
 
@@ -293,15 +340,25 @@ void Connection::retry_connect() noexcept {
     reader_.reset();
     loop_.arm(timer_, io::Clock::now() + backoff_);
     backoff_ = std::clamp<std::chrono::milliseconds>(backoff_ * 2, kBackoffMin, kBackoffMax);
+    protocol_.disconnected();
+    if (step_.state == Call::State::kQueued) unlink(step_);
+    if (step_.state != Call::State::kDelayed) step_.state = Call::State::kFree;
     requeue_sent();
+}
+
+/// A session executes a call once, and answers a probe when it will not execute it any more.
+void Connection::tell_of_doubt(const Call& call) noexcept {
+    if (call.procedure == Procedure::kWrite && !protocol_.has_probes())
+        watcher_.write_in_doubt(call.offset, call.length);
 }
 
 void Connection::requeue_sent() noexcept {
     if (send_head_ != nullptr && send_head_->sent > 0) {
         Call& head = *send_head_;
-        if (head.procedure == Procedure::kWrite) watcher_.write_in_doubt(head.offset, head.length);
+        tell_of_doubt(head);
         head.sent = 0;
-        if (head.abandoned) {
+        head.in_doubt = true;
+        if (head.abandoned && !keep_for_probe(head)) {
             unlink(head);
             free_entry(head, true);
         } else {
@@ -310,8 +367,9 @@ void Connection::requeue_sent() noexcept {
     }
     for (Call& call : calls_) {
         if (call.state != Call::State::kSent) continue;
-        if (call.procedure == Procedure::kWrite) watcher_.write_in_doubt(call.offset, call.length);
-        if (call.abandoned) {
+        tell_of_doubt(call);
+        call.in_doubt = true;
+        if (call.abandoned && !keep_for_probe(call)) {
             free_entry(call, true);
         } else {
             ++counters_.resent;
@@ -381,14 +439,16 @@ void Connection::send_queued() noexcept {
             if (size > skipped) segments[count++] = {const_cast<std::byte*>(data) + skipped, size - skipped};
         };
         std::size_t bytes = 0;
-        for (const Call* call = send_head_; call != nullptr && count + 3 <= kSegmentsMax; call = call->next) {
+        for (Call* call = send_head_; call != nullptr && count + 3 <= kSegmentsMax; call = call->next) {
+            if (call != &step_ && call->sent == 0 && !protocol_.prepare(*call)) break;
             std::uint32_t skip = call->sent;
             bytes += total_size(*call) - skip;
             add(call->head.data(), call->head_size, skip);
-            if (call->procedure != Procedure::kWrite) continue;
+            if (!call->carries_data()) continue;
             add(call->data, call->length, skip);
             add(kZeros.data(), padding(call->length), skip);
         }
+        if (count == 0) return watch(EPOLLIN);  // what waits, waits for a reply
         msghdr message{};
         message.msg_iov = segments.data();
         message.msg_iovlen = count;

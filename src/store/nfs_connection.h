@@ -52,9 +52,10 @@ class Connection final : private ReplyReader::Calls {
         std::uint64_t reconnects = 0;  ///< connections made after the first
     };
 
-    /// Starts to connect; calls may be submitted at once. `server` names it in messages; no WRITE is longer
-    /// than `write_max` bytes. A reserved local port is used where we may (`secure` exports).
-    Connection(io::Loop& loop, const Address& address, const CallEncoder& encoder, std::string server,
+    /// Starts to connect; calls may be submitted at once. The protocol is of this connection alone. `server`
+    /// names it in messages; no WRITE is longer than `write_max` bytes. A reserved local port is used where
+    /// we may (`secure` exports).
+    Connection(io::Loop& loop, const Address& address, Protocol& protocol, std::string server,
                std::uint32_t write_max, Watcher& watcher);
     ~Connection();
     Connection(const Connection&) = delete;
@@ -91,6 +92,7 @@ class Connection final : private ReplyReader::Calls {
     void lost(const char* reason) noexcept;
     void retry_connect() noexcept;
     void requeue_sent() noexcept;
+    void tell_of_doubt(const Call& call) noexcept;
     void on_ready(std::uint32_t events) noexcept;
     void on_timer() noexcept;
     void receive() noexcept;
@@ -103,10 +105,13 @@ class Connection final : private ReplyReader::Calls {
     void unlink(Call& call) noexcept;
     void free_entry(Call& call, bool tell) noexcept;
     void resume_delayed() noexcept;
+    void resume_soon() noexcept;
+    void submit_step() noexcept;
+    bool keep_for_probe(Call& call) noexcept;
 
     io::Loop& loop_;
     const Address address_;
-    const CallEncoder encoder_;
+    Protocol& protocol_;
     const std::string server_;
     const std::uint32_t write_max_;
     Watcher& watcher_;
@@ -123,6 +128,7 @@ class Connection final : private ReplyReader::Calls {
     bool receiving_ = false;  ///< inside receive(): sends wait for its end
 
     std::array<Call, kCallsMax> calls_;
+    Call step_;  ///< the protocol's own, outside of the table
     std::uint32_t free_ = kCallsMax;
     std::uint32_t abandoned_writes_ = 0;
     std::uint32_t next_number_;

@@ -31,7 +31,8 @@ int result_of(int error) {
 
 NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::uint32_t write_max)
     : file(owner),
-      connection(owner.loop_, owner.file_.address, owner.encoder_,
+      protocol(std::make_unique<Protocol3>(owner.file_.server.credential, owner.file_.file)),
+      connection(owner.loop_, owner.file_.address, *protocol,
                  fmt::format("{} ({})", owner.file_.name, what), write_max, *this),
       transfer_max(max) {
     for (Transfer& transfer : transfers) transfer.lane = this;
@@ -40,7 +41,6 @@ NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::ui
 NfsFile::NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds trust_max)
     : loop_(loop),
       file_(std::move(file)),
-      encoder_(file_.server.credential, file_.file),
       trust_max_(trust_max),
       ours_at_(io::Clock::now()),
       reads_(*this, "reads", file_.read_max, 0),

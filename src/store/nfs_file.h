@@ -114,6 +114,7 @@ class NfsFile final : public Store {
         void write_in_doubt(std::uint64_t offset, std::uint32_t length) noexcept override;
         bool may_send() noexcept override;
         NfsFile& file;
+        const std::unique_ptr<Protocol> protocol;
         Connection connection;
         const std::uint32_t transfer_max;
         List<Request> waiting;
@@ -178,7 +179,6 @@ class NfsFile final : public Store {
 
     io::Loop& loop_;
     ClaimedFile file_;
-    const CallEncoder encoder_;
     const std::chrono::nanoseconds trust_max_;
     io::Clock::time_point ours_at_;  ///< the lease was ours at that time, or later
     Lane reads_, writes_;

@@ -80,7 +80,7 @@ std::size_t ReplyReader::take_head(std::span<const std::byte> bytes) noexcept {
         return copied;
     }
     std::uint32_t used = 0;
-    switch (decode_reply(call_->procedure, {head_.data(), head_have_}, call_->reply, used)) {
+    switch (protocol_.decode(*call_, {head_.data(), head_have_}, used)) {
         case Decoded::kIncomplete:
             if (head_have_ == head_.size()) phase_ = Phase::kMalformed;
             return copied;

@@ -7,34 +7,9 @@
 #include <cstdint>
 #include <span>
 
-#include "store/nfs_wire.h"
+#include "store/nfs_protocol.h"
 
 namespace farswap::nfs {
-
-/// One remote procedure call, an entry of a connection's fixed table.
-struct Call {
-    // Set by whoever submits it; kept unchanged until `complete`, which is called once, unless it was
-    // abandoned.
-    Procedure procedure = Procedure::kRead;
-    std::uint64_t offset = 0;   ///< bytes in the file
-    std::byte* data = nullptr;  ///< READ: where to; WRITE: where from
-    std::uint32_t length = 0;   ///< bytes; COMMIT: 0, the whole file
-    void (*complete)(Call& call) = nullptr;
-    void* owner = nullptr;
-
-    Reply reply;  ///< valid in `complete`
-
-    // The connection's.
-    enum class State : std::uint8_t { kFree, kTaken, kQueued, kSent, kDelayed };
-    State state = State::kFree;
-    bool internal = false;   ///< of the store itself
-    bool abandoned = false;  ///< nobody waits any more, and `data` may not be touched
-    std::uint32_t xid = 0;
-    std::uint32_t sent = 0;       ///< bytes of head, data and padding
-    std::uint32_t head_size = 0;  ///< bytes of `head` in use
-    Call* next = nullptr;
-    std::array<std::byte, kCallHeadMax> head;
-};
 
 class ReplyReader {
   public:
@@ -50,7 +25,7 @@ class ReplyReader {
         ~Calls() = default;
     };
 
-    explicit ReplyReader(Calls& calls) noexcept : calls_(calls) {}
+    ReplyReader(Calls& calls, Protocol& protocol) noexcept : calls_(calls), protocol_(protocol) {}
 
     /// Forgets everything: a new stream begins.
     void reset() noexcept;
@@ -72,6 +47,7 @@ class ReplyReader {
     bool end_record() noexcept;
 
     Calls& calls_;
+    Protocol& protocol_;
     Phase phase_ = Phase::kHead;
     Call* call_ = nullptr;  ///< whose reply is being read, once its number is known
     std::array<std::byte, 4> mark_;

@@ -1,16 +1,15 @@
 // READ, WRITE and COMMIT of NFSv3 as bytes; see nfs_wire.h.
 #include "store/nfs_wire.h"
 
-#include <endian.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
-#include "base/assert.h"
+#include "store/xdr.h"
 
 namespace farswap::nfs {
 namespace {
+
+using xdr::Reader, xdr::Writer;
 
 constexpr std::uint32_t kCall = 0, kReply = 1;            // RFC 5531 section 9, msg_type
 constexpr std::uint32_t kRpcVersion = 2;                  // RFC 5531 section 9
@@ -21,61 +20,9 @@ constexpr std::uint32_t kAttributes = 84;                 // bytes of a fattr3
 constexpr std::uint32_t kWccAttributes = 24;              // bytes of a wcc_attr
 constexpr std::size_t kXidAt = 4, kProcedureAt = 24;      // in a call, from the record mark on
 
-class Writer {
-  public:
-    explicit Writer(std::span<std::byte> out) : out_(out) {}
-    void u32(std::uint32_t value) {
-        const std::uint32_t big = htobe32(value);
-        raw(&big, sizeof big);
-    }
-    void u64(std::uint64_t value) {
-        const std::uint64_t big = htobe64(value);
-        raw(&big, sizeof big);
-    }
-    void opaque(const void* data, std::uint32_t size) {
-        u32(size);
-        raw(data, size);
-        const std::uint32_t zero = 0;
-        raw(&zero, padding(size));
-    }
-    void raw(const void* data, std::size_t size) {
-        FARSWAP_ASSERT(size <= out_.size() - at_);
-        std::memcpy(out_.data() + at_, data, size);
-        at_ += static_cast<std::uint32_t>(size);
-    }
-    std::uint32_t size() const { return at_; }
-
-  private:
-    std::span<std::byte> out_;
-    std::uint32_t at_ = 0;
-};
-
-/// Reads past the end give zeros and are remembered: the caller asks once, at the end.
-class Reader {
-  public:
-    explicit Reader(std::span<const std::byte> in) : in_(in) {}
-    std::uint32_t u32() { return take(4) ? load_u32(in_.data() + at_ - 4) : 0; }
-    void skip(std::uint32_t size) { take(size); }
-    void attributes(std::uint32_t size) {  // an optional structure: a boolean, then perhaps `size` bytes
-        if (u32() != 0) skip(size);
-    }
-    void verifier(Verifier& verifier) {
-        if (take(verifier.size()))
-            std::memcpy(verifier.data(), in_.data() + at_ - verifier.size(), verifier.size());
-    }
-    bool short_of_bytes() const { return short_; }
-    std::uint32_t at() const { return static_cast<std::uint32_t>(at_); }
-
-  private:
-    bool take(std::size_t size) {
-        if (short_ || size > in_.size() - at_) return !(short_ = true);
-        at_ += size;
-        return true;
-    }
-    std::span<const std::byte> in_;
-    std::size_t at_ = 0;
-    bool short_ = false;
-};
+void attributes(Reader& reader, std::uint32_t size) {  // an optional structure: a boolean, then perhaps it
+    if (reader.u32() != 0) reader.skip(size);
+}
 
 int errno_of_accept(std::uint32_t accept_status) {
     switch (accept_status) {
@@ -108,17 +55,11 @@ bool decode_rpc(Reader& reader, Reply& reply) {
 }
 
 void decode_wcc(Reader& reader) {
-    reader.attributes(kWccAttributes);
-    reader.attributes(kAttributes);
+    attributes(reader, kWccAttributes);
+    attributes(reader, kAttributes);
 }
 
 }  // namespace
-
-std::uint32_t load_u32(const std::byte* from) noexcept {
-    std::uint32_t big;
-    std::memcpy(&big, from, sizeof big);
-    return be32toh(big);
-}
 
 CallEncoder::CallEncoder(const Credential& credential, const FileHandle& file) {
     std::array<std::byte, 8 + 20 + kMachineMax + 4 * kGroupsMax> body;
@@ -173,7 +114,7 @@ Decoded decode_reply(Procedure procedure, std::span<const std::byte> head, Reply
             reply.error = -errno_of_status(status);
             reply.try_later = status == kStatusJukebox;
         } else if (procedure == Procedure::kRead) {
-            reader.attributes(kAttributes);
+            attributes(reader, kAttributes);
             reply.count = reader.u32();
             reader.u32();  // eof: a short read is continued, and nothing is stored beyond what was written
             if (reader.u32() != reply.count && !reader.short_of_bytes()) return Decoded::kMalformed;
@@ -183,7 +124,7 @@ Decoded decode_reply(Procedure procedure, std::span<const std::byte> head, Reply
                 reply.count = reader.u32();
                 reply.durable = reader.u32() != kUnstable;
             }
-            reader.verifier(reply.verifier);
+            reader.raw(reply.verifier);
         }
     }
     used = reader.at();

@@ -10,7 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "store/xdr.h"
+
 namespace farswap::nfs {
+
+using xdr::load_u32, xdr::padding;
 
 inline constexpr std::size_t kHandleMax = 64;   ///< bytes; NFS3_FHSIZE, RFC 1813 section 2.4
 inline constexpr std::size_t kGroupsMax = 16;   ///< AUTH_SYS gids, RFC 5531 appendix A
@@ -39,7 +43,8 @@ struct Credential {
 /// Changes whenever the server may have lost writes that were not committed (RFC 1813 section 3.3.7).
 using Verifier = std::array<std::byte, 8>;
 
-enum class Procedure : std::uint32_t { kRead = 6, kWrite = 7, kCommit = 21 };
+/// By their numbers in NFSv3. kSetup is a step of Protocol::next_step().
+enum class Procedure : std::uint32_t { kRead = 6, kWrite = 7, kCommit = 21, kSetup = ~0u };
 
 /// Encodes the calls on one file with one credential.
 class CallEncoder {
@@ -56,15 +61,11 @@ class CallEncoder {
     std::uint32_t prefix_size_ = 0;
 };
 
-/// Zero bytes that XDR wants behind `length` bytes of opaque data.
-constexpr std::uint32_t padding(std::uint32_t length) noexcept {
-    return (4 - length % 4) % 4;
-}
-
 /// What a reply says, but for the data of a READ, which follows it.
 struct Reply {
     int error = 0;            ///< 0 or a negative errno
     bool try_later = false;   ///< NFS3ERR_JUKEBOX: the same call again, a little later
+    bool again = false;       ///< it was not executed: the same call again, encoded anew
     bool durable = false;     ///< WRITE: the server has it on stable storage already
     std::uint32_t count = 0;  ///< bytes read or written
     Verifier verifier{};      ///< WRITE, COMMIT
@@ -81,7 +82,5 @@ Decoded decode_reply(Procedure procedure, std::span<const std::byte> head, Reply
 int errno_of_status(std::uint32_t status) noexcept;
 
 inline constexpr std::uint32_t kStatusJukebox = 10008;  ///< NFS3ERR_JUKEBOX
-
-std::uint32_t load_u32(const std::byte* from) noexcept;  ///< big-endian
 
 }  // namespace farswap::nfs

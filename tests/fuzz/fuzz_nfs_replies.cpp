@@ -73,18 +73,21 @@ class Table final : public ReplyReader::Calls {
 };
 
 bool feed_all(Table& table, Bytes stream) {
-    ReplyReader reader(table);
+    Protocol3 protocol({}, {});
+    ReplyReader reader(table, protocol);
     return reader.feed(stream);
 }
 
 bool feed_bytes(Table& table, Bytes stream) {
-    ReplyReader reader(table);
+    Protocol3 protocol({}, {});
+    ReplyReader reader(table, protocol);
     return std::ranges::all_of(stream, [&](const std::byte& byte) { return reader.feed({&byte, 1}); });
 }
 
 /// `plan`: the size of each piece; a large one also abandons a call.
 bool feed_as_received(Table& table, Bytes stream, Bytes plan) {
-    ReplyReader reader(table);
+    Protocol3 protocol({}, {});
+    ReplyReader reader(table, protocol);
     std::size_t step = 0;
     while (!stream.empty()) {
         const unsigned next = plan.empty() ? 5 : std::to_integer<unsigned>(plan[step++ % plan.size()]);

@@ -165,7 +165,8 @@ class ReplyReaderTest : public testing::Test, protected ReplyReader::Calls {
     std::array<Call, 2> calls;
     std::array<Bytes, 2> memory;
     std::vector<Call*> answered;
-    ReplyReader reader{*this};
+    Protocol3 protocol{{}, {}};
+    ReplyReader reader{*this, protocol};
 };
 
 TEST_F(ReplyReaderTest, PiecesOfAnySizeGiveTheSame) {
