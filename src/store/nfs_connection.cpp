@@ -78,7 +78,7 @@ void set_options(int fd) {
 }  // namespace
 
 Connection::Connection(io::Loop& loop, const Address& address, Protocol& protocol, std::string server,
-                       std::uint32_t write_max, Watcher& watcher)
+                       std::uint32_t write_max, Watcher& watcher, std::uint32_t index)
     : loop_(loop),
       address_(address),
       protocol_(protocol),
@@ -88,6 +88,10 @@ Connection::Connection(io::Loop& loop, const Address& address, Protocol& protoco
       next_number_(random_number()),
       reader_(*this, protocol),
       spare_(std::make_unique_for_overwrite<std::byte[]>(write_max)) {
+    for (auto call = calls_.rbegin(); call != calls_.rend(); ++call) {
+        call->connection = index;
+        call->next = std::exchange(free_list_, &*call);
+    }
     watch_.owner = timer_.owner = resume_timer_.owner = this;
     watch_.ready = [](io::Watch& watch, std::uint32_t events) {
         static_cast<Connection*>(watch.owner)->on_ready(events);
@@ -107,14 +111,14 @@ Connection::~Connection() {
 
 Call* Connection::take(bool internal) noexcept {
     if (free_ <= (internal ? 0 : kInternalCalls)) return nullptr;
-    const auto entry = std::find_if(calls_.begin(), calls_.end(),
-                                    [](const Call& call) { return call.state == Call::State::kFree; });
-    FARSWAP_ASSERT(entry != calls_.end());
+    Call* const entry = free_list_;
+    FARSWAP_ASSERT(entry != nullptr && entry->state == Call::State::kFree);
+    free_list_ = entry->next;
     --free_;
     entry->state = Call::State::kTaken;
     entry->internal = internal;
     entry->abandoned = entry->in_doubt = entry->probe = false;
-    return &*entry;
+    return entry;
 }
 
 void Connection::submit(Call& call) noexcept {
@@ -182,6 +186,7 @@ void Connection::free_entry(Call& call, bool tell) noexcept {
     if (call.abandoned && call.procedure == Procedure::kWrite) --abandoned_writes_;
     call.state = Call::State::kFree;
     call.abandoned = false;
+    call.next = std::exchange(free_list_, &call);
     ++free_;
     if (tell) watcher_.slot_freed();
 }

@@ -9,6 +9,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -50,13 +51,18 @@ class Connection final : private ReplyReader::Calls {
     struct Counters {
         std::uint64_t resent = 0;      ///< calls sent again, after a loss or because the server asked for it
         std::uint64_t reconnects = 0;  ///< connections made after the first
+        Counters& operator+=(const Counters& other) noexcept {
+            resent += other.resent;
+            reconnects += other.reconnects;
+            return *this;
+        }
     };
 
     /// Starts to connect; calls may be submitted at once. The protocol is of this connection alone. `server`
     /// names it in messages; no WRITE is longer than `write_max` bytes. A reserved local port is used where
-    /// we may (`secure` exports).
+    /// we may (`secure` exports). `index` is its number among those of its owner (Call::connection).
     Connection(io::Loop& loop, const Address& address, Protocol& protocol, std::string server,
-               std::uint32_t write_max, Watcher& watcher);
+               std::uint32_t write_max, Watcher& watcher, std::uint32_t index = 0);
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
@@ -76,6 +82,10 @@ class Connection final : private ReplyReader::Calls {
 
     /// Whether an abandoned WRITE that the server may still execute overlaps the range.
     bool abandoned_write_overlaps(std::uint64_t offset, std::uint64_t length) const noexcept;
+
+    bool is_up() const noexcept { return state_ == State::kUp; }
+    /// Calls that take(false) would still give.
+    std::uint32_t free_entries() const noexcept { return free_ - std::min(free_, kInternalCalls); }
 
     const Counters& counters() const noexcept { return counters_; }
 
@@ -128,7 +138,8 @@ class Connection final : private ReplyReader::Calls {
     bool receiving_ = false;  ///< inside receive(): sends wait for its end
 
     std::array<Call, kCallsMax> calls_;
-    Call step_;  ///< the protocol's own, outside of the table
+    Call step_;                  ///< the protocol's own, outside of the table
+    Call* free_list_ = nullptr;  ///< linked by Call::next
     std::uint32_t free_ = kCallsMax;
     std::uint32_t abandoned_writes_ = 0;
     std::uint32_t next_number_;

@@ -22,8 +22,9 @@ using Deadline = std::chrono::steady_clock::time_point;
 
 struct Server {
     std::string host;
-    int nfs_port = 0;    ///< 0: ask the server's rpcbind
-    int mount_port = 0;  ///< 0: ask the server's rpcbind
+    int nfs_port = 0;               ///< 0: ask the server's rpcbind
+    int mount_port = 0;             ///< 0: ask the server's rpcbind
+    std::uint32_t connections = 1;  ///< for each direction of the data path
     Credential credential;
 };
 

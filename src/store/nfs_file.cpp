@@ -31,11 +31,32 @@ int result_of(int error) {
 
 NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::uint32_t write_max)
     : file(owner),
-      protocol(std::make_unique<Protocol3>(owner.file_.server.credential, owner.file_.file)),
-      connection(owner.loop_, owner.file_.address, *protocol,
-                 fmt::format("{} ({})", owner.file_.name, what), write_max, *this),
-      transfer_max(max) {
-    for (Transfer& transfer : transfers) transfer.lane = this;
+      connections(
+          owner.file_.server.connections, owner.loop_, owner.file_.address,
+          [&]() -> std::unique_ptr<Protocol> {
+              return std::make_unique<Protocol3>(owner.file_.server.credential, owner.file_.file);
+          },
+          fmt::format("{} ({})", owner.file_.name, what), write_max, *this),
+      transfer_max(max),
+      transfers(std::size_t{kWindow} * connections.size()) {
+    for (Transfer& transfer : transfers) {
+        transfer.lane = this;
+        transfer.next_idle = std::exchange(idle, &transfer);
+    }
+}
+
+/// A transfer that waits for nothing more; null when all are in use.
+NfsFile::Transfer* NfsFile::Lane::acquire() noexcept {
+    Transfer* const transfer = idle;
+    if (transfer != nullptr) idle = transfer->next_idle;
+    return transfer;
+}
+
+/// Whose request is its owner's again, and whose call is not its any more.
+void NfsFile::Lane::release(Transfer& transfer) noexcept {
+    transfer.call = nullptr;
+    transfer.request = nullptr;
+    transfer.next_idle = std::exchange(idle, &transfer);
 }
 
 NfsFile::NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds trust_max)
@@ -65,10 +86,10 @@ std::uint32_t NfsFile::transfer_max() const noexcept {
 
 Store::Counters NfsFile::counters() const noexcept {
     Counters counters = counters_;
-    for (const Connection* connection : {&reads_.connection, &writes_.connection}) {
-        counters.retries += connection->counters().resent;
-        counters.reconnects += connection->counters().reconnects;
-    }
+    Connection::Counters both = reads_.connections.counters();
+    both += writes_.connections.counters();
+    counters.retries = both.resent;
+    counters.reconnects = both.reconnects;
     return counters;
 }
 
@@ -97,17 +118,17 @@ void NfsFile::submit(Request& request) noexcept {
 void NfsFile::dispatch(Lane& lane) noexcept {
     while (Request* const request = lost_ == 0 ? lane.waiting.head : nullptr) {
         const std::uint64_t offset = kLeaseSize + request->offset;
-        if (lane.connection.abandoned_write_overlaps(offset, request->length)) return;
-        Call* const call = lane.connection.take(false);
+        if (lane.connections.abandoned_write_overlaps(offset, request->length)) return;
+        Call* const call = lane.connections.take(false);
         if (call == nullptr) return;
         lane.waiting.pop();
-        const auto transfer = std::ranges::find(lane.transfers, nullptr, &Transfer::request);
-        FARSWAP_ASSERT(transfer != lane.transfers.end());
+        Transfer* const transfer = lane.acquire();
+        FARSWAP_ASSERT(transfer != nullptr);  // as many as there are calls
         transfer->request = request;
         transfer->call = call;
         transfer->unstable = {};
-        request->index = static_cast<std::uint32_t>(transfer - lane.transfers.begin());
-        call->owner = &*transfer;
+        request->index = static_cast<std::uint32_t>(transfer - lane.transfers.data());
+        call->owner = transfer;
         call->complete = [](Call& answered) {
             auto& its = *static_cast<Transfer*>(answered.owner);
             its.lane->file.on_transfer(its);
@@ -125,7 +146,7 @@ void NfsFile::send_rest(Transfer& transfer) noexcept {
     call.data = request.data + request.done;
     call.length = std::min(request.length - request.done, transfer.lane->transfer_max);
     ++(write ? counters_.writes : counters_.reads);
-    transfer.lane->connection.submit(call);
+    transfer.lane->connections.submit(call);
 }
 
 void NfsFile::on_transfer(Transfer& transfer) noexcept {
@@ -149,9 +170,8 @@ void NfsFile::on_transfer(Transfer& transfer) noexcept {
 void NfsFile::end(Transfer& transfer, int result) noexcept {
     Request& request = *transfer.request;
     Lane& lane = *transfer.lane;
-    if (transfer.call != nullptr) lane.connection.release(*transfer.call);
-    transfer.call = nullptr;
-    transfer.request = nullptr;
+    if (transfer.call != nullptr) lane.connections.release(*transfer.call);
+    lane.release(transfer);
     request.complete(request, result);
     dispatch(lane);
 }
@@ -168,9 +188,8 @@ void NfsFile::cancel(Request& request) noexcept {
     Transfer& transfer = lane.transfers[request.index];
     // A write that the server has is better waited for: given up, its outcome would be unknown.
     if (transfer.request != &request || &lane == &writes_) return;
-    lane.connection.abandon(*transfer.call);
-    transfer.call = nullptr;
-    transfer.request = nullptr;
+    lane.connections.abandon(*transfer.call);
+    lane.release(transfer);
     finish_later(request, -ECANCELED);
 }
 
@@ -183,7 +202,7 @@ void NfsFile::Lane::write_in_doubt(std::uint64_t offset, std::uint32_t length) n
 
 bool NfsFile::in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept {
     offset += kLeaseSize;
-    if (writes_.connection.abandoned_write_overlaps(offset, length)) return true;
+    if (writes_.connections.abandoned_write_overlaps(offset, length)) return true;
     return !doubts_.empty() && doubts_.overlap(offset, length, io::Clock::now());
 }
 
@@ -245,9 +264,9 @@ void NfsFile::give_up(std::uint64_t due_ns, int result) noexcept {
         lane->waiting.move_if(expired, [&](const Request& request) { return request.cookie <= due_ns; });
         for (Transfer& transfer : lane->transfers) {
             if (transfer.request == nullptr || transfer.request->cookie > due_ns) continue;
-            lane->connection.abandon(*transfer.call);
-            transfer.call = nullptr;
-            expired.push(*std::exchange(transfer.request, nullptr));
+            lane->connections.abandon(*transfer.call);
+            expired.push(*transfer.request);
+            lane->release(transfer);
         }
     }
     for (List<FlushRequest>* list : {&flushes_active_, &flushes_waiting_}) {

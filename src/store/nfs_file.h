@@ -1,7 +1,7 @@
 // A Store on one file of an NFSv3 server: requests, flushes, reserved space and the lease's heartbeat, as
-// calls on two connections. Knows the open file; nothing of how it was found or claimed (nfs_open.cpp).
+// calls on its connections. Knows the open file; nothing of how it was found or claimed (nfs_open.cpp).
 //
-// READs have a connection of their own, so that a fault never waits behind a megabyte that is being written
+// READs have connections of their own, so that a fault never waits behind a megabyte that is being written
 // out. WRITEs are UNSTABLE; a flush is one COMMIT whose verifier must be that of every write it covers (RFC
 // 1813, 3.3.21).
 //
@@ -12,11 +12,12 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "farswap/store.h"
 #include "io/loop.h"
 #include "store/lease.h"
-#include "store/nfs_connection.h"
+#include "store/nfs_connections.h"
 #include "store/nfs_control.h"
 #include "store/nfs_doubts.h"
 #include "store/nfs_wire.h"
@@ -106,6 +107,7 @@ class NfsFile final : public Store {
         Request* request = nullptr;  ///< null: free
         Call* call = nullptr;
         Unstable unstable;  ///< of the calls so far
+        Transfer* next_idle = nullptr;
     };
     struct Lane final : Connection::Watcher {
         Lane(NfsFile& owner, const char* what, std::uint32_t max, std::uint32_t write_max);
@@ -113,12 +115,15 @@ class NfsFile final : public Store {
         void slot_freed() noexcept override { file.kick(); }
         void write_in_doubt(std::uint64_t offset, std::uint32_t length) noexcept override;
         bool may_send() noexcept override;
+        Transfer* acquire() noexcept;
+        void release(Transfer& transfer) noexcept;
+
         NfsFile& file;
-        const std::unique_ptr<Protocol> protocol;
-        Connection connection;
+        Connections connections;
         const std::uint32_t transfer_max;
         List<Request> waiting;
-        std::array<Transfer, kWindow> transfers;
+        std::vector<Transfer> transfers;
+        Transfer* idle = nullptr;
     };
     /// Space that is being reserved: zeros are written, then committed.
     struct Reserving {

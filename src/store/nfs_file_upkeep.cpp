@@ -46,7 +46,7 @@ void Unstable::add(const Unstable& other) noexcept {
 /// An entry of the table that is kept free for us: see kInternalCalls. Its owner is the file.
 Call& NfsFile::internal_call(Lane& lane, Procedure procedure, std::uint64_t offset, std::byte* data,
                              std::uint32_t length, void (*complete)(Call& call)) noexcept {
-    Call* const call = lane.connection.take(true);
+    Call* const call = lane.connections.take(true);
     FARSWAP_ASSERT(call != nullptr);
     call->procedure = procedure;
     call->offset = offset;
@@ -81,10 +81,10 @@ void NfsFile::start_flush() noexcept {
     flushes_active_ = std::exchange(flushes_waiting_, {});
     committing_ = std::exchange(unstable_, {});
     ++counters_.flushes;
-    writes_.connection.submit(internal_call(writes_, Procedure::kCommit, 0, nullptr, 0, [](Call& call) {
+    writes_.connections.submit(internal_call(writes_, Procedure::kCommit, 0, nullptr, 0, [](Call& call) {
         auto& file = *static_cast<NfsFile*>(call.owner);
         const Reply reply = call.reply;
-        file.writes_.connection.release(call);
+        file.writes_.connections.release(call);
         file.on_commit(reply);
     }));
 }
@@ -161,17 +161,17 @@ void NfsFile::send_zeros() noexcept {
             [](Call& answered) { static_cast<NfsFile*>(answered.owner)->on_zeros(answered); });
         now.next += length;
         ++now.in_flight;
-        writes_.connection.submit(call);
+        writes_.connections.submit(call);
     }
     if (now.in_flight > 0) return;
     if (now.next <= file_.reserved) {  // not a byte of it
         now.active = false;
         return kick();
     }
-    writes_.connection.submit(internal_call(writes_, Procedure::kCommit, 0, nullptr, 0, [](Call& call) {
+    writes_.connections.submit(internal_call(writes_, Procedure::kCommit, 0, nullptr, 0, [](Call& call) {
         auto& file = *static_cast<NfsFile*>(call.owner);
         const Reply reply = call.reply;
-        file.writes_.connection.release(call);
+        file.writes_.connections.release(call);
         file.on_reserve_commit(reply);
     }));
 }
@@ -183,14 +183,14 @@ void NfsFile::on_zeros(Call& call) noexcept {
     if (reply.error == 0 && reply.count > 0 && reply.count < call.length) {
         call.offset += reply.count;
         call.length -= reply.count;
-        return writes_.connection.submit(call);
+        return writes_.connections.submit(call);
     }
     if (reply.error != 0 || reply.count != call.length) {
         // What lies before it is good: end there. (Pieces beyond it may have been written, in vain.)
         now.error = reply.error == 0 || reply.error == -ESTALE ? -EIO : reply.error;
         now.next = now.end = std::min(now.end, (call.offset - kLeaseSize) / kPageSize * kPageSize);
     }
-    writes_.connection.release(call);
+    writes_.connections.release(call);
     --now.in_flight;
     send_zeros();
 }
@@ -221,11 +221,11 @@ void NfsFile::on_beat() noexcept {
     if (beating_.active || lost_ != 0) return;
     beating_.active = true;
     beating_.asked = io::Clock::now();
-    reads_.connection.submit(
+    reads_.connections.submit(
         internal_call(reads_, Procedure::kRead, 0, beating_.block.data(), kLeaseSize, [](Call& call) {
             auto& file = *static_cast<NfsFile*>(call.owner);
             const Reply reply = call.reply;
-            file.reads_.connection.release(call);
+            file.reads_.connections.release(call);
             file.on_lease_read(reply);
         }));
 }
@@ -244,11 +244,11 @@ void NfsFile::check_lease() noexcept {
     if (!checking_.wanted || checking_.active || lost_ != 0) return;
     checking_.active = true;
     checking_.asked = io::Clock::now();
-    reads_.connection.submit(
+    reads_.connections.submit(
         internal_call(reads_, Procedure::kRead, 0, checking_.block.data(), kLeaseSize, [](Call& call) {
             auto& file = *static_cast<NfsFile*>(call.owner);
             const Reply reply = call.reply;
-            file.reads_.connection.release(call);
+            file.reads_.connections.release(call);
             file.on_lease_checked(reply);
         }));
 }
@@ -261,7 +261,7 @@ void NfsFile::on_lease_checked(const Reply& reply) noexcept {
     checking_.wanted = false;
     // As of the question: the answer may have lain in the socket while this process was stopped.
     ours_at_ = std::max(ours_at_, checking_.asked);
-    writes_.connection.release_sends();
+    writes_.connections.release_sends();
 }
 
 bool NfsFile::is_ours(ConstLeaseBlock block) const noexcept {
@@ -283,11 +283,11 @@ void NfsFile::on_lease_read(const Reply& reply) noexcept {
     ours_at_ = std::max(ours_at_, beating_.asked);
     renew_lease(file_.lease);
     encode_lease(file_.lease, beating_.block);
-    writes_.connection.submit(
+    writes_.connections.submit(
         internal_call(writes_, Procedure::kWrite, 0, beating_.block.data(), kLeaseSize, [](Call& call) {
             auto& file = *static_cast<NfsFile*>(call.owner);
             const Reply written = call.reply;
-            file.writes_.connection.release(call);
+            file.writes_.connections.release(call);
             file.on_lease_written(written);
         }));
 }

@@ -28,6 +28,7 @@ constexpr auto kClaimSettle = 300ms;           // longer than anybody's look bef
 constexpr auto kWatchPoll = 1s;
 constexpr std::string_view kJobPrefix = "farswap-";
 constexpr int kNamesTried = 100;
+constexpr std::uint32_t kConnectionsMax = 16;  // as Linux' NFS_MAX_CONNECTIONS
 constexpr std::uint64_t kForeignSearch = 1u
                                          << 20;  // bytes; file systems and disk images leave their mark there
 
@@ -78,7 +79,8 @@ Result<Credential> credential_of(const Url& url) {
 }
 
 Result<Server> server_of(const Url& url) {
-    if (auto known = url.allow_only({"version", "nfsport", "mountport", "uid", "gid", "size"}); !known) {
+    if (auto known = url.allow_only({"version", "nfsport", "mountport", "uid", "gid", "size", "nconnect"});
+        !known) {
         return std::unexpected(known.error());
     }
     const auto version = url.number("version", 3, 0, 1000);
@@ -90,7 +92,9 @@ Result<Server> server_of(const Url& url) {
     }
     const auto nfs_port = url.number("nfsport", 0, 1, 65535);
     const auto mount_port = url.number("mountport", 0, 1, 65535);
+    const auto connections = url.number("nconnect", 1, 1, kConnectionsMax);
     auto credential = credential_of(url);
+    if (!connections) return std::unexpected(connections.error());
     if (!nfs_port) return std::unexpected(nfs_port.error());
     if (!mount_port) return std::unexpected(mount_port.error());
     if (!credential) return std::unexpected(credential.error());
@@ -98,6 +102,7 @@ Result<Server> server_of(const Url& url) {
     return Server{.host = url.host,
                   .nfs_port = static_cast<int>(*nfs_port),
                   .mount_port = static_cast<int>(*mount_port),
+                  .connections = static_cast<std::uint32_t>(*connections),
                   .credential = std::move(*credential)};
 }
 

@@ -27,10 +27,11 @@ struct Call {
     // The connection's.
     enum class State : std::uint8_t { kFree, kTaken, kQueued, kSent, kDelayed };
     State state = State::kFree;
-    bool internal = false;   ///< of the store itself
-    bool abandoned = false;  ///< nobody waits any more, and `data` may not be touched
-    bool in_doubt = false;   ///< has been sent, at least in part, over a connection that was lost
-    bool probe = false;      ///< sent again without its data, to learn that it is not executed any more
+    bool internal = false;         ///< of the store itself
+    bool abandoned = false;        ///< nobody waits any more, and `data` may not be touched
+    bool in_doubt = false;         ///< has been sent, at least in part, over a connection that was lost
+    bool probe = false;            ///< sent again without its data, to learn that it is not executed any more
+    std::uint32_t connection = 0;  ///< which of its owner's
     std::uint32_t xid = 0;
     std::uint32_t sent = 0;       ///< bytes of head, data and padding
     std::uint32_t head_size = 0;  ///< bytes of `head` in use; 0: not encoded yet

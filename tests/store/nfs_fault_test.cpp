@@ -201,6 +201,31 @@ TEST_F(NfsFaultTest, WriteGivenUpHalfWayIsNotFinishedFromForeignMemory) {
     EXPECT_TRUE(read(*store, 0, 15 * kMiB) == pattern(0, 15 * kMiB, 3));
 }
 
+TEST_F(NfsFaultTest, SeveralConnectionsShareTheCallsAndSurviveTheirLossTogether) {
+    store->close();
+    store.reset();
+    const int before = proxy->accepted();
+    auto opened = open(server->url_by_port(proxy->port(), "&size=16M&nconnect=4"), "farswap-test-many");
+    ASSERT_TRUE(opened) << opened.error().message;
+    store = std::move(*opened);
+    std::deque<Transfer> writes, reads;
+    for (std::uint64_t i = 0; i < 256; ++i) writes.emplace_back(WRITE, i * 16384, pattern(i * 16384, 16384));
+    for (Transfer& transfer : writes) store->submit(transfer);
+    proxy->cut();
+    for (Transfer& transfer : writes) ASSERT_EQ(finish(transfer), 16384);
+    EXPECT_EQ(flush(*store), 0);
+    for (std::uint64_t i = 0; i < 256; ++i)
+        reads.emplace_back(READ, i * 16384, std::vector<std::byte>(16384));
+    for (Transfer& transfer : reads) store->submit(transfer);
+    proxy->cut();
+    for (Transfer& transfer : reads) {
+        ASSERT_EQ(finish(transfer), 16384);
+        EXPECT_TRUE(transfer.memory == pattern(transfer.offset, 16384)) << transfer.offset;
+    }
+    EXPECT_GE(proxy->accepted() - before, 1 + 8) << "control, four for reads, four for writes";
+    EXPECT_FALSE(open(server->url("export", "&nconnect=17")));
+}
+
 TEST_F(NfsFaultTest, WritesThatWereUnderWayOnALostConnectionAreInDoubt) {
     EXPECT_FALSE(store->in_doubt(0, 16 * kMiB));
     proxy->hold_replies(true);
