@@ -74,6 +74,8 @@ class Store {
     struct Counters {
         std::uint64_t reads = 0, writes = 0, flushes = 0;  ///< requests on the wire or to the disk
         std::uint64_t bytes_read = 0, bytes_written = 0;
+        /// Bytes that this process copied on their way between the requests' memory and the kernel.
+        std::uint64_t bytes_copied = 0;
         std::uint64_t retries = 0, reconnects = 0,
                       lost_writes = 0;  ///< lost_writes: times -ESTALE was reported
     };

@@ -46,6 +46,7 @@ nlohmann::json store_json(const StoreReport& store) {
             {"written_bytes", c.bytes_written},
             {"retries", c.retries},
             {"reconnects", c.reconnects},
+            {"copied_bytes", c.bytes_copied},
             {"lost_writes", c.lost_writes}};
 }
 

@@ -22,9 +22,8 @@ constexpr auto kConnectMax = 5s;    // an attempt to connect
 constexpr auto kBackoffMin = 20ms;  // between attempts, doubled up to
 constexpr auto kBackoffMax = 1000ms;
 constexpr auto kResumeAfter = 100ms;  // NFS3ERR_JUKEBOX: "wait a while", RFC 1813 section 2.6
-constexpr int kReceivesMax = 16;      // in one go, so that the loop's other work gets its turn
+constexpr int kReceivesMax = 64;      // in one go, so that the loop's other work gets its turn
 constexpr std::size_t kSegmentsMax = 48;
-constexpr std::size_t kDirectMin = 4096;        // shorter data is cheaper copied than received apart
 constexpr std::uint32_t kSlotBits = 7;          // of an xid; the others number the call
 constexpr std::uint32_t kStepSlot = kCallsMax;  // of the xid of the protocol's own call
 static_assert(kStepSlot < 1u << kSlotBits);
@@ -158,6 +157,7 @@ void Connection::abandon(Call& call) noexcept {
             ++abandoned_writes_;
             FARSWAP_ASSERT(&call == send_head_ && call.length <= write_max_);
             std::memcpy(spare_.get(), call.data, call.length);
+            counters_.copied += call.length;
             call.data = spare_.get();
             return;
         case Call::State::kSent:
@@ -207,6 +207,10 @@ Call* Connection::find(std::uint32_t xid) noexcept {
 }
 
 void Connection::replied(Call& call) noexcept {
+    if (call.procedure == Procedure::kRead) {
+        --reads_sent_;
+        sole_read_ = nullptr;
+    }
     protocol_.answered(call);
     if (&call == &step_) {
         call.state = call.reply.try_later ? Call::State::kDelayed : Call::State::kFree;
@@ -358,6 +362,8 @@ void Connection::tell_of_doubt(const Call& call) noexcept {
 }
 
 void Connection::requeue_sent() noexcept {
+    reads_sent_ = 0;
+    sole_read_ = nullptr;
     if (send_head_ != nullptr && send_head_->sent > 0) {
         Call& head = *send_head_;
         tell_of_doubt(head);
@@ -404,27 +410,74 @@ void Connection::on_ready(std::uint32_t events) noexcept {
 void Connection::receive() noexcept {
     const char* failure = nullptr;
     receiving_ = true;
-    for (int i = 0; i < kReceivesMax && failure == nullptr; ++i) {
-        std::span<std::byte> direct = reader_.direct();
-        if (direct.size() < kDirectMin) direct = {};
-        std::array<iovec, 2> segments{{{direct.data(), direct.size()}, {received_.data(), received_.size()}}};
-        const ssize_t got = ::readv(fd_.get(), segments.data(), segments.size());
-        if (got < 0 && (errno == EAGAIN || errno == EINTR)) break;
-        if (got <= 0) {
-            failure = got == 0 ? "closed by the server" : strerrordesc_np(errno);
-            break;
-        }
-        const auto count = static_cast<std::size_t>(got);
-        if (reported_ || backoff_ > 0ms) answered();
-        const std::size_t in_place = std::min(count, direct.size());
-        if (!reader_.received_direct(in_place) || !reader_.feed({received_.data(), count - in_place})) {
-            failure = "a reply that cannot be decoded";
-            backoff_ = kBackoffMax;  // it answers, but not as a server does that is worth asking at once
-        }
-        if (count < direct.size() + received_.size()) break;  // the socket is empty
+    for (int i = 0; i < kReceivesMax && receive_some(failure); ++i) {
     }
     receiving_ = false;
     if (failure != nullptr) lost(failure);
+}
+
+/// Receives once. While READs are on their way it asks for no more than has a known place: the data of the
+/// READ that is being received, what follows them up to the data of the next reply, and, of the only READ
+/// that a reply can be for, its data. False: there is no more now, or `failure` says what is wrong.
+bool Connection::receive_some(const char*& failure) noexcept {
+    const std::span<std::byte> direct = reader_.direct();
+    const std::size_t ahead =
+        reads_sent_ > 0 ? std::min(reader_.ahead(), received_.size()) : received_.size();
+    const std::span<std::byte> guess =
+        reader_.expected_head() == ahead ? expected_data() : std::span<std::byte>();
+    std::array<iovec, 3> segments{
+        {{direct.data(), direct.size()}, {received_.data(), ahead}, {guess.data(), guess.size()}}};
+    const ssize_t got = ::readv(fd_.get(), segments.data(), segments.size());
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+    if (got <= 0) {
+        failure = got == 0 ? "closed by the server" : strerrordesc_np(errno);
+        return false;
+    }
+    if (reported_ || backoff_ > 0ms) answered();
+    const auto count = static_cast<std::size_t>(got);
+    const std::size_t in_place = std::min(count, direct.size());
+    const std::size_t in_order = std::min(count - in_place, ahead);
+    const std::size_t guessed = count - in_place - in_order;
+    const bool good =
+        reader_.received_direct(in_place) &&
+        (guessed > 0 ? take_guessed(guess, in_order, guessed) : reader_.feed({received_.data(), in_order}));
+    if (!good) {
+        failure = "a reply that cannot be decoded";
+        backoff_ = kBackoffMax;  // it answers, but not as a server does that is worth asking at once
+        return false;
+    }
+    // Otherwise the socket is empty, or what comes next is waited for by the loop.
+    return count == direct.size() + ahead + guess.size() && (reads_sent_ > 0 || ahead == received_.size());
+}
+
+/// Where the data of the next reply go if it is for the only READ that waits.
+std::span<std::byte> Connection::expected_data() const noexcept {
+    if (reads_sent_ != 1 || sole_read_ == nullptr || sole_read_->abandoned) return {};
+    if (sole_read_->length > received_.size() / 2) return {};
+    return {sole_read_->data, sole_read_->length};
+}
+
+/// A head and behind it, in the memory of the only READ that waits, `count` bytes more. They are where they
+/// belong if the record is of that READ's and has the size of a head of the usual length and all data.
+bool Connection::take_guessed(std::span<std::byte> guess, std::size_t head, std::size_t count) noexcept {
+    const auto record = static_cast<std::uint32_t>(head - 4 + guess.size() + padding(sole_read_->length));
+    const bool right = load_u32(received_.data()) == (record | kLastFragment) &&
+                       load_u32(received_.data() + 4) == sole_read_->xid;
+    // Before anybody is called back to whom that memory may belong then.
+    const std::span<std::byte> aside(received_.data() + received_.size() / 2, count);
+    if (!right) {
+        std::memcpy(aside.data(), guess.data(), count);
+        counters_.copied += count;
+    }
+    if (!reader_.feed({received_.data(), head})) return false;
+    if (!right) return reader_.feed(aside);
+    return reader_.direct().data() == guess.data() && reader_.received_direct(count);
+}
+
+Connection::Counters Connection::counters() const noexcept {
+    Counters counters = counters_;
+    counters.copied += reader_.copied();
+    return counters;
 }
 
 void Connection::send() noexcept {
@@ -477,6 +530,7 @@ void Connection::account_sent(std::size_t bytes) noexcept {
         send_head_ = call.next;
         if (send_head_ == nullptr) send_tail_ = nullptr;
         call.state = Call::State::kSent;
+        if (call.procedure == Procedure::kRead) sole_read_ = ++reads_sent_ == 1 ? &call : nullptr;
     }
 }
 

@@ -51,9 +51,11 @@ class Connection final : private ReplyReader::Calls {
     struct Counters {
         std::uint64_t resent = 0;      ///< calls sent again, after a loss or because the server asked for it
         std::uint64_t reconnects = 0;  ///< connections made after the first
+        std::uint64_t copied = 0;      ///< bytes of data that did not go straight between memory and socket
         Counters& operator+=(const Counters& other) noexcept {
             resent += other.resent;
             reconnects += other.reconnects;
+            copied += other.copied;
             return *this;
         }
     };
@@ -87,7 +89,7 @@ class Connection final : private ReplyReader::Calls {
     /// Calls that take(false) would still give.
     std::uint32_t free_entries() const noexcept { return free_ - std::min(free_, kInternalCalls); }
 
-    const Counters& counters() const noexcept { return counters_; }
+    Counters counters() const noexcept;
 
   private:
     enum class State { kDown, kConnecting, kUp };
@@ -106,6 +108,9 @@ class Connection final : private ReplyReader::Calls {
     void on_ready(std::uint32_t events) noexcept;
     void on_timer() noexcept;
     void receive() noexcept;
+    bool receive_some(const char*& failure) noexcept;
+    std::span<std::byte> expected_data() const noexcept;
+    bool take_guessed(std::span<std::byte> guess, std::size_t head, std::size_t count) noexcept;
     void send() noexcept;
     void send_queued() noexcept;
     void account_sent(std::size_t bytes) noexcept;
@@ -142,6 +147,8 @@ class Connection final : private ReplyReader::Calls {
     Call* free_list_ = nullptr;  ///< linked by Call::next
     std::uint32_t free_ = kCallsMax;
     std::uint32_t abandoned_writes_ = 0;
+    std::uint32_t reads_sent_ = 0;     ///< READs whose replies are to come
+    const Call* sole_read_ = nullptr;  ///< when that is one: it, if it is known
     std::uint32_t next_number_;
     Call* send_head_ = nullptr;
     Call* send_tail_ = nullptr;

@@ -90,6 +90,7 @@ Store::Counters NfsFile::counters() const noexcept {
     both += writes_.connections.counters();
     counters.retries = both.resent;
     counters.reconnects = both.reconnects;
+    counters.bytes_copied = both.copied;
     return counters;
 }
 

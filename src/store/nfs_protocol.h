@@ -55,7 +55,7 @@ class Protocol {
     /// a reply has come.
     virtual bool prepare(Call& call) noexcept = 0;
     /// Decodes the reply from its xid on into `call.reply`; repeated while bytes are missing. kDone: `used`
-    /// is where the data of a READ begins. kIncomplete: more bytes are needed.
+    /// is where the data of a READ begins. kIncomplete: more bytes are needed, `used` of them at least.
     virtual Decoded decode(Call& call, std::span<const std::byte> head, std::uint32_t& used) noexcept = 0;
     /// The call was prepared, and will not be sent: no byte of it has been.
     virtual void dropped(Call& call) noexcept = 0;

@@ -7,6 +7,7 @@
 namespace farswap::nfs {
 namespace {
 
+constexpr auto kReplyHeadMax32 = static_cast<std::uint32_t>(kReplyHeadMax);
 constexpr std::uint32_t kFragmentMax = 8u << 20;  // more than any reply we ask for: the stream is out of step
 
 }  // namespace
@@ -16,11 +17,31 @@ void ReplyReader::reset() noexcept {
     call_ = nullptr;
     mark_have_ = fragment_left_ = head_have_ = data_have_ = 0;
     fragment_last_ = false;
+    head_needed_ = kHeadMin;
 }
 
 std::span<std::byte> ReplyReader::direct() const noexcept {
     if (phase_ != Phase::kData || call_->abandoned) return {};
     return {call_->data + data_have_, std::min(call_->reply.count - data_have_, fragment_left_)};
+}
+
+std::size_t ReplyReader::ahead() const noexcept {
+    const std::size_t next_head = kMark + usual_head_;
+    if (phase_ == Phase::kHead) {
+        const std::uint32_t wanted = usual_head_ > head_have_    ? usual_head_
+                                     : head_needed_ > head_have_ ? head_needed_
+                                                                 : head_have_ + 4;
+        const std::uint32_t missing = wanted - head_have_;
+        return fragment_left_ == 0 ? kMark - mark_have_ + missing : std::min(missing, fragment_left_);
+    }
+    const std::size_t rest = fragment_left_ - direct().size();
+    const bool data_follow = phase_ == Phase::kData && data_have_ + direct().size() < call_->reply.count;
+    return rest + (fragment_last_ && !data_follow ? next_head : kMark);
+}
+
+std::size_t ReplyReader::expected_head() const noexcept {
+    const bool start = phase_ == Phase::kHead && fragment_left_ == 0 && mark_have_ == 0 && head_have_ == 0;
+    return start && usual_head_ > kHeadMin ? kMark + usual_head_ : 0;
 }
 
 bool ReplyReader::received_direct(std::size_t count) noexcept {
@@ -83,6 +104,7 @@ std::size_t ReplyReader::take_head(std::span<const std::byte> bytes) noexcept {
     switch (protocol_.decode(*call_, {head_.data(), head_have_}, used)) {
         case Decoded::kIncomplete:
             if (head_have_ == head_.size()) phase_ = Phase::kMalformed;
+            head_needed_ = std::min(used, kReplyHeadMax32);
             return copied;
         case Decoded::kMalformed:
             phase_ = Phase::kMalformed;
@@ -91,6 +113,7 @@ std::size_t ReplyReader::take_head(std::span<const std::byte> bytes) noexcept {
             break;
     }
     const bool has_data = call_->procedure == Procedure::kRead && call_->reply.count > 0;
+    if (has_data) usual_head_ = used;
     phase_ = !has_data                             ? Phase::kSkip
              : call_->reply.count <= call_->length ? Phase::kData
                                                    : Phase::kMalformed;
@@ -99,7 +122,10 @@ std::size_t ReplyReader::take_head(std::span<const std::byte> bytes) noexcept {
 
 std::size_t ReplyReader::take_data(std::span<const std::byte> bytes) noexcept {
     const std::size_t taken = std::min<std::size_t>(bytes.size(), call_->reply.count - data_have_);
-    if (!call_->abandoned) std::memcpy(call_->data + data_have_, bytes.data(), taken);
+    if (!call_->abandoned) {
+        std::memcpy(call_->data + data_have_, bytes.data(), taken);
+        copied_ += taken;
+    }
     data_have_ += static_cast<std::uint32_t>(taken);
     if (data_have_ == call_->reply.count) phase_ = Phase::kSkip;
     return taken;

@@ -127,7 +127,7 @@ Decoded decode_reply(Procedure procedure, std::span<const std::byte> head, Reply
             reader.raw(reply.verifier);
         }
     }
-    used = reader.at();
+    used = reader.short_of_bytes() ? static_cast<std::uint32_t>(reader.needed()) : reader.at();
     return reader.short_of_bytes() ? Decoded::kIncomplete : Decoded::kDone;
 }
 

@@ -73,8 +73,8 @@ struct Reply {
 
 enum class Decoded { kDone, kIncomplete, kMalformed };
 
-/// Decodes a reply from its xid on. kDone: `used` is where the data of a READ begins. kIncomplete: more bytes
-/// are needed.
+/// Decodes a reply from its xid on. kDone: `used` is where the data of a READ begins. kIncomplete: so many
+/// bytes are needed at least.
 Decoded decode_reply(Procedure procedure, std::span<const std::byte> head, Reply& reply,
                      std::uint32_t& used) noexcept;
 

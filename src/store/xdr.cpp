@@ -39,7 +39,12 @@ void Writer::raw(const void* data, std::size_t size) noexcept {
 }
 
 bool Reader::take(std::size_t size) noexcept {
-    if (short_ || size > in_.size() - at_) return !(short_ = true);
+    if (short_) return false;
+    if (size > in_.size() - at_) {
+        needed_ = at_ + size;
+        short_ = true;
+        return false;
+    }
     at_ += size;
     return true;
 }

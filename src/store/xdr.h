@@ -45,6 +45,8 @@ class Reader {
     void skip(std::uint32_t size) noexcept { take(size); }
     bool short_of_bytes() const noexcept { return short_; }
     std::uint32_t at() const noexcept { return static_cast<std::uint32_t>(at_); }  ///< bytes read
+    /// Once short_of_bytes(): how many bytes there would have to be, at least.
+    std::size_t needed() const noexcept { return needed_; }
     std::size_t left() const noexcept { return in_.size() - at_; }
 
   private:
@@ -52,6 +54,7 @@ class Reader {
 
     std::span<const std::byte> in_;
     std::size_t at_ = 0;
+    std::size_t needed_ = 0;
     bool short_ = false;
 };
 

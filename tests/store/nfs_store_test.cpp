@@ -72,6 +72,30 @@ TEST_F(NfsStoreTest, KeepsManyTransfersApart) {
         EXPECT_TRUE(transfer.memory == pattern(transfer.offset, transfer.length));
 }
 
+TEST_F(NfsStoreTest, CopiesNothingBetweenMemoryAndSocket) {
+    for (const std::size_t size : {4096u, 65536u, 1u << 20, 2u << 20}) {
+        for (const std::size_t depth : {1u, 2u, 16u, 60u}) {
+            std::deque<Transfer> transfers;
+            for (std::size_t i = 0; i < depth; ++i)
+                transfers.emplace_back(WRITE, i * size % (14 * kMiB), pattern(i * size % (14 * kMiB), size));
+            for (Transfer& transfer : transfers) store->submit(transfer);
+            for (Transfer& transfer : transfers) ASSERT_EQ(finish(transfer), static_cast<int>(size));
+            for (Transfer& transfer : transfers) {
+                transfer.op = READ;
+                transfer.completed = false;
+                std::ranges::fill(transfer.memory, std::byte{0});
+            }
+            for (Transfer& transfer : transfers) store->submit(transfer);
+            for (Transfer& transfer : transfers) {
+                ASSERT_EQ(finish(transfer), static_cast<int>(size));
+                ASSERT_TRUE(transfer.memory == pattern(transfer.offset, size));
+            }
+        }
+    }
+    EXPECT_GT(store->counters().bytes_read, 200 * kMiB);
+    EXPECT_EQ(store->counters().bytes_copied, 0u);
+}
+
 TEST_F(NfsStoreTest, RefusesBadRequestsFromTheLoopOnly) {
     const std::vector<std::byte> page(kPageSize);
     Transfer unpinned(KERNEL_WRITE, 0, page), empty(READ, 0, {}), beyond(READ, store->capacity() - 1, page),

@@ -189,6 +189,49 @@ TEST_F(ReplyReaderTest, PiecesOfAnySizeGiveTheSame) {
     }
 }
 
+/// As a connection does that never reads data ahead: heads of one length, whatever the pieces.
+TEST_F(ReplyReaderTest, CopiesNothingWhenReadNoFurtherThanItSays) {
+    Words stream;
+    for (int i = 0; i < 20; ++i) stream.raw(record(read_reply(1 + i % 2, counting(8192))));
+    for (const std::size_t piece : {1u, 7u, 100u, 4096u, 100'000u}) {
+        ReplyReader fresh(*this, protocol);
+        answered.clear();
+        for (std::size_t at = 0; at < stream.bytes.size();) {
+            std::size_t left = std::min(piece, stream.bytes.size() - at);
+            const auto direct = fresh.direct().first(std::min(left, fresh.direct().size()));
+            const std::size_t ahead = std::min(fresh.ahead(), left - direct.size());
+            ASSERT_GT(direct.size() + ahead, 0u);
+            std::copy_n(stream.bytes.data() + at, direct.size(), direct.data());
+            ASSERT_TRUE(fresh.received_direct(direct.size()));
+            ASSERT_TRUE(fresh.feed({stream.bytes.data() + at + direct.size(), ahead}));
+            at += direct.size() + ahead;
+        }
+        EXPECT_EQ(answered.size(), 20u) << piece;
+        EXPECT_EQ(fresh.copied(), 0u) << piece;
+        EXPECT_EQ(std::memcmp(memory[0].data(), counting(8192).data(), 8192), 0);
+    }
+}
+
+TEST_F(ReplyReaderTest, HeadsOfChangingLengthAreReadRightly) {
+    Words stream;
+    for (int i = 0; i < 40; ++i) {
+        stream.raw(record(read_reply(1 + i % 2, counting(i % 3 == 0 ? 8192 : 96), i % 5 < 2)));
+        if (i % 4 == 0) stream.raw(record(accepted(1).u32(5).u32(0).bytes));  // NFS3ERR_IO
+    }
+    for (std::size_t at = 0; at < stream.bytes.size();) {
+        const std::size_t left = stream.bytes.size() - at;
+        const auto direct = reader.direct().first(std::min(left, reader.direct().size()));
+        const std::size_t ahead = std::min(reader.ahead(), left - direct.size());
+        ASSERT_GT(direct.size() + ahead, 0u);
+        std::copy_n(stream.bytes.data() + at, direct.size(), direct.data());
+        ASSERT_TRUE(reader.received_direct(direct.size()));
+        ASSERT_TRUE(reader.feed({stream.bytes.data() + at + direct.size(), ahead}));
+        at += direct.size() + ahead;
+    }
+    EXPECT_EQ(answered.size(), 50u);
+    EXPECT_GT(reader.copied(), 0u) << "shorter heads than the one before";
+}
+
 TEST_F(ReplyReaderTest, AbandonedMemoryIsNotTouched) {
     const Bytes stream = record(read_reply(1, counting(8192)));
     ASSERT_TRUE(reader.feed({stream.data(), 2000}));

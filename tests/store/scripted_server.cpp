@@ -73,14 +73,20 @@ std::vector<std::byte> encode(const ScriptedServer::Call& call, const ScriptedSe
     const bool read = call.procedure == nfs::Procedure::kRead;
     if (call.procedure != kNull) {
         u32(answer.status);
-        for (int i = 0; i < (read ? 1 : 2); ++i) u32(0);  // no attributes
+        for (int i = 0; i < (read && !answer.attributes ? 1 : 2); ++i)
+            u32(read && answer.attributes && i == 0);
+        if (read && answer.attributes)
+            for (int i = 0; i < 20; ++i) u32(0);  // 84 bytes of them
     }
     if (call.procedure == kNull || answer.status != 0) {
         // Nothing follows.
     } else if (read) {
-        for (const std::uint32_t word : {call.count, 0u, call.count}) u32(word);
+        const std::uint32_t count = call.count - std::min(answer.less, call.count);
+        for (const std::uint32_t word : {count, 0u, count}) u32(word);
         const auto at = reply.size();
-        reply.resize(at + call.count + nfs::padding(call.count));
+        reply.resize(at + count + nfs::padding(count));
+        for (std::uint32_t i = 0; answer.counting && i < count; ++i)
+            reply[at + i] = static_cast<std::byte>((call.offset + i) / 8);
         if (answer.lease_nonce != 0 && call.count >= kLeaseSize) {
             Lease lease;
             lease.nonce = answer.lease_nonce;
