@@ -227,6 +227,7 @@ void Connection::replied(Call& call) noexcept {
     if (call.abandoned) return free_entry(call, true);
     if (call.reply.try_later) {
         call.state = Call::State::kDelayed;
+        watcher_.told_to_wait();
         return resume_soon();
     }
     call.state = Call::State::kTaken;

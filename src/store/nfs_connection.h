@@ -42,6 +42,8 @@ class Connection final : private ReplyReader::Calls {
         /// The connection is gone, and the server may have a copy of this WRITE, or of its first part, that
         /// it has not executed yet. (The call itself is sent again, unless it was abandoned.)
         virtual void write_in_doubt(std::uint64_t offset, std::uint32_t length) noexcept = 0;
+        /// The server asks to send a call again later.
+        virtual void told_to_wait() noexcept = 0;
         /// Something is about to be sent. False: nothing is, before release_sends().
         virtual bool may_send() noexcept = 0;
 

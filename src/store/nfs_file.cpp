@@ -38,7 +38,8 @@ NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::ui
           },
           fmt::format("{} ({})", owner.file_.name, what), write_max, *this),
       transfer_max(max),
-      transfers(std::size_t{kWindow} * connections.size()) {
+      transfers(std::size_t{kWindow} * connections.size()),
+      window(kWindow * connections.size()) {
     for (Transfer& transfer : transfers) {
         transfer.lane = this;
         transfer.next_idle = std::exchange(idle, &transfer);
@@ -48,7 +49,9 @@ NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::ui
 /// A transfer that waits for nothing more; null when all are in use.
 NfsFile::Transfer* NfsFile::Lane::acquire() noexcept {
     Transfer* const transfer = idle;
-    if (transfer != nullptr) idle = transfer->next_idle;
+    if (transfer == nullptr) return nullptr;
+    idle = transfer->next_idle;
+    ++under_way;
     return transfer;
 }
 
@@ -57,6 +60,7 @@ void NfsFile::Lane::release(Transfer& transfer) noexcept {
     transfer.call = nullptr;
     transfer.request = nullptr;
     transfer.next_idle = std::exchange(idle, &transfer);
+    --under_way;
 }
 
 NfsFile::NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds trust_max)
@@ -120,6 +124,7 @@ void NfsFile::dispatch(Lane& lane) noexcept {
     while (Request* const request = lost_ == 0 ? lane.waiting.head : nullptr) {
         const std::uint64_t offset = kLeaseSize + request->offset;
         if (lane.connections.abandoned_write_overlaps(offset, request->length)) return;
+        if (lane.under_way >= lane.window.limit()) return;
         Call* const call = lane.connections.take(false);
         if (call == nullptr) return;
         lane.waiting.pop();
@@ -146,6 +151,7 @@ void NfsFile::send_rest(Transfer& transfer) noexcept {
     call.offset = kLeaseSize + request.offset + request.done;
     call.data = request.data + request.done;
     call.length = std::min(request.length - request.done, transfer.lane->transfer_max);
+    transfer.sent = io::Clock::now();
     ++(write ? counters_.writes : counters_.reads);
     transfer.lane->connections.submit(call);
 }
@@ -154,6 +160,9 @@ void NfsFile::on_transfer(Transfer& transfer) noexcept {
     Request& request = *transfer.request;
     const Call& call = *transfer.call;
     const Reply& reply = call.reply;
+    const auto now = io::Clock::now();
+    Lane& lane = *transfer.lane;
+    lane.window.answered(now - transfer.sent, lane.under_way >= lane.window.limit(), now);
     if (reply.error == -ESTALE) lose_lease("the file is gone from the server");
     if (reply.error != 0) return end(transfer, result_of(reply.error));
     // Nothing moved, or more than asked: a file that was cut short, or a server that cannot be trusted.
@@ -266,6 +275,7 @@ void NfsFile::give_up(std::uint64_t due_ns, int result) noexcept {
         for (Transfer& transfer : lane->transfers) {
             if (transfer.request == nullptr || transfer.request->cookie > due_ns) continue;
             lane->connections.abandon(*transfer.call);
+            if (result == -ETIMEDOUT) lane->window.refused(io::Clock::now());
             expired.push(*transfer.request);
             lane->release(transfer);
         }

@@ -20,6 +20,7 @@
 #include "store/nfs_connections.h"
 #include "store/nfs_control.h"
 #include "store/nfs_doubts.h"
+#include "store/nfs_window.h"
 #include "store/nfs_wire.h"
 
 namespace farswap::nfs {
@@ -107,6 +108,7 @@ class NfsFile final : public Store {
         Request* request = nullptr;  ///< null: free
         Call* call = nullptr;
         Unstable unstable;  ///< of the calls so far
+        io::Clock::time_point sent;
         Transfer* next_idle = nullptr;
     };
     struct Lane final : Connection::Watcher {
@@ -115,6 +117,7 @@ class NfsFile final : public Store {
         void slot_freed() noexcept override { file.kick(); }
         void write_in_doubt(std::uint64_t offset, std::uint32_t length) noexcept override;
         bool may_send() noexcept override;
+        void told_to_wait() noexcept override { window.refused(io::Clock::now()); }
         Transfer* acquire() noexcept;
         void release(Transfer& transfer) noexcept;
 
@@ -124,6 +127,8 @@ class NfsFile final : public Store {
         List<Request> waiting;
         std::vector<Transfer> transfers;
         Transfer* idle = nullptr;
+        std::uint32_t under_way = 0;  ///< transfers in use
+        Window window;
     };
     /// Space that is being reserved: zeros are written, then committed.
     struct Reserving {
