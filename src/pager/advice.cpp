@@ -13,12 +13,14 @@ constexpr std::chrono::seconds kHeldMax{1};
 constexpr std::chrono::seconds kPromised{1};
 // The end of a thread is not announced.
 constexpr std::chrono::milliseconds kLookForEnds{1};
+// From when a call was let go to when its thread has made it, on a very busy machine.
+constexpr std::chrono::seconds kConfining{1};
 
 }  // namespace
 
 void Members::let_calls_go() {
     std::erase_if(held_calls_, [this](const target::AdviceGate::Call& call) { return deal_with(call); });
-    if (std::ranges::any_of(held_calls_, &target::AdviceGate::Call::is_for_one_thread))
+    if (std::ranges::any_of(held_calls_, &target::AdviceGate::Call::wants_no_agent))
         loop_.arm(calls_timer_, io::Clock::now() + kLookForEnds);
 }
 
@@ -28,6 +30,17 @@ bool Members::deal_with(const target::AdviceGate::Call& call) {
     if (!gate_.is_waiting(call)) return true;
     if (call.is_for_one_thread) {
         if (!may_be_alone(call)) return false;
+        gate_.let_go(call);
+        return true;
+    }
+    if (call.is_for_all_threads) {
+        if (!has_no_agent(call)) return false;
+        std::erase_if(confining_,
+                      [now = io::Clock::now()](const Confining& one) { return now >= one.until; });
+        confining_.push_back({.process = call.process,
+                              .thread = call.thread,
+                              .filters = target::read_seccomp(call.thread).filters,
+                              .until = io::Clock::now() + kConfining});
         gate_.let_go(call);
         return true;
     }
@@ -125,6 +138,33 @@ bool Members::may_be_alone(const target::AdviceGate::Call& call) {
     if (threads.empty() || threads != std::vector{agent}) return true;
     if (process->target->has_agent()) pager_.send_agent_away(*process);
     return false;
+}
+
+/// Whether no agent can be reached by a filter that the call puts before all threads of its process; it is
+/// sent away. The next one is put in behind the filter if that allows what it needs, and else refused.
+bool Members::has_no_agent(const target::AdviceGate::Call& call) {
+    target::Member* member = tree_.find(call.process);
+    if (member == nullptr || !member->alive) return true;
+    if (injecting_.contains(member->process)) return false;
+    auto* process = static_cast<Process*>(member->owner);
+    if (process == nullptr) return true;
+    if (process->target->has_agent()) {
+        pager_.send_agent_away(*process);
+        return false;
+    }
+    std::vector<pid_t> threads;
+    target::append_threads(member->process, threads);
+    return std::ranges::find(threads, process->target->agent().thread) == threads.end();
+}
+
+/// Whether a filter for all threads of the process may still come: an agent that is there by then is behind
+/// it.
+bool Members::is_confining_itself(pid_t process) const {
+    const auto now = io::Clock::now();
+    return std::ranges::any_of(confining_, [&](const Confining& one) {
+        return one.process == process && now < one.until &&
+               target::read_seccomp(one.thread).filters == one.filters;
+    });
 }
 
 bool Members::is_overdue(const target::AdviceGate::Call& call) {

@@ -130,11 +130,15 @@ void Members::injected(target::InjectDone done) {
         const char state = target::read_state(done.process);
         if (!member || state == 0 || state == 'Z' || state == 'X') return;
         unmanaged_[done.agent.error().message]++;
+        without_agent_.insert(done.process);
+        stats_.processes_unmanaged = without_agent_.size();
         if (done.agent.error().code == EACCES && !attaching_ && !std::exchange(told_of_lacking_right_, true))
             log::warning("process {} stays in RAM, as may others: {}", done.process,
                          done.agent.error().message);
         return;
     }
+    without_agent_.erase(done.process);
+    stats_.processes_unmanaged = without_agent_.size();
     if (is_child) {
         for (const auto& process : pager_.processes()) {
             if (process->gone || process->target->process() != done.process) continue;
@@ -223,9 +227,9 @@ void Members::count_use() {
 bool Members::may_try(const target::Member& member) const {
     const auto refused = refused_until_.find(member.process);
     const bool wants_none = std::ranges::any_of(held_calls_, [&](const auto& call) {
-        return call.is_for_one_thread && call.process == member.process;
+        return call.wants_no_agent() && call.process == member.process;
     });
-    return !wants_none && !injecting_.contains(member.process) &&
+    return !wants_none && !is_confining_itself(member.process) && !injecting_.contains(member.process) &&
            (refused == refused_until_.end() || io::Clock::now() >= refused->second);
 }
 

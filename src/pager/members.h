@@ -6,6 +6,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -94,6 +95,8 @@ class Members {
     target::Member* bearer_of(pid_t process);
     bool must_wait(const target::AdviceGate::Call& call, target::Member& member);
     bool may_be_alone(const target::AdviceGate::Call& call);
+    bool has_no_agent(const target::AdviceGate::Call& call);
+    bool is_confining_itself(pid_t process) const;
     static bool is_overdue(const target::AdviceGate::Call& call);
 
     io::Loop& loop_;
@@ -106,6 +109,13 @@ class Members {
     target::Injector injector_;
     target::AdviceGate gate_;
     std::vector<target::AdviceGate::Call> held_calls_;  ///< until their process has been registered
+    /// A thread that was let go on to put all of its process behind a filter, and may not have done it yet.
+    struct Confining {
+        pid_t process = 0, thread = 0;
+        std::uint64_t filters = 0;  ///< that it had before
+        io::Clock::time_point until{};
+    };
+    std::vector<Confining> confining_;
     io::Timer calls_timer_;
     std::uint64_t promised_ = 0;  ///< bytes that calls let go may populate and the budget has not seen
     io::Clock::time_point promised_until_{};
@@ -120,7 +130,8 @@ class Members {
     std::optional<std::pair<pid_t, Error>> refusal_;  ///< the first since attach() began
     std::map<pid_t, io::Clock::time_point> refused_until_;
     std::map<std::string, unsigned> unmanaged_;
-    bool attaching_ = false;  ///< a refusal ends it all, and is told by whoever called
+    std::set<pid_t> without_agent_;  ///< those that were refused one and have got none since
+    bool attaching_ = false;         ///< a refusal ends it all, and is told by whoever called
     bool told_of_lacking_right_ = false;
     Fd self_status_;
     std::uint64_t pager_ram_ = 0;

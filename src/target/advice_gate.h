@@ -19,6 +19,8 @@ namespace farswap::target {
 /// - unshare(2) and setns(2), where they ask for what only a process with a single thread gets (a user
 /// namespace): the
 ///   agent is one more.
+/// - seccomp(2), where its filter is for all threads (SECCOMP_FILTER_FLAG_TSYNC): the agent would be behind
+/// it.
 /// - MADV_WIPEONFORK, which is dear to find out about at a fork; and io_uring_setup(2), as io_uring makes
 /// calls of
 ///   madvise that pass by the filter.
@@ -33,8 +35,11 @@ class AdviceGate {
         std::uint64_t start = 0, bytes = 0;
         io::Clock::time_point since{};
 
-        bool is_for_one_thread = false;  ///< of unshare or setns; then there is no advice and no range
+        bool is_for_one_thread = false;   ///< of unshare or setns; then there is no advice and no range
+        bool is_for_all_threads = false;  ///< of seccomp; the same
 
+        /// Whether the agent has to be away while it is made.
+        bool wants_no_agent() const noexcept { return is_for_one_thread || is_for_all_threads; }
         bool populates() const noexcept;
         /// From then on forks may wipe memory.
         bool may_wipe() const noexcept;

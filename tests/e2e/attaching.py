@@ -13,7 +13,7 @@ import harness
 from fault_lab import REFUSED, USAGE, Skip, case
 
 LIMIT_S = 90
-SYSTEM_CALLS = {"mmap": 9, "ioctl": 16, "madvise": 28, "socket": 41, "recvmsg": 47, "clone": 56, "ptrace": 101}  # x86-64
+SYSTEM_CALLS = {"mmap": 9, "ioctl": 16, "madvise": 28, "socket": 41, "socketpair": 53, "recvmsg": 47, "clone": 56, "ptrace": 101}  # x86-64
 MIB = harness.MIB
 
 
@@ -384,6 +384,33 @@ def attach_to_the_confined(lab):
         lab.expect_refusal(run, REFUSED, word, "seccomp")
         lab.expect(program.process.poll() is None, f"{kind}: the program has ended: {program.text()}")
         program.kill()
+
+
+@case
+def a_filter_for_all_threads(lab):
+    """One that comes later (SECCOMP_FILTER_FLAG_TSYNC) and kills for what the agent does: pages are outside by then. They
+    come back right, and farswap says by name what keeps the process in RAM from now on."""
+    stats = lab.directory / "stats.json"
+    run = lab.job(lab.file_url(), lab.tools.workloads / "tsync", "--filler", "32M", "--rounds", "2", "--extra", "narrow", ram="1G",
+                  flags=["--chaos", "20000", "--pool", "4M", "--stats", stats], limit_s=LIMIT_S)
+    lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+    lab.expect(re.search("stays in RAM.*seccomp filter that does not allow", run.error), f"does not say what is left in RAM: {run.error}")
+    processes = harness.read_stats(stats).get("processes", {})
+    lab.expect(processes.get("unmanaged") == 1 and processes.get("seen") == 1, f"counts {processes}")
+    lab.expect_nothing_left(run)
+
+
+@case
+def a_confined_child_is_counted(lab):
+    """What a shell starts behind a filter can have no agent: the summary says that it stayed in RAM."""
+    stats = lab.directory / "stats.json"
+    script = f'{lab.tools.workloads}/confined kill:{SYSTEM_CALLS["ptrace"]} & {lab.tools.workloads}/confined ' + \
+        f'kill:{SYSTEM_CALLS["socketpair"]} exec {lab.tools.workloads}/confined kill:{SYSTEM_CALLS["ptrace"]} & wait $! && wait'
+    run = lab.job(lab.file_url(), "sh", "-c", script, ram="400M", flags=["--stats", stats], limit_s=LIMIT_S)
+    lab.expect(run.status == 0 and "good" in run.output.read_text(), f"exit status {run.status}: {run.last_error()}")
+    processes = harness.read_stats(stats).get("processes", {})
+    lab.expect(processes.get("unmanaged") == 1 and processes.get("seen") == 3, f"counts {processes}")
+    lab.expect("1 of 3 processes ran without being managed" in run.error, f"says {run.error}")
 
 
 @case

@@ -2,7 +2,10 @@
 #include "target/advice_gate.h"
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -183,6 +186,30 @@ TEST_F(AdviceGateTest, OfNamespacesOnlyTheCallsForASingleThreadWait) {
         calls_.clear();
     }
     EXPECT_EQ(child_->join(), 0) << "no other call waits";
+}
+
+TEST_F(AdviceGateTest, OfFiltersOnlyThoseForAllThreadsWait) {
+    start([this] {
+        const sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+        const sock_fprog program{1, const_cast<sock_filter*>(&allow)};
+        const unsigned action = SECCOMP_RET_ALLOW;
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return 1;
+        if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return 2;
+        if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &program) != 0) return 3;
+        if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) != 0) return 4;
+        progress_->populated = 0;
+        const long synchronised = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                                          SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_LOG, &program);
+        progress_->result = static_cast<int>(synchronised);
+        return synchronised == 0 ? 0 : 5;
+    });
+    ASSERT_TRUE(call_comes());
+    EXPECT_TRUE(calls_[0].is_for_all_threads);
+    EXPECT_FALSE(calls_[0].is_for_one_thread || calls_[0].populates() || calls_[0].may_wipe());
+    EXPECT_EQ(progress_->populated, 0) << "no other filter waits";
+    EXPECT_EQ(progress_->result, -1);
+    gate_->let_go(calls_[0]);
+    EXPECT_EQ(child_->join(), 0);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // when it is confined. Its first argument is what is forbidden:
 //   errno:NUMBER  the system call answers EPERM      kill:NUMBER  the system call ends the program
 //   strict        all but read, write, exit, sigreturn end the program: it waits for its standard input
+// With `exec PROGRAM ARGUMENTS...` behind it, that program is confined instead.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -56,10 +57,14 @@ int main(int argc, char** argv) {
     if (colon == kind.npos ||
         std::from_chars(kind.data() + colon + 1, kind.data() + kind.size(), number).ec != std::errc())
         return 2;
-    const bool kills = kind.starts_with("kill");
+    const unsigned answer = kind.starts_with("kill") ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | 1;
+    if (argc > 3 && std::string_view(argv[2]) == "exec") {
+        if (install(number, answer) == 0) ::execv(argv[3], argv + 3);
+        return 77;
+    }
     std::vector<std::size_t> words(kPages * kPage / sizeof(std::size_t));
     for (std::size_t i = 0; i < words.size(); i++) words[i] = i * 2654435761u;
-    if (install(number, kills ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | 1) != 0) return 77;
+    if (install(number, answer) != 0) return 77;
     say("ready\n");
     const int rounds = argc > 2 ? 1 : kRounds;
     for (int round = 0; round < rounds; round++) {
