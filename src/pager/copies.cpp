@@ -51,9 +51,11 @@ bool Pager::hold_copies(Process& process) {
 }
 
 /// A child that could write more than there is room for waits from its first write on: to find it, and to
-/// look at what it shares, takes until it has copied tens of MiB. All that it has is shared at first.
+/// look at what it shares, takes until it has copied tens of MiB. All that it has is shared at first; what
+/// other forks share may be copied in the meantime, too.
 void Pager::hold_child(Process& parent, Process& child) {
-    if (budget_.used() + parent.rss <= budget_.cap() || !keep_thread_pages(parent)) return;
+    shared_bytes_ += parent.rss;
+    if (budget_.used() + shared_bytes_ <= budget_.cap() || !keep_thread_pages(parent)) return;
     child.may_be_protected = true;
     bool done = true;
     for (const target::AddressRange& range : child->registered().ranges())

@@ -208,6 +208,7 @@ void Members::count_use() {
         if (!child->gone && child->target->process() == 0) forkers_.push_back(child->forked_by);
     }
     shared_.update(rss > budget_.cap() / 4, pager_.writes_allowed(), forkers_);
+    pager_.note_shared(shared_.bytes());
     not_recurring_ += shared_.cost();
     const std::uint64_t sum = rss - std::min(rss, shared_.bytes());
     if (auto use = target::read_memory_use(self_status_.get())) pager_ram_ = use->rss_anon + use->rss_shmem;

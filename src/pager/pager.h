@@ -43,6 +43,8 @@ class Pager : public target::TargetEvents {
     void release_copies(Process& process);
     /// Pages of which a copy on write was allowed, since the job began.
     std::uint64_t writes_allowed() const noexcept { return writes_allowed_; }
+    /// Bytes that forks share, as last measured: what copies on write may add to what is used.
+    void note_shared(std::uint64_t bytes) noexcept { shared_bytes_ = bytes; }
     /// Whether forked children may find memory wiped that their parents have (MADV_WIPEONFORK); costs a walk
     /// of the page tables at each fork. True at first.
     void forks_may_wipe(bool may) noexcept { forks_may_wipe_ = may; }
@@ -234,6 +236,7 @@ class Pager : public target::TargetEvents {
     /// What it was before the last request was made; taken up again when that has moved nothing.
     io::Clock::time_point stuck_before_ = io::Clock::time_point::max();
     std::uint64_t writes_allowed_ = 0;
+    std::uint64_t shared_bytes_ = 0;  ///< as last measured, and by the forks since
     bool forks_may_wipe_ = true;
     bool held_by_threads_ = false;  ///< at the last look: one had not told yet where its robust list is
     bool short_of_frames_ = false;  ///< at the last look: the store must take or reserve some first
