@@ -1,6 +1,7 @@
 """Runs one program plainly or under farswap, with the RAM sampler beside it, a time limit, and a look at what it left
 behind. Knows nothing of which programs there are, nor of how a suite judges them.
 """
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,6 +17,7 @@ PYTHON = "/usr/bin/python3"  # Debian's, the one that has numpy
 MARKER = "FARSWAP_E2E_RUN"   # in the environment of everything that a run starts
 GANESHA = pathlib.Path(__file__).resolve().parents[2] / "script" / "lib" / "ganesha.sh"
 LEFT_WAIT_S = 3.0            # for what ends by itself once the pager is gone
+RUNNING = {}                 # the session of each run that is going on, by its mark
 
 
 @dataclasses.dataclass
@@ -62,19 +64,33 @@ def sha256(path):
     return digest.hexdigest()
 
 
+def state_of(pid):
+    """State letter, parent and session of a process (proc(5), stat)."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], int(fields[1]), int(fields[3])
+
+
 def marked_processes(mark):
-    """Living processes of a run: they carry its mark in their environment, whoever their parent is."""
+    """Living processes of a run, whoever their parent is: those that carry its mark in their environment. Some overwrite
+    that to show a title: those of the run's session, and whoever descends from one of the run, are its own too.
+    """
     needle = f"{MARKER}={mark}".encode()
-    found = []
+    found, parents = set(), {}
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
+        pid = int(entry.name)
         try:
-            if needle in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
+            state, parents[pid], session = state_of(pid)
+            if state not in "ZX" and (session == RUNNING.get(mark) or needle in (entry / "environ").read_bytes().split(b"\0")):
+                found.add(pid)
+            elif state in "ZX":
+                del parents[pid]
         except OSError:
-            continue
-    return found
+            parents.pop(pid, None)
+    while more := {pid for pid, parent in parents.items() if parent in found and pid not in found}:
+        found |= more
+    return sorted(found)
 
 
 def describe_process(pid):
@@ -105,6 +121,20 @@ def kill_marked(mark):
     return names
 
 
+def end_all():
+    """Ends every run that other threads have going: each returns as if its program had been killed."""
+    for mark in list(RUNNING):
+        kill_marked(mark)
+
+
+def keep_nice(pid):
+    """A session has a scheduling group of its own, which begins at nice 0 whatever its processes' are (sched(7), autogroup)."""
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    if nice > 0:
+        with contextlib.suppress(OSError):
+            pathlib.Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+
+
 def wait_for_end_of(mark):
     """What is still there LEFT_WAIT_S after the end; a job's process may need a moment to be reaped."""
     deadline = time.monotonic() + LEFT_WAIT_S
@@ -128,6 +158,8 @@ def run(argv, output, *, environment=None, stdin=None, limit_s=300, sampler=None
         with open(output, "wb") as out, open(error_path, "wb") as err:
             process = subprocess.Popen(argv, stdin=stdin or subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
                                        env=environment, start_new_session=True, preexec_fn=preexec)
+        RUNNING[mark] = process.pid
+        keep_nice(process.pid)
         if sampler:
             watcher = subprocess.Popen([*sampler, str(process.pid), "--json", str(sample_path)],
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -141,11 +173,13 @@ def run(argv, output, *, environment=None, stdin=None, limit_s=300, sampler=None
     except BaseException:  # the suite is being ended: take the program along, also one that is just starting
         time.sleep(0.2)
         kill_marked(mark)
+        RUNNING.pop(mark, None)
         raise
     seconds = time.monotonic() - started
     if watcher:
         watcher.wait(10)
     left = [] if timed_out else wait_for_end_of(mark)
+    RUNNING.pop(mark, None)
     samples = json.loads(sample_path.read_text()) if sample_path.exists() else {}
     status = process.returncode if process.returncode >= 0 else 128 - process.returncode
     error = error_path.read_text(errors="replace")
