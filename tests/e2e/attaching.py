@@ -69,6 +69,7 @@ class Program:
             self.process = subprocess.Popen([str(word) for word in argv], stdout=out, stderr=subprocess.STDOUT,
                                             cwd=lab.directory, start_new_session=True, **options)
         self.pid = self.process.pid
+        harness.keep_nice(self.pid)
         lab.cleanup.callback(self.kill)
 
     def kill(self):
@@ -103,6 +104,7 @@ class Attached:
             self.process = subprocess.Popen(
                 [str(lab.tools.farswap), "attach", "-v", "--ram", ram, "--swap", url or lab.file_url(), *flags,
                  *map(str, pids)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        harness.keep_nice(self.process.pid)
         lab.cleanup.callback(self.kill)
         wait_until(lambda: "attached to" in self.text() or self.process.poll() is not None, "attached")
 

@@ -4,10 +4,12 @@ import signal
 import time
 
 import attaching
+import harness
 import runtimes
 from fault_lab import case
 
 ROUNDS = 400
+RACE_S = 1800
 RUNTIMES_FILLED_MIB, RUNTIMES_LIMIT_S = 150, 600
 
 
@@ -49,3 +51,23 @@ def runtimes_that_are_attached_to(lab):
             attached.expect_end()
         lab.expect(program.text() == plain.text(), f"{row.name}: prints {program.text()[-200:]} and by itself {plain.text()[-200:]}")
         print(f"     {row.name}", flush=True)
+
+
+@case
+def races_for_half_an_hour(lab):
+    """Threads that map, write, move, discard and unmap at neighbouring addresses, and check what they read: one program
+    started by farswap, one attached to, side by side under a third of what each needs."""
+    race = [lab.tools.workloads / "mmap_race", "--filler", "96M", "--seconds", RACE_S, "--dir", lab.directory]
+    stores = [lab.directory / name for name in ("store-of-run", "store-of-attach")]
+    for store in stores:
+        store.mkdir()
+    started = attaching.Program(lab, lab.tools.farswap, "run", "--ram", "40M", "--swap", f"file:{stores[0]}", "--", *race)
+    program = attaching.Program(lab, *race, "--seed", "2")
+    attached = attaching.Attached(lab, program.pid, ram="40M", url=f"file:{stores[1]}")
+    started.expect_success(limit_s=2 * RACE_S)
+    program.expect_success(limit_s=RACE_S)
+    attached.expect_end()
+    for store in stores:
+        lab.expect(not harness.listing(store), f"left in {store.name}")
+    for text in (started.text(), program.text(), attached.text()):
+        print("     " + "\n     ".join(line for line in text.splitlines() if "steps" in line or "pages" in line), flush=True)

@@ -32,7 +32,8 @@ tracemalloc weakref dict list set generators coroutines asyncgen atexit queue sc
 def modules():
     listed = subprocess.run([PYTHON, "-m", "test", "--list-tests"], capture_output=True, text=True, check=False)
     names = [name for name in listed.stdout.split() if name.startswith("test_") and name not in LEFT_OUT]
-    return sorted(names, key=lambda name: name.removeprefix("test_") not in FIRST)
+    place = {f"test_{name}": number for number, name in enumerate(FIRST)}
+    return sorted(names, key=lambda name: place.get(name, len(FIRST)))
 
 
 # Reads a line from the pipe that it is given, so that farswap can come before the tests begin, and is then `python -m test`.

@@ -17,6 +17,7 @@ PYTHON = "/usr/bin/python3"  # Debian's, the one that has numpy
 MARKER = "FARSWAP_E2E_RUN"   # in the environment of everything that a run starts
 GANESHA = pathlib.Path(__file__).resolve().parents[2] / "script" / "lib" / "ganesha.sh"
 LEFT_WAIT_S = 3.0            # for what ends by itself once the pager is gone
+ENDING = []                  # not empty: end_all() was called
 RUNNING = {}                 # the session of each run that is going on, by its mark
 
 
@@ -123,6 +124,7 @@ def kill_marked(mark):
 
 def end_all():
     """Ends every run that other threads have going: each returns as if its program had been killed."""
+    ENDING.append(True)
     for mark in list(RUNNING):
         kill_marked(mark)
 

@@ -15,15 +15,14 @@ import time
 import harness
 
 WAYS = ("plain", "run", "attach")
-SLACK_S, SLOWER = 60, 8  # a row may take so long under farswap: seconds, times the plain run's
 ATTACH_FAILED = 99
 # The program, which waits for a line from the pipe, and a pager that comes before it gets that. Ends with the program's
-# status, or with ATTACH_FAILED when the pager did not come or did not end well.
+# status, or with ATTACH_FAILED when the pager did not come or did not end well. A shell has what runs beside it ignore SIGINT.
 ATTACH = f"""
 pipe=$1 log=$2 pager=$3; shift 3
 mkfifo "$pipe" && : >"$log" || exit {ATTACH_FAILED}
 exec 3<>"$pipe"
-"$@" 3>&- & program=$!
+env --default-signal=INT,QUIT "$@" 3>&- & program=$!
 {{ $pager $program 3>&- 2>>"$log"; echo "pager ended with $?" >>"$log"; }} &
 until grep -q 'attached to\\|pager ended' "$log"; do sleep 0.02; done
 echo go >&3
@@ -35,6 +34,8 @@ exit $status
 
 class Job:
     """Runs one row after the other, in a directory of its own. To be derived from: flags(row) and command(row, pipe)."""
+
+    SLACK_S, SLOWER = 60, 8  # a row may take so long under farswap: seconds, times the plain run's
 
     def __init__(self, tools, directory, options):
         self.tools, self.directory, self.options = tools, directory, options
@@ -71,7 +72,7 @@ class Job:
         try:
             run = harness.run(getattr(self, way)(row), self.directory / "output", limit_s=limit_s, cwd=self.work)
             text = self.judge(run, limit_s)
-            if text != "pass":
+            if text != "pass" and not harness.ENDING:
                 said = run.output.read_text(errors="replace") + run.error + run.diagnosis
                 (self.options.report / f"{row}-{way}.txt").write_text(f"{text}\n\n{said}")
             return text, round(run.seconds, 1)
@@ -103,7 +104,7 @@ class Suite:
         verdict, seconds = {}, {}
         for way in ["plain", *self.options.ways]:
             if verdict.get("plain", "pass") == "pass" and not self.stopping:
-                limit = limit_s or (self.options.limit if way == "plain" else SLACK_S + SLOWER * seconds["plain"])
+                limit = limit_s or (self.options.limit if way == "plain" else job.SLACK_S + job.SLOWER * seconds["plain"])
                 verdict[way], seconds[way] = job.outcome(row, way, limit)
         return {**verdict, "seconds": seconds}
 
@@ -190,7 +191,8 @@ def main(name, job, options, rows):
     """Runs what has not been decided yet. The exit status: 1 when a row that passes plainly did not pass."""
     options.report = options.report or pathlib.Path(options.build) / "e2e" / name
     options.report.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # also where these are ignored: programs would inherit that
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     tools = harness.Tools.of_build(options.build)
     directory = pathlib.Path(tempfile.mkdtemp(prefix=f"farswap-{name}-", dir=options.directory))
     started = time.monotonic()
