@@ -140,18 +140,28 @@ Finding seccomp(const MachineFacts& facts) {
             "run as root, if the program makes these calls"};
 }
 
-Finding io_uring(const MachineFacts& facts) {
-    if (facts.io_uring_error == 0) return {Verdict::kOk, "io_uring", "available", ""};
-    if (facts.io_uring_error == EPERM && facts.io_uring_disabled > 0)
-        return {Verdict::kNo, "io_uring",
-                fmt::format("kernel.io_uring_disabled is {}", facts.io_uring_disabled),
-                "sysctl kernel.io_uring_disabled=0"};
-    if (facts.io_uring_error == EPERM)
-        return {Verdict::kNo, "io_uring", "blocked by a seccomp filter",
-                "in a container: --security-opt seccomp=PROFILE that allows io_uring_setup, _enter and "
-                "_register"};
-    return {Verdict::kNo, "io_uring", fmt::format("fails: {}", ::strerrordesc_np(facts.io_uring_error)),
-            facts.io_uring_error == ENOSYS ? "boot a kernel with CONFIG_IO_URING=y" : ""};
+/// What to type so that io_uring is permitted.
+std::string permit_io_uring(const MachineFacts& facts) {
+    if (facts.io_uring_error == ENOSYS) return "boot a kernel with CONFIG_IO_URING=y";
+    if (facts.io_uring_disabled > 0) return "sysctl kernel.io_uring_disabled=0";
+    if (!io::is_refusal(facts.io_uring_error)) return "";
+    return "in a container: --security-opt seccomp=PROFILE that allows io_uring_setup, _enter and _register";
+}
+
+Finding io_engine(const MachineFacts& facts) {
+    const std::string subject = "I/O engine";
+    if (!facts.io_engine_refusal.empty()) return {Verdict::kNo, subject, facts.io_engine_refusal, ""};
+    if (facts.io_engine == io::EngineKind::kEpoll)
+        return {Verdict::kOk, subject, "epoll, as FARSWAP_IO_ENGINE asks for", ""};
+    if (facts.io_uring_error == 0) return {Verdict::kOk, subject, "io_uring", ""};
+    const char* why = ::strerrordesc_np(facts.io_uring_error);
+    if (facts.io_engine || !io::is_refusal(facts.io_uring_error))
+        return {Verdict::kNo, subject, fmt::format("io_uring fails: {}", why),
+                facts.io_engine ? permit_io_uring(facts) + ", or unset FARSWAP_IO_ENGINE"
+                                : permit_io_uring(facts)};
+    return {Verdict::kWarn, subject,
+            fmt::format("io_uring is refused here ({}): epoll serves, with threads for file: stores", why),
+            permit_io_uring(facts)};
 }
 
 Finding pagemap_scan(const MachineFacts& facts) {
@@ -225,7 +235,7 @@ std::vector<Finding> assess(const MachineFacts& facts) {
     std::vector<Finding> findings{kernel(facts), userfaultfd(facts)};
     if (findings.back().verdict == Verdict::kOk) findings.push_back(privileges(facts));
     for (const auto judge :
-         {ptrace, seccomp, io_uring, pagemap_scan, locked_memory, huge_pages, overcommit, memory})
+         {ptrace, seccomp, io_engine, pagemap_scan, locked_memory, huge_pages, overcommit, memory})
         findings.push_back(judge(facts));
     return findings;
 }

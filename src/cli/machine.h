@@ -10,6 +10,7 @@
 
 #include "cli/memory_limit.h"
 #include "cli/overcommit.h"
+#include "io/engine_kind.h"
 #include "target/uffd_source.h"
 
 namespace farswap::cli {
@@ -39,11 +40,13 @@ struct MachineFacts {
     bool can_ptrace_all = false;       ///< CAP_SYS_PTRACE
     bool can_filter = false;           ///< CAP_SYS_ADMIN or no_new_privs, which a seccomp filter needs
     int io_uring_error = 0;            ///< of io_uring_setup(2)
-    int io_uring_disabled = 0;         ///< kernel.io_uring_disabled
-    int pagemap_scan_error = 0;        ///< of PAGEMAP_SCAN on ourselves
-    bool can_lock_all = false;         ///< CAP_IPC_LOCK, or no limit
-    std::uint64_t memlock_limit = 0;   ///< RLIMIT_MEMLOCK, bytes
-    std::string huge_pages;            ///< the mode in brackets of transparent_hugepage/enabled; empty: none
+    std::optional<io::EngineKind> io_engine{};  ///< what FARSWAP_IO_ENGINE asks for
+    std::string io_engine_refusal{};            ///< why what it holds is none
+    int io_uring_disabled = 0;                  ///< kernel.io_uring_disabled
+    int pagemap_scan_error = 0;                 ///< of PAGEMAP_SCAN on ourselves
+    bool can_lock_all = false;                  ///< CAP_IPC_LOCK, or no limit
+    std::uint64_t memlock_limit = 0;            ///< RLIMIT_MEMLOCK, bytes
+    std::string huge_pages;  ///< the mode in brackets of transparent_hugepage/enabled; empty: none
     OvercommitState overcommit;
     std::string overcommit_to_restore{};  ///< see overcommit.h
     MemoryLimit memory;

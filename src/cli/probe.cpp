@@ -162,6 +162,10 @@ MachineFacts probe_machine() {
     facts.can_ptrace_all = has_capability(CAP_SYS_PTRACE);
     facts.can_filter = has_capability(CAP_SYS_ADMIN) || ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
     facts.io_uring_error = probe_io_uring();
+    if (const auto asked = io::engine_asked_for())
+        facts.io_engine = *asked;
+    else
+        facts.io_engine_refusal = asked.error().message;
     facts.io_uring_disabled = number_in("/proc/sys/kernel/io_uring_disabled");
     facts.pagemap_scan_error = probe_pagemap_scan();
     facts.can_lock_all = can_lock_all_memory();

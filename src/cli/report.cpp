@@ -87,7 +87,7 @@ std::vector<std::string> notes_of(const JobReport& report) {
             fmt::format("the pool of {} is not locked in RAM: the limit on locked memory is too small "
                         "(ulimit -l); farswap check says how to raise it",
                         format_size(report.pool)));
-    else if (!report.pool_registered)
+    else if (!report.pool_registered && report.io_engine == io::EngineKind::kIoUring)
         notes.push_back(
             "the pool is not registered with io_uring, I/O costs more: the limit on locked memory is too "
             "small (ulimit -l)");
@@ -119,6 +119,7 @@ nlohmann::json stats_json(const JobReport& report) {
           {"need_bytes", s.need_peak},
           {"pager_bytes", s.pager_ram},
           {"far_peak_bytes", s.far_peak * kPageSize}}},
+        {"io_engine", nullptr},
         {"pool",
          {{"bytes", report.pool}, {"locked", report.pool_locked}, {"registered", report.pool_registered}}},
         {"pages",
@@ -142,6 +143,7 @@ nlohmann::json stats_json(const JobReport& report) {
         {"stores", nlohmann::json::array()},
         {"notes", report.notes}};
     if (!report.failure.empty()) json["failure"] = report.failure;
+    if (report.io_engine) json["io_engine"] = io::name_of(*report.io_engine);
     for (const auto& store : report.stores) json["stores"].push_back(store_json(store));
     return json;
 }

@@ -28,6 +28,7 @@ struct JobReport {
     JobStats stats{};
     std::uint64_t pool = 0;  ///< bytes
     bool pool_locked = false, pool_registered = false;
+    std::optional<io::EngineKind> io_engine{};  ///< nothing: it did not get that far
     std::vector<StoreReport> stores{};
     std::vector<std::string> notes{};  ///< what the operator should know, one line each
 };

@@ -130,9 +130,10 @@ Status Run::prepare_overcommit() {
 }
 
 Status Run::make_pool() {
-    auto loop = io::Loop::create();
+    auto loop = io::Loop::create({.workers_nice = kPagerNice});
     if (!loop) return std::unexpected(loop.error());
     loop_ = std::move(*loop);
+    report_.io_engine = loop_->engine();
     auto pool = Pool::create({.frames = static_cast<std::size_t>(budget_.pool / kPageSize)});
     if (!pool && pool.error().code == EFBIG)
         return fail(EFBIG, "{}; raise the limit on the size of files (ulimit -f)", pool.error().message);

@@ -1,4 +1,4 @@
-// The loop itself: set-up, one round, waking. Requests and watches have files of their own.
+// The loop itself: set-up, one round, waking. What it asks of the kernel is its engine's business.
 #include "io/loop.h"
 
 #include <sys/eventfd.h>
@@ -13,8 +13,6 @@ namespace farswap::io {
 
 namespace {
 
-constexpr unsigned kSubmissions = 512;
-constexpr unsigned kCompletions = 4096;  // more are kept by the kernel (IORING_FEAT_NODROP)
 constexpr std::chrono::seconds kTeardownLimit{5};
 
 void drain_wake(Watch& watch, std::uint32_t) {
@@ -28,13 +26,13 @@ Loop::Loop(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Result<std::unique_ptr<Loop>> Loop::create(const LoopOptions& options) {
     FARSWAP_ASSERT(options.requests_max > 0 && options.watches_max > 0);
-    auto state = std::make_unique<State>(options);
-    if (Status made = state->ring.init(kSubmissions, kCompletions); !made)
-        return std::unexpected(made.error());
+    auto engine = make_engine(options);
+    if (!engine) return std::unexpected(engine.error());
+    auto state = std::make_unique<State>(options, std::move(*engine));
     state->wake_fd = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!state->wake_fd) return fail_errno(errno, "cannot create an eventfd");
     state->wake_watch = Watch{.fd = state->wake_fd.get(), .events = EPOLLIN, .ready = drain_wake};
-    state->watches.add(state->wake_watch);
+    state->engine->add(state->wake_watch);
     return std::unique_ptr<Loop>(new Loop(std::move(state)));
 }
 
@@ -43,29 +41,29 @@ Loop::~Loop() {
     State& s = *state_;
     s.requests.cancel_all();
     const Clock::time_point limit = Clock::now() + kTeardownLimit;
-    while (s.requests.in_kernel() > 0 && Clock::now() < limit) {
+    while (s.requests.in_engine() > 0 && Clock::now() < limit) {
         s.requests.flush();
-        s.ring.submit_and_wait(std::chrono::milliseconds(10));
-        for (unsigned left = s.ring.ready(); left > 0; --left) {
-            const Completion completion = s.ring.reap();
-            if (completion.kind == Kind::kRequest) s.requests.completed(completion.index, completion.result);
-        }
+        s.engine->drain(s.requests, std::chrono::milliseconds(10));
     }
-    if (s.requests.in_kernel() > 0)
-        log::warning("{} requests are still in the kernel at the end of the loop", s.requests.in_kernel());
+    if (s.requests.in_engine() > 0)
+        log::warning("{} requests are still in the kernel at the end of the loop", s.requests.in_engine());
+}
+
+EngineKind Loop::engine() const noexcept {
+    return state_->engine->kind();
 }
 
 Status Loop::register_memory(std::span<std::byte> memory) {
-    return state_->requests.register_memory(memory);
+    return state_->engine->register_memory(memory);
 }
 bool Loop::memory_registered() const noexcept {
-    return state_->requests.memory_registered();
+    return state_->engine->memory_registered();
 }
 Status Loop::register_file(File& file) {
-    return state_->requests.register_file(file);
+    return state_->engine->register_file(file);
 }
 void Loop::unregister_file(File& file) noexcept {
-    state_->requests.unregister_file(file);
+    state_->engine->unregister_file(file);
 }
 
 void Loop::submit(Request& request, File& file) noexcept {
@@ -88,13 +86,13 @@ std::uint32_t Loop::requests_in_flight() const noexcept {
 }
 
 void Loop::add(Watch& watch) noexcept {
-    state_->watches.add(watch);
+    state_->engine->add(watch);
 }
 void Loop::modify(Watch& watch, std::uint32_t events) noexcept {
-    state_->watches.modify(watch, events);
+    state_->engine->modify(watch, events);
 }
 void Loop::remove(Watch& watch) noexcept {
-    state_->watches.remove(watch);
+    state_->engine->remove(watch);
 }
 
 void Loop::arm(Timer& timer, Clock::time_point when) noexcept {
@@ -110,22 +108,14 @@ int Loop::run_once(std::chrono::nanoseconds timeout) noexcept {
     s.running = true;
 
     s.requests.flush();
-    s.watches.flush();
     if (s.requests.any_finished()) timeout = std::chrono::nanoseconds::zero();
     if (!s.timers.empty() && timeout > std::chrono::nanoseconds::zero())
         timeout = std::clamp<std::chrono::nanoseconds>(s.timers.earliest() - Clock::now(),
                                                        std::chrono::nanoseconds::zero(), timeout);
-    s.ring.submit_and_wait(timeout);
+    s.engine->wait(timeout);
 
     int callbacks = s.timers.empty() ? 0 : s.timers.fire_due(Clock::now());
-    // Only what is here now: callbacks may cause more, and the round has to end.
-    for (unsigned left = s.ring.ready(); left > 0; --left) {
-        const Completion completion = s.ring.reap();
-        if (completion.kind == Kind::kWatch)
-            callbacks += s.watches.completed(completion.index, completion.result);
-        else if (completion.kind == Kind::kRequest)
-            s.requests.completed(completion.index, completion.result);
-    }
+    callbacks += s.engine->collect(s.requests);
     callbacks += s.requests.run_finished();
     s.running = false;
     return callbacks;

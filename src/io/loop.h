@@ -1,5 +1,5 @@
-// The event loop: file I/O, readiness, timers and deadlines of the pager's one thread, on io_uring.
-// Knows nothing of what is swapped.
+// The event loop: file I/O, readiness, timers and deadlines of the pager's one thread, on io_uring, or on
+// epoll where io_uring is refused. Knows nothing of what is swapped.
 #pragma once
 
 #include <sys/epoll.h>
@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "farswap/request.h"
+#include "io/engine_kind.h"
 
 namespace farswap::io {
 
@@ -51,6 +52,10 @@ struct LoopOptions {
     std::uint32_t requests_max = 1024;  ///< file requests in the kernel at a time; more wait in the loop
     std::uint32_t watches_max = 8192;
     std::uint32_t timers_max = 8192;
+    /// Empty: the one that FARSWAP_IO_ENGINE asks for; else io_uring, and epoll where that is refused.
+    std::optional<EngineKind> engine{};
+    /// Of the threads that the engine may have for file requests (setpriority(2)), where that is permitted.
+    int workers_nice = 0;
 };
 
 /// One thread makes and uses a loop, but for wake(). Callbacks run inside run_once(), and may call every
@@ -62,20 +67,25 @@ class Loop {
     Loop(const Loop&) = delete;
     Loop& operator=(const Loop&) = delete;
 
+    EngineKind engine() const noexcept;
+
     /// Registers the pool's memory, so that the kernel pins it once (io_uring_register_buffers(3)); requests
     /// inside it then use the fixed operations. Once a loop. ENOMEM under a small RLIMIT_MEMLOCK: requests
     /// work without. Never punch holes into the memory afterwards: the kernel would go on sending the old
-    /// pages.
+    /// pages. With epoll there is nothing to register: it succeeds, and memory_registered() stays false.
     Status register_memory(std::span<std::byte> memory);
     bool memory_registered() const noexcept;
-    /// Registers the file for faster use (io_uring_register_files(3)); plain use works without.
+    /// Registers the file for faster use (io_uring_register_files(3)); plain use works without, and is all
+    /// there is with epoll.
     Status register_file(File& file);
     void unregister_file(File& file) noexcept;  ///< no-op when it is not registered
 
     /// Starts the transfer between the request and the file (pread/pwrite at base + offset). validate()d
     /// first: a bad request completes with -EINVAL. Short transfers are continued; the end of the file inside
     /// a read is -EIO. See Request for the callback. The memory belongs to the kernel until the callback: a
-    /// transfer that a disk holds on to ends at its deadline only if the kernel can interrupt it.
+    /// transfer that a disk holds on to ends at its deadline only if the kernel can interrupt it. With epoll
+    /// nothing interrupts a system call on a file that has begun: its request ends late. What waits for its
+    /// turn, for a socket or for a pipe ends in time.
     void submit(Request& request, File& file) noexcept;
     /// fdatasync(2) as an operation of the loop, completing like a request (result 0). Uses the request's
     /// timeout, callback and owner only.
@@ -92,7 +102,7 @@ class Loop {
     void add(Watch& watch) noexcept;
     void modify(Watch& watch, std::uint32_t events) noexcept;
     /// After it returns `ready` is never called, even when readiness had been reaped already. The kernel lets
-    /// go of the open file in the next run_once().
+    /// go of the open file in the next run_once() at the latest.
     void remove(Watch& watch) noexcept;
 
     void arm(Timer& timer, Clock::time_point when) noexcept;  ///< re-arms if armed

@@ -1,6 +1,5 @@
 // File requests of a loop: table, queue, deadlines, short transfers. See loop_state.h.
 #include <algorithm>
-#include <array>
 
 #include "base/assert.h"
 #include "io/loop_state.h"
@@ -11,9 +10,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::uint32_t kFilesMax = 64;
-constexpr std::uint32_t kTransferMax = 0x7ffff000;        // of one read(2) or write(2); a result is an int
-constexpr std::size_t kBufferMax = std::size_t{1} << 30;  // of one buffer: io_uring_register_buffers(3)
+constexpr std::uint32_t kTransferMax = 0x7ffff000;  // of one read(2) or write(2); a result is an int
 
 // Request::index of a request that has no place in the table. A waiting one keeps its File in `cookie` and
 // its deadline in `done`, a finished one its result in `done`.
@@ -66,10 +63,13 @@ bool Requests::List::remove(Request& request) noexcept {
     return false;
 }
 
-Requests::Requests(std::uint32_t requests_max, Ring& ring, TimerHeap& timers)
-    : ring_(ring), timers_(timers), table_(requests_max), to_submit_(requests_max), to_cancel_(requests_max) {
+Requests::Requests(std::uint32_t requests_max, Engine& engine, TimerHeap& timers)
+    : engine_(engine),
+      timers_(timers),
+      table_(requests_max),
+      to_submit_(requests_max),
+      to_cancel_(requests_max) {
     free_.reserve(requests_max);
-    files_.reserve(kFilesMax);
     for (std::uint32_t index = requests_max; index > 0; --index) free_.push_back(index - 1);
     for (Operation& operation : table_) {
         operation.table = this;
@@ -172,8 +172,8 @@ void Requests::cancel(Request& request, int reason) noexcept {
 
 void Requests::abort(Operation& operation, int reason) noexcept {
     if (operation.abort == 0) operation.abort = reason;
-    // What is not in the kernel is on its way there, and ends when flush() comes to it.
-    if (operation.in_kernel) to_cancel_.push(index_of(operation));
+    // What is not in the engine is on its way there, and ends when flush() comes to it.
+    if (operation.in_engine) to_cancel_.push(index_of(operation));
 }
 
 void Requests::cancel_all() noexcept {
@@ -181,7 +181,7 @@ void Requests::cancel_all() noexcept {
         if (operation.request != nullptr) abort(operation, -ECANCELED);
 }
 
-// --- Into the kernel
+// --- Into the engine
 // ------------------------------------------------------------------------------------------
 
 void Requests::flush() noexcept {
@@ -190,12 +190,9 @@ void Requests::flush() noexcept {
         if (!enter(table_[to_submit_.front()])) return;
     for (; !to_cancel_.empty(); to_cancel_.pop()) {
         const Operation& operation = table_[to_cancel_.front()];
-        // It may have completed, and its place may serve another request by now.
-        if (operation.request == nullptr || operation.abort == 0 || !operation.in_kernel) continue;
-        io_uring_sqe* sqe = ring_.entry();
-        if (sqe == nullptr) return;
-        io_uring_prep_cancel64(sqe, tag(Kind::kRequest, index_of(operation)), 0);
-        sqe->user_data = tag(Kind::kIgnored, 0);
+        // It may have ended, and its place may serve another request by now.
+        if (operation.request == nullptr || operation.abort == 0 || !operation.in_engine) continue;
+        if (!engine_.cancel(index_of(operation))) return;
     }
 }
 
@@ -204,56 +201,38 @@ bool Requests::enter(Operation& operation) noexcept {
         finish_operation(operation, operation.abort);
         return true;
     }
-    io_uring_sqe* sqe = ring_.entry();
-    if (sqe == nullptr) return false;
     const Request& request = *operation.request;
-    const File& file = *operation.file;
-    const int fd = file.fixed >= 0 ? file.fixed : file.fd;
+    // What a short transfer has done is left out; `done` of the others is 0.
+    FileOperation step{.file = operation.file,
+                       .offset = operation.file->base + request.offset + request.done,
+                       .length = request.length - request.done};
     switch (operation.kind) {
         case Operation::Kind::kTransfer:
-            prepare_transfer(sqe, operation, fd);
+            step.kind = (request.op & WRITE) != 0 ? FileOperation::Kind::kWrite : FileOperation::Kind::kRead;
+            step.data = request.data + request.done;
             break;
         case Operation::Kind::kSync:
-            io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+            step.kind = FileOperation::Kind::kSync;
             break;
         case Operation::Kind::kAllocate:
-            io_uring_prep_fallocate(sqe, fd, 0, static_cast<off_t>(file.base + request.offset),
-                                    request.length);
+            step.kind = FileOperation::Kind::kAllocate;
             break;
     }
-    if (file.fixed >= 0) sqe->flags |= IOSQE_FIXED_FILE;
-    sqe->user_data = tag(Kind::kRequest, index_of(operation));
-    operation.in_kernel = true;
-    ++in_kernel_;
+    if (!engine_.begin(index_of(operation), step)) return false;
+    operation.in_engine = true;
+    ++in_engine_;
     return true;
 }
 
-void Requests::prepare_transfer(io_uring_sqe* sqe, const Operation& operation, int fd) noexcept {
-    const Request& request = *operation.request;
-    std::byte* data = request.data + request.done;
-    const std::uint32_t length = request.length - request.done;
-    const std::uint64_t offset = operation.file->base + request.offset + request.done;
-    const int buffer = buffer_of(data, length);
-    const bool writes = (request.op & WRITE) != 0;
-    if (buffer >= 0 && writes)
-        io_uring_prep_write_fixed(sqe, fd, data, length, offset, buffer);
-    else if (buffer >= 0)
-        io_uring_prep_read_fixed(sqe, fd, data, length, offset, buffer);
-    else if (writes)
-        io_uring_prep_write(sqe, fd, data, length, offset);
-    else
-        io_uring_prep_read(sqe, fd, data, length, offset);
-}
-
-// --- Out of the kernel
+// --- Out of the engine
 // ----------------------------------------------------------------------------------------
 
-void Requests::completed(std::uint32_t index, int result) noexcept {
+void Requests::ended(std::uint32_t index, int result) noexcept {
     FARSWAP_ASSERT(index < table_.size());
     Operation& operation = table_[index];
-    FARSWAP_ASSERT(operation.request != nullptr && operation.in_kernel);
-    operation.in_kernel = false;
-    --in_kernel_;
+    FARSWAP_ASSERT(operation.request != nullptr && operation.in_engine);
+    operation.in_engine = false;
+    --in_engine_;
     Request& request = *operation.request;
 
     if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) {
@@ -296,59 +275,6 @@ int Requests::run_finished() noexcept {
         request->complete(*request, static_cast<int>(request->done));
     }
     return count;
-}
-
-// --- Registration
-// ---------------------------------------------------------------------------------------------
-
-Status Requests::register_memory(std::span<std::byte> memory) {
-    FARSWAP_ASSERT(memory_.empty() && !memory.empty());
-    std::vector<iovec> buffers;
-    for (std::size_t at = 0; at < memory.size(); at += kBufferMax)
-        buffers.push_back(iovec{memory.data() + at, std::min(kBufferMax, memory.size() - at)});
-    const int result =
-        io_uring_register_buffers(&ring_.raw(), buffers.data(), static_cast<unsigned>(buffers.size()));
-    if (result == -ENOMEM)
-        return fail_errno(ENOMEM,
-                          "cannot register {} MiB with io_uring: raise the locked-memory limit (ulimit -l)",
-                          memory.size() >> 20);
-    if (result < 0) return fail_errno(-result, "cannot register memory with io_uring");
-    memory_ = memory;
-    return {};
-}
-
-int Requests::buffer_of(const std::byte* data, std::uint32_t length) const noexcept {
-    if (data < memory_.data() || data + length > memory_.data() + memory_.size()) return -1;
-    const auto first = static_cast<std::size_t>(data - memory_.data());
-    const std::size_t buffer = first / kBufferMax;
-    return (first + length - 1) / kBufferMax == buffer ? static_cast<int>(buffer) : -1;
-}
-
-Status Requests::register_file(File& file) {
-    FARSWAP_ASSERT(file.fd >= 0 && file.fixed < 0);
-    if (files_.empty()) {
-        if (const int made = io_uring_register_files_sparse(&ring_.raw(), kFilesMax); made < 0)
-            return fail_errno(-made, "cannot register files with io_uring");
-        files_.assign(kFilesMax, -1);
-    }
-    const auto free = std::find(files_.begin(), files_.end(), -1);
-    if (free == files_.end()) return fail(ENFILE, "{} files are registered with io_uring already", kFilesMax);
-    const auto index = static_cast<std::int32_t>(free - files_.begin());
-    if (const int set =
-            io_uring_register_files_update(&ring_.raw(), static_cast<unsigned>(index), &file.fd, 1);
-        set < 0)
-        return fail_errno(-set, "cannot register a file with io_uring");
-    *free = file.fd;
-    file.fixed = index;
-    return {};
-}
-
-void Requests::unregister_file(File& file) noexcept {
-    if (file.fixed < 0) return;
-    const int none = -1;
-    io_uring_register_files_update(&ring_.raw(), static_cast<unsigned>(file.fixed), &none, 1);
-    files_[static_cast<std::size_t>(file.fixed)] = -1;
-    file.fixed = -1;
 }
 
 }  // namespace farswap::io

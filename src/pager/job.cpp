@@ -23,7 +23,6 @@ constexpr std::chrono::milliseconds kStuckBeforeAdmitting{50};
 constexpr std::chrono::milliseconds kStuckBeforeAdmittingMore{500};
 // Longer than a page stays doubtful after an madvise(2).
 constexpr std::chrono::seconds kCrowdedBeforeGivingUp{15};
-constexpr int kNice = -10;  // the program's threads wait for the pager, never the other way round
 
 /// Those that tell of a fault of our own, or of a stop, are not the program's.
 bool is_forwarded(int signal) {
@@ -130,7 +129,7 @@ Status Job::State::take_signals() {
 Status Job::State::start() {
     if (!is_attached()) prctl(PR_SET_CHILD_SUBREAPER, 1);
     caller.nice = getpriority(PRIO_PROCESS, 0);
-    setpriority(PRIO_PROCESS, 0, std::min(caller.nice, kNice));
+    setpriority(PRIO_PROCESS, 0, std::min(caller.nice, kPagerNice));
     // Each process of the job takes some descriptors, and one that cannot be followed is the end of the job.
     if (getrlimit(RLIMIT_NOFILE, &caller.descriptors) == 0) {
         const rlimit most{caller.descriptors.rlim_max, caller.descriptors.rlim_max};

@@ -19,6 +19,10 @@
 
 namespace farswap {
 
+/// Of the loop's thread from the start of the job on, unless the caller has less: the program's threads wait
+/// for the pager, never the other way round.
+inline constexpr int kPagerNice = -10;
+
 /// What a job has done so far. Sizes in bytes, counts of pages in pages of kPageSize.
 struct JobStats {
     double elapsed_s = 0;

@@ -134,13 +134,29 @@ TEST(Assess, KnowsYama) {
 
 TEST(Assess, KnowsWhatBlocksIoUring) {
     auto facts = good_machine();
+    expect(Verdict::kOk, "I/O engine", facts, "io_uring");
     facts.io_uring_error = EPERM;
     facts.io_uring_disabled = 2;
-    expect(Verdict::kNo, "io_uring", facts, "kernel.io_uring_disabled=0");
+    expect(Verdict::kWarn, "I/O engine", facts, "epoll serves, with threads for file: stores");
+    expect(Verdict::kWarn, "I/O engine", facts, "kernel.io_uring_disabled=0");
     facts.io_uring_disabled = 0;
-    expect(Verdict::kNo, "io_uring", facts, "seccomp");
+    expect(Verdict::kWarn, "I/O engine", facts, "seccomp");
     facts.io_uring_error = ENOSYS;
-    expect(Verdict::kNo, "io_uring", facts, "CONFIG_IO_URING");
+    expect(Verdict::kWarn, "I/O engine", facts, "CONFIG_IO_URING");
+    facts.io_uring_error = ENOMEM;
+    expect(Verdict::kNo, "I/O engine", facts, "io_uring fails: Cannot allocate memory");
+}
+
+TEST(Assess, KnowsWhichEngineIsAskedFor) {
+    auto facts = good_machine();
+    facts.io_engine = io::EngineKind::kEpoll;
+    expect(Verdict::kOk, "I/O engine", facts, "epoll, as FARSWAP_IO_ENGINE asks for");
+    facts.io_uring_error = EPERM;
+    expect(Verdict::kOk, "I/O engine", facts, "epoll");
+    facts.io_engine = io::EngineKind::kIoUring;
+    expect(Verdict::kNo, "I/O engine", facts, "unset FARSWAP_IO_ENGINE");
+    facts.io_engine_refusal = "FARSWAP_IO_ENGINE=x names no engine";
+    expect(Verdict::kNo, "I/O engine", facts, "names no engine");
 }
 
 TEST(Assess, WarnsWhereTheJobStillRuns) {

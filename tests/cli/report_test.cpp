@@ -15,8 +15,12 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 JobReport busy_job() {
-    JobReport report{
-        .program = "sort", .started = true, .pool = 16 << 20, .pool_locked = true, .pool_registered = true};
+    JobReport report{.program = "sort",
+                     .started = true,
+                     .pool = 16 << 20,
+                     .pool_locked = true,
+                     .pool_registered = true,
+                     .io_engine = io::EngineKind::kIoUring};
     auto& stats = report.stats;
     stats.elapsed_s = 12.34;
     stats.ram_cap = 256 << 20;
@@ -64,6 +68,8 @@ TEST(Notes, SayWhatTheOperatorShouldKnow) {
     EXPECT_THAT(notes_of(report), IsEmpty());
     report.pool_registered = false;
     EXPECT_THAT(notes_of(report), ElementsAre(HasSubstr("not registered")));
+    report.io_engine = io::EngineKind::kEpoll;  // which knows no registering
+    EXPECT_THAT(notes_of(report), IsEmpty());
     report.pool_locked = false;
     EXPECT_THAT(notes_of(report), ElementsAre(HasSubstr("pool of 16 MiB is not locked")));
     report.stats.processes_unmanaged = 1;
@@ -80,6 +86,7 @@ TEST(StatsJson, HoldsTheFigures) {
     EXPECT_EQ(json["exit"]["status"], 137);
     EXPECT_EQ(json["exit"]["signal"], 9);
     EXPECT_TRUE(json["failure"].is_null());
+    EXPECT_EQ(json["io_engine"], "io_uring");
     EXPECT_EQ(json["memory"]["cap_bytes"], 256 << 20);
     EXPECT_EQ(json["memory"]["far_peak_bytes"], 250000ull * 4096);
     EXPECT_EQ(json["pages"]["written"], 300000);

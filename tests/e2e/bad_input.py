@@ -19,6 +19,7 @@ import attaching_long  # noqa: F401
 import cores  # noqa: F401
 import durability  # noqa: F401
 import durability_long  # noqa: F401
+import engines  # noqa: F401
 import fault_lab
 import faults  # noqa: F401
 import harness
@@ -58,9 +59,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
     parser.add_argument("--kind", choices=["refusals", "faults", "durability", "durability_long", "users", "attaching",
-                                                   "attaching_long", "cores"],
+                                                   "attaching_long", "cores", "engines"],
                         help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
-                             "to it, or looking at it")
+                             "to it, by looking at it, or by the way to the kernel")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")

@@ -1,14 +1,13 @@
 """Cases of bad_input.py about who runs farswap: users without privileges, with what an administrator may grant them."""
-import ctypes
 import os
 import pathlib
 import select
 import socket
-import struct
 import subprocess
 import threading
 
 import harness
+import seccomp
 from fault_lab import REFUSED, Skip, case
 from faults import store_file, verify
 
@@ -145,20 +144,11 @@ def helper_is_killed_in_the_middle(lab):
 
 # Numbers of arch/x86/entry/syscalls/syscall_64.tbl, answers of Docker's profiles/seccomp/default.json.
 FORBIDDEN = {"userfaultfd": (323, 1), "process_madvise": (440, 1), "clone3": (435, 38)}
-LOAD_NUMBER, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/bpf_common.h
-ALLOW, ERRNO = 0x7fff0000, 0x00050000               # linux/seccomp.h
 
 
 def forbid_as_container_engines_do():
     """Of what farswap and its programs may call, that which no default profile allows. Between fork and exec, as root."""
-    code = struct.pack("<HBBI", LOAD_NUMBER, 0, 0, 0)
-    for number, error in FORBIDDEN.values():
-        code += struct.pack("<HBBI", JUMP_EQUAL, 0, 1, number) + struct.pack("<HBBI", RETURN, 0, 0, ERRNO | error)
-    code += struct.pack("<HBBI", RETURN, 0, 0, ALLOW)
-    instructions = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("@HP", len(code) // 8, ctypes.addressof(instructions))
-    if ctypes.CDLL(None, use_errno=True).prctl(22, 2, ctypes.c_char_p(program)) != 0:  # PR_SET_SECCOMP, a filter
-        raise OSError(ctypes.get_errno(), "no seccomp filter")
+    seccomp.forbid(FORBIDDEN.values())
 
 
 @case

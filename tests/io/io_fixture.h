@@ -1,4 +1,5 @@
-// What the tests of the loop share: a loop, a scratch file, requests that record their result.
+// What the tests of the loop share: a loop on either engine, a scratch file, requests that record their
+// result.
 #pragma once
 
 #include <fcntl.h>
@@ -52,15 +53,18 @@ struct Recorded : Request {
     }
 };
 
-class LoopTest : public ::testing::Test {
+/// The tests of what both engines have to do. FARSWAP_LOOP_TEST makes them of a suite.
+class LoopTest : public ::testing::TestWithParam<EngineKind> {
   protected:
-    explicit LoopTest(const LoopOptions& options = {}) {
+    explicit LoopTest(LoopOptions options = {}) {
+        options.engine = GetParam();
         auto made = Loop::create(options);
         if (!made) {
             ADD_FAILURE() << made.error().message;
             return;
         }
         loop_ = std::move(*made);
+        EXPECT_EQ(loop_->engine(), GetParam());
     }
 
     static Fd scratch_file() {
@@ -85,5 +89,9 @@ class LoopTest : public ::testing::Test {
 
     std::unique_ptr<Loop> loop_;
 };
+
+#define FARSWAP_LOOP_TEST(suite)                                                                 \
+    INSTANTIATE_TEST_SUITE_P(, suite, testing::Values(EngineKind::kIoUring, EngineKind::kEpoll), \
+                             [](const auto& tested) { return std::string(name_of(tested.param)); })
 
 }  // namespace farswap::io

@@ -22,7 +22,7 @@ class LoopAllocation : public LoopTest {
     }
 };
 
-TEST_F(LoopAllocation, RequestsDeadlinesAndCancellationsAllocateNothing) {
+TEST_P(LoopAllocation, RequestsDeadlinesAndCancellationsAllocateNothing) {
     constexpr std::size_t kCount = 32;
     const Fd fd = scratch_file();
     File file{.fd = fd.get()};
@@ -60,7 +60,7 @@ TEST_F(LoopAllocation, RequestsDeadlinesAndCancellationsAllocateNothing) {
         EXPECT_EQ(held[i].result, i % 2 == 0 ? -ETIMEDOUT : -ECANCELED) << i;
 }
 
-TEST_F(LoopAllocation, WatchesTimersAndWakingAllocateNothing) {
+TEST_P(LoopAllocation, WatchesTimersAndWakingAllocateNothing) {
     const Fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     int readied = 0, fired = 0;
     Watch watch{.fd = event.get(),
@@ -84,6 +84,8 @@ TEST_F(LoopAllocation, WatchesTimersAndWakingAllocateNothing) {
     }
     EXPECT_EQ(counter.allocations(), 0u);
 }
+
+FARSWAP_LOOP_TEST(LoopAllocation);
 
 }  // namespace
 }  // namespace farswap::io

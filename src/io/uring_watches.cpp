@@ -1,6 +1,7 @@
-// Readiness of descriptors by IORING_OP_POLL_ADD. See loop_state.h.
+// See uring_watches.h.
+#include "io/uring_watches.h"
+
 #include "base/assert.h"
-#include "io/loop_state.h"
 
 namespace farswap::io {
 
@@ -9,7 +10,7 @@ constexpr std::uint32_t kAlwaysReported = EPOLLERR | EPOLLHUP;
 }
 
 // Twice the watches, since a removed one keeps its entry until the kernel has answered in the next round.
-Watches::Watches(std::uint32_t watches_max, Ring& ring)
+UringWatches::UringWatches(std::uint32_t watches_max, Ring& ring)
     : ring_(ring),
       table_(2 * std::size_t{watches_max}),
       changed_(2 * watches_max),
@@ -19,7 +20,7 @@ Watches::Watches(std::uint32_t watches_max, Ring& ring)
         free_.push_back(index - 1);
 }
 
-void Watches::add(Watch& watch) noexcept {
+void UringWatches::add(Watch& watch) noexcept {
     FARSWAP_ASSERT(!watch.added && watch.ready != nullptr);
     FARSWAP_ASSERT(added_ < watches_max_ && !free_.empty());
     watch.index = free_.back();
@@ -30,14 +31,14 @@ void Watches::add(Watch& watch) noexcept {
     changed_.push(watch.index);
 }
 
-void Watches::modify(Watch& watch, std::uint32_t events) noexcept {
+void UringWatches::modify(Watch& watch, std::uint32_t events) noexcept {
     FARSWAP_ASSERT(watch.added && table_[watch.index].watch == &watch);
     if (watch.events == events) return;
     watch.events = events;
     changed_.push(watch.index);
 }
 
-void Watches::remove(Watch& watch) noexcept {
+void UringWatches::remove(Watch& watch) noexcept {
     if (!watch.added) return;
     Entry& entry = table_[watch.index];
     FARSWAP_ASSERT(entry.watch == &watch);
@@ -51,7 +52,7 @@ void Watches::remove(Watch& watch) noexcept {
 }
 
 /// Makes the poll in the kernel what is wanted, a step at a time. False when the kernel takes no entry now.
-bool Watches::settle(std::uint32_t index) noexcept {
+bool UringWatches::settle(std::uint32_t index) noexcept {
     Entry& entry = table_[index];
     const std::uint32_t wanted = entry.watch ? entry.watch->events | kAlwaysReported : 0;
     if (entry.armed_events == wanted || entry.removing) return true;
@@ -69,12 +70,12 @@ bool Watches::settle(std::uint32_t index) noexcept {
     return true;
 }
 
-void Watches::flush() noexcept {
+void UringWatches::flush() noexcept {
     for (; !changed_.empty(); changed_.pop())
         if (!settle(changed_.front())) return;
 }
 
-bool Watches::completed(std::uint32_t index, int result) noexcept {
+bool UringWatches::completed(std::uint32_t index, int result) noexcept {
     FARSWAP_ASSERT(index < table_.size());
     Entry& entry = table_[index];
     FARSWAP_ASSERT(entry.armed_events != 0);
