@@ -1,41 +1,16 @@
-// Which failures of a store may pass, and how long to wait for it. Knows errno numbers only.
+// When a failed operation is tried again, and whether without end. Knows numbers only.
 #pragma once
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstdint>
 
+#include "base/transient.h"
+
 namespace farswap {
 
-/// Whether the same operation may succeed later: the server or the path to it is away, or the device
-/// hiccuped. All else (a full or read-only store, a file that is gone) stays as it is.
-constexpr bool is_transient(int error) noexcept {
-    switch (error) {
-        case EIO:
-        case ETIMEDOUT:
-        case EAGAIN:
-        case EINTR:
-        case ENOMEM:
-        case ENOBUFS:
-        case EPIPE:
-        case ENOTCONN:
-        case ECONNABORTED:
-        case ECONNREFUSED:
-        case ECONNRESET:
-        case EHOSTDOWN:
-        case EHOSTUNREACH:
-        case ENETDOWN:
-        case ENETUNREACH:
-            return true;
-        default:
-            return false;
-    }
-}
-
 /// Whether the store is out of reach, which says nothing of what it holds: as long as nobody has lost
-/// patience
-/// (`--on-outage`), the operation is tried again, however often.
+/// patience (`--on-outage`), the operation is tried again, however often.
 constexpr bool is_outage(int error) noexcept {
     return is_transient(error) && error != EIO && error != EAGAIN && error != EINTR && error != ENOMEM &&
            error != ENOBUFS;

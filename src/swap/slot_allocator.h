@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "base/result.h"
-#include "swap/zero_table.h"
+#include "base/zero_table.h"
 
 namespace farswap {
 

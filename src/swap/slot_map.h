@@ -5,10 +5,10 @@
 #include <cstdint>
 
 #include "base/assert.h"
+#include "base/zero_table.h"
 #include "page/pool.h"
 #include "swap/slot_state.h"
 #include "swap/swap_area.h"
-#include "swap/zero_table.h"
 
 namespace farswap {
 

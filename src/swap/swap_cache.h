@@ -4,10 +4,10 @@
 
 #include <cstdint>
 
+#include "base/zero_table.h"
 #include "page/pool.h"
 #include "swap/fetch_list.h"
 #include "swap/swap_area.h"
-#include "swap/zero_table.h"
 
 namespace farswap {
 
