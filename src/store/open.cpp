@@ -30,9 +30,16 @@ Result<std::unique_ptr<Store>> open_store(std::string_view text, const StoreOpti
 Status check_store_url(std::string_view text) {
     const auto url = parse_url(text);
     if (!url) return std::unexpected(url.error());
+    if (const auto priority = url->priority(); !priority) return std::unexpected(priority.error());
     if (url->scheme == "file") return check_file_url(*url);
     if (url->scheme == "nfs") return check_nfs_url(*url);
     return unknown_scheme(*url);
+}
+
+Result<std::optional<int>> store_priority(std::string_view text) {
+    const auto url = parse_url(text);
+    if (!url) return std::unexpected(url.error());
+    return url->priority();
 }
 
 Result<std::unique_ptr<Store>> open_default_store(const StoreOptions& options, io::Loop& loop) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,8 @@ struct StoreOptions {
 /// Blocking, and may run the loop; bounded by a few seconds for a server that does not answer. Only a named
 /// file or device whose owner is silent but not surely dead takes longer: it is watched for kLeaseWatch.
 ///
+/// Every URL may have ?prio=, see store_priority().
+///
 /// `file:PATH[?size=N]`: a directory (gets a file of its own, removed at the end), a file, or a block device.
 ///
 /// `nfs://HOST/EXPORT/PATH[?version=3&nfsport=&mountport=&uid=&gid=&size=N]`: a directory or a file.
@@ -31,6 +34,9 @@ struct StoreOptions {
 /// Errors are one line that says what to do: ENOENT, EACCES, EROFS, ENOSPC, EBUSY (a live owner, named),
 /// EINVAL (URL), ETIMEDOUT/ECONNREFUSED (server).
 Result<std::unique_ptr<Store>> open_store(std::string_view url, const StoreOptions& options, io::Loop& loop);
+
+/// The ?prio= of a store's URL, which every kind of store may have: nothing when it is not given. EINVAL.
+Result<std::optional<int>> store_priority(std::string_view url);
 
 /// Whether the URL is one that open_store() understands, by its text alone: EINVAL, as open_store() gives it.
 Status check_store_url(std::string_view url);

@@ -141,11 +141,18 @@ Result<std::uint64_t> Url::size(std::uint64_t fallback) const {
     return *bytes;
 }
 
+Result<std::optional<int>> Url::priority() const {
+    if (!parameter("prio")) return std::nullopt;
+    const auto value = number("prio", 0, 0, kPriorityMax);
+    if (!value) return std::unexpected(value.error());
+    return static_cast<int>(*value);
+}
+
 Status Url::allow_only(std::initializer_list<std::string_view> names) const {
     for (const auto& [key, value] : parameters) {
-        if (std::ranges::find(names, key) == names.end())
-            return fail(EINVAL, "'{}': there is no parameter '{}' for {}: (known: {})", text, key, scheme,
-                        fmt::join(names, ", "));
+        if (key != "prio" && std::ranges::find(names, key) == names.end())
+            return fail(EINVAL, "'{}': there is no parameter '{}' for {}: (known: {}, prio)", text, key,
+                        scheme, fmt::join(names, ", "));
         if (std::ranges::count(parameters, key, &std::pair<std::string, std::string>::first) > 1)
             return fail(EINVAL, "'{}': '{}' is given twice", text, key);
     }

@@ -30,9 +30,13 @@ struct Url {
     /// The bytes of ?size=, `fallback` when it is not given. EINVAL for what is no size and for less than
     /// kSizeMin.
     Result<std::uint64_t> size(std::uint64_t fallback) const;
-    /// EINVAL for a parameter that is not among `names`, or that is given twice.
+    /// ?prio=, as swapon(2) has it: 0 to 32767, nothing when it is not given. EINVAL for anything else.
+    Result<std::optional<int>> priority() const;
+    /// EINVAL for a parameter that is given twice, or that is not among `names` nor `prio`, which every kind
+    /// of store has: it is the user's business, not the store's.
     Status allow_only(std::initializer_list<std::string_view> names) const;
 
+    static constexpr int kPriorityMax = 32767;
     static constexpr std::uint64_t kSizeMin = std::uint64_t{1} << 20;
 };
 

@@ -5,6 +5,8 @@
 
 namespace farswap {
 
+struct StorePart;
+
 /// Called from the event loop only, never from inside a call of the area's user.
 class SwapEvents {
   public:
@@ -12,8 +14,8 @@ class SwapEvents {
     virtual void progress() noexcept = 0;
     /// Somebody waits for a frame: what stands between written pages and their reuse is urgent.
     virtual bool frames_wanted() const noexcept = 0;
-    /// A store has failed for good.
-    virtual void store_failed(const Error& error) noexcept = 0;
+    /// A store has failed for good: nothing more is written to it.
+    virtual void store_failed(const StorePart& part, const Error& error) noexcept = 0;
 
   protected:
     ~SwapEvents() = default;

@@ -74,10 +74,9 @@ void Reservation::settle(int result) noexcept {
         loop_.arm(retry_, io::Clock::now() + retry_delay(options_.retry_delay, failures_));
     } else {
         full_ = true;
-        events_.store_failed(
-            fail_errno(-result, "{}: cannot reserve space beyond {} MiB; check the store and its server",
-                       part_.store->name(), part_.store->reserved() >> 20)
-                .error());
+        events_.store_failed(part_, fail_errno(-result, "{}: cannot reserve space beyond {} MiB",
+                                               part_.store->name(), part_.store->reserved() >> 20)
+                                        .error());
     }
 }
 

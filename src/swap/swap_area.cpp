@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "swap/frame_supply.h"
+#include "swap/placement.h"
 #include "swap/read_in.h"
 #include "swap/reservation.h"
 #include "swap/slots.h"
@@ -25,11 +26,15 @@ struct SwapArea::State final : SwapEvents {
     virtual ~State() = default;  // for clang-tidy, which sees the declaration in the header and not `final`
 
     void progress() noexcept override { pump(); }
-    bool frames_wanted() const noexcept override { return frames_asked_for || reads.wants_frames(); }
-    void store_failed(const Error& error) noexcept override;
+    bool frames_wanted() const noexcept override {
+        return frames_asked_for || is_patient() || reads.wants_frames();
+    }
+    void store_failed(const StorePart& part, const Error& error) noexcept override;
 
-    SlotRun allocate_slots(std::uint32_t count_max) noexcept;
-    std::uint32_t slots_to_lend() const noexcept;
+    bool is_patient() const noexcept {
+        return slots_asked_for && placement.patient_until() != io::Clock::time_point::max();
+    }
+    void ask_for_slots() noexcept;
     void urge_writes() noexcept;
     void schedule_pump() noexcept;
     void pump() noexcept;
@@ -48,14 +53,13 @@ struct SwapArea::State final : SwapEvents {
     ReadIn reads;
     std::vector<std::unique_ptr<WriteOut>> writes;           ///< one a store
     std::vector<std::unique_ptr<Reservation>> reservations;  ///< one a store
+    Placement placement;
     io::Timer pump_timer;
-    io::Timer unpark_timer;            ///< armed while slots are parked
-    std::size_t stripe = 0;            ///< the store that gets the next slots
-    const std::uint32_t stripe_slots;  ///< what a store gets in one turn; one store alone has no end of it
-    std::uint32_t stripe_left;         ///< slots until the next store's turn
-    bool frames_asked_for = false;     ///< take_frames() had none
-    bool slots_asked_for = false;      ///< ... because no slot was left for them
-    std::uint32_t lent = 0;            ///< frames of take_frames() that have not come back
+    io::Timer unpark_timer;         ///< armed while slots are parked
+    io::Timer patience_timer;       ///< somebody waits for slots of a higher priority
+    bool frames_asked_for = false;  ///< take_frames() had none
+    bool slots_asked_for = false;   ///< ... because no slot was left for them
+    std::uint32_t lent = 0;         ///< frames of take_frames() that have not come back
     bool failure_reported = false;
     bool stopped = false;
     std::uint64_t pages_out = 0;
@@ -70,42 +74,24 @@ SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::uniqu
       slots(std::move(slots_in)),
       frames(*slots, options.read_frames_min),
       reads(*slots, frames, loop, options, *this),
-      stripe_slots(stores.size() > 1 ? options.write_run_max : ~0u),
-      stripe_left(stripe_slots) {
+      placement(*slots, writes, reservations, options) {
     for (StorePart& part : slots->parts()) {
         writes.push_back(std::make_unique<WriteOut>(*slots, part, loop, options, *this));
         reservations.push_back(std::make_unique<Reservation>(*slots, part, loop, options, *this));
     }
-    pump_timer.owner = this;
-    pump_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->pump(); };
-    unpark_timer.owner = this;
+    pump_timer.owner = patience_timer.owner = unpark_timer.owner = this;
+    pump_timer.fire =
+        patience_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->pump(); };
     unpark_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->unpark(); };
 }
 
-/// Stores take turns by runs of write_run_max slots, so that each gets an equal share in writes of full size.
-SlotRun SwapArea::State::allocate_slots(std::uint32_t count_max) noexcept {
-    for (std::size_t tried = 0; tried <= stores.size(); ++tried) {
-        StorePart& part = slots->parts()[stripe];
-        SlotAllocator::Run run;
-        if (!writes[stripe]->failed()) run = part.slots.allocate(std::min(count_max, stripe_left));
-        reservations[stripe]->consider();
-        stripe_left -= run.count;
-        if (run.count == 0 || stripe_left == 0) {
-            stripe = (stripe + 1) % stores.size();
-            stripe_left = stripe_slots;
-        }
-        if (run.count > 0) return {part.base + run.first, run.count};
-    }
-    return {};
-}
-
-/// Slots that are free now and not kept for frames that were lent.
-std::uint32_t SwapArea::State::slots_to_lend() const noexcept {
-    std::uint64_t free = 0;
-    for (std::size_t i = 0; i < stores.size(); ++i)
-        if (!writes[i]->failed()) free += slots->parts()[i].slots.free();
-    return static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(free - std::min<std::uint64_t>(free, lent), ~0u));
+/// The user waits for slots: until some are free, or until lower priorities are good enough.
+void SwapArea::State::ask_for_slots() noexcept {
+    slots_asked_for = true;
+    for (const std::unique_ptr<Reservation>& reservation : reservations) reservation->consider();
+    if (!is_patient() || stopped) return;
+    loop.arm(patience_timer, placement.patient_until());
+    urge_writes();
 }
 
 /// Somebody waits for a frame: brings on its way what stands between dirty pages and their reuse.
@@ -113,9 +99,16 @@ void SwapArea::State::urge_writes() noexcept {
     for (const std::unique_ptr<WriteOut>& out : writes) out->start();
 }
 
-void SwapArea::State::store_failed(const Error& error) noexcept {
+void SwapArea::State::store_failed(const StorePart& part, const Error& error) noexcept {
+    if (placement.others_go_on(part)) {
+        log::warning("{}; what it has not taken stays in memory, the other stores get the rest",
+                     error.message);
+        return;
+    }
     if (std::exchange(failure_reported, true)) return;
-    if (face->store_failed) face->store_failed(error);
+    if (face->store_failed)
+        face->store_failed(
+            {error.code, error.message + "; no more pages can leave. Check the store and its server"});
 }
 
 /// Has pump() run from the loop soon.
@@ -137,7 +130,7 @@ void SwapArea::State::wake_user() noexcept {
     // A frame or two would make short runs; they are worth waking for only when no more are about to come.
     const std::uint32_t left = frames.for_writing();
     const bool frames_here = frames_asked_for && left > 0 && (left >= options.write_run_max / 4 || quiet());
-    const bool slots_here = slots_asked_for && slots_to_lend() > 0;
+    const bool slots_here = slots_asked_for && placement.lendable(lent) > 0;
     const bool slots_gone = slots_asked_for && face->slots_exhausted();
     if (!frames_here && !slots_here && !slots_gone) return;
     frames_asked_for = slots_asked_for = false;
@@ -166,6 +159,7 @@ void SwapArea::State::stop() noexcept {
     stopped = true;
     loop.cancel(pump_timer);
     loop.cancel(unpark_timer);
+    loop.cancel(patience_timer);
     for (const std::unique_ptr<Reservation>& reservation : reservations) reservation->stop();
     for (const std::unique_ptr<WriteOut>& out : writes) out->stop();
     reads.stop();
@@ -196,10 +190,9 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
 }
 
 FrameRun SwapArea::take_frames(std::uint32_t count_max) noexcept {
-    const std::uint32_t slots = state_->slots_to_lend();
+    const std::uint32_t slots = state_->placement.lendable(state_->lent);
     if (slots == 0 && count_max > 0) {
-        state_->slots_asked_for = true;
-        for (const std::unique_ptr<Reservation>& reservation : state_->reservations) reservation->consider();
+        state_->ask_for_slots();
         return {};
     }
     FrameRun run;
@@ -220,7 +213,7 @@ void SwapArea::return_frames(FrameRun run) noexcept {
 }
 
 Result<SlotRun> SwapArea::add(FrameRun frames) noexcept {
-    const SlotRun run = state_->allocate_slots(frames.count);
+    const SlotRun run = state_->placement.allocate(frames.count);
     if (run.count == 0) return fail(ENOSPC, "no free slot");  // short enough to need no memory
     FARSWAP_ASSERT(run.count <= state_->lent);
     state_->lent -= run.count;
@@ -283,13 +276,7 @@ std::string SwapArea::describe(SlotId slot) const {
 }
 
 bool SwapArea::slots_exhausted() const noexcept {
-    for (std::size_t i = 0; i < state_->stores.size(); ++i) {
-        if (state_->writes[i]->failed()) continue;
-        const StorePart& part = state_->slots->parts()[i];
-        if (part.slots.free() > 0 || part.parked.size > 0 || state_->reservations[i]->can_grow())
-            return false;
-    }
-    return true;
+    return state_->placement.exhausted();
 }
 
 std::uint64_t SwapArea::slots_used() const noexcept {

@@ -26,6 +26,13 @@ struct SlotRun {
 };
 
 struct SwapAreaOptions {
+    /// Of the stores, in their order, as in swapon(8): higher ones are used first, equal ones take turns. One
+    /// that has none given has kNoPriority.
+    std::vector<int> priorities{};
+    static constexpr int kNoPriority = -1;
+    /// How long pages wait for stores of a priority that are only short of room for the moment, before those
+    /// of the next lower one get them.
+    std::chrono::milliseconds overflow_patience{250};
     std::uint32_t write_run_max = 64;    ///< pages in one write, at most
     std::uint32_t read_run_max = 64;     ///< pages in one read, at most
     std::uint32_t read_frames_min = 64;  ///< frames that write-out never takes, so that reads go on
@@ -137,7 +144,9 @@ class SwapArea {
     /// Hooks, called from the loop. Set before use.
     /// take_frames() failed before and may work now, or slots_exhausted() has become true.
     std::function<void()> frames_available;
-    std::function<void(const Error&)> store_failed;  ///< a write, flush or reserve failed for good; once
+    /// A write, flush or reserve failed for good, and no other store can take over; once. (Where others can,
+    /// they do, and a warning says so. Pages that the store has are read from it as before.)
+    std::function<void(const Error&)> store_failed;
 
     struct Counters {
         std::uint64_t pages_out = 0;      ///< pages added

@@ -75,6 +75,7 @@ void WriteOut::launch(std::uint32_t count) noexcept {
     const SlotId slot = slots_.cache().slot_of(frame);
     // One page of each run stands for all: nobody may store into a frame after add().
     FARSWAP_ASSERT(page_checksum(slots_.cache().address(frame)) == slots_.map().checksum(slot));
+    pages_writing_ += count;
     for (std::uint32_t i = 0; i < count; ++i) {
         FARSWAP_ASSERT(slots_.map().frame(slot + i) == frame + i && slots_.map().count(slot + i) > 0);
         slots_.apply(slot + i, SlotEvent::kWriteStarted);
@@ -125,6 +126,7 @@ void WriteOut::write_ended(Request& request, int result) {
 /// Puts the pins and tells every page of the run what became of it.
 void WriteOut::end_run(PageRun& run, SlotEvent event) noexcept {
     PageRunTable::unpin(run);
+    pages_writing_ -= run.count;
     for (std::uint32_t i = 0; i < run.count; ++i) {
         slots_.cache().set_epoch(run.frame + i, epoch_);
         slots_.apply(run.slot + i, event);
@@ -214,12 +216,7 @@ void WriteOut::fail_for_good(const char* what, int error) noexcept {
     failed_ = true;
     loop_.cancel(flush_timer_);
     flush_busy_ = flush_submitted_;
-    events_.store_failed(
-        fail_errno(error,
-                   "{}: {}, given up; the pages written to it are kept in memory, but no more "
-                   "can leave. Check the store and its server",
-                   part_.store->name(), what)
-            .error());
+    events_.store_failed(part_, fail_errno(error, "{}: {}, given up", part_.store->name(), what).error());
 }
 
 std::optional<io::Clock::time_point> WriteOut::waits_since() noexcept {

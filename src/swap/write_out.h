@@ -38,6 +38,10 @@ class WriteOut {
 
     /// Failed for good: its pages stay in the cache.
     bool failed() const noexcept { return failed_; }
+    /// Pages that are in memory because they are not safe on the store yet.
+    std::uint32_t pages_unsafe() const noexcept {
+        return part_.dirty.size + pages_writing_ + part_.written.size;
+    }
     bool quiet() const noexcept { return runs_.in_use() == 0 && !flush_busy_; }
     /// Since when its oldest write or flush is to be answered.
     std::optional<io::Clock::time_point> waits_since() noexcept;
@@ -72,6 +76,7 @@ class WriteOut {
     std::uint32_t flush_pages_;  ///< written pages that make a flush worth while
     std::uint32_t epoch_ = 1;    ///< of writes that complete now
     std::uint32_t written_in_epoch_ = 0;
+    std::uint32_t pages_writing_ = 0;  ///< in runs in flight
     std::uint32_t flush_failures_ = 0;
     io::Clock::time_point flush_since_;  ///< when it was first asked for
     bool flush_busy_ = false;            ///< submitted, or waiting for its next attempt

