@@ -40,6 +40,12 @@ struct Request {
     void (*complete)(Request& request, int result) = nullptr;
     void* owner = nullptr;  ///< the caller's own
 
+    /// READ of a store with several copies (Store::copies()). Bit n: not from copy n, whose bytes were found
+    /// to be wrong. At least one copy is left.
+    std::uint8_t avoid = 0;
+    /// READ of such a store, set when it has succeeded: the copy that the bytes are from.
+    std::uint8_t source = 0;
+
     // The layer that has accepted the request uses these until completion.
     Request* next = nullptr;
     std::uint32_t done = 0;   ///< bytes transferred so far (short transfers)

@@ -48,6 +48,9 @@ class Store {
     virtual std::uint32_t alignment() const noexcept = 0;
     /// The largest request that is sent in one piece (larger ones are split by the store).
     virtual std::uint32_t transfer_max() const noexcept = 0;
+    /// In how many places the same bytes are kept, at most 8. With more than one, who finds what was read to
+    /// be wrong can ask for the bytes of another place (Request::avoid).
+    virtual std::uint32_t copies() const noexcept { return 1; }
 
     /// Starts a transfer. Any number may be in flight, in any order; overlapping ones are the caller's fault.
     virtual void submit(Request& request) noexcept = 0;

@@ -59,6 +59,7 @@ void PageRunTable::prepare(PageRun& run, std::uint32_t op, SlotId slot, FrameInd
     request.length = RecordLayout::length(count);
     request.pages = run.pages;
     request.page_count = count;
+    request.avoid = 0;
     request.done = 0;
     request.owner = &run;
     run.retry.owner = &run;

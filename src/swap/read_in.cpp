@@ -2,6 +2,7 @@
 #include "swap/read_in.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -159,8 +160,36 @@ void ReadIn::read_ended(Request& request, int result) {
         self.pages_read_ += run.count;
         self.slots_.part_of(run.slot).answered = io::Clock::now();
     }
-    self.end_run(run, std::min(result, 0));
+    if (result >= 0 && self.ask_other_copy(run)) return;
+    // A copy that could be read was wrong: this is what counts.
+    const bool was_wrong = result < 0 && request.avoid != 0;
+    self.end_run(run, was_wrong ? -EILSEQ : std::min(result, 0));
     self.events_.progress();
+}
+
+/// Reads the one page of the run again from a copy that has not been found wrong. False: it is right, or
+/// there is none.
+bool ReadIn::ask_other_copy(PageRun& run) noexcept {
+    const StorePart& part = slots_.part_of(run.slot);
+    const std::uint32_t copies = part.store->copies();
+    if (copies == 1 || run.count > 1 || stopped_) return false;
+    if (slots_.map().state(run.slot) == SlotState::kOrphanReading || matches(run.slot, run.frame))
+        return false;
+    const std::uint32_t all = (1u << copies) - 1;
+    Request& request = run.request;
+    request.avoid = static_cast<std::uint8_t>(request.avoid | 1u << request.source);
+    if (request.avoid == all) return false;
+    // All of a copy may be wrong: a line for each page would help nobody.
+    if (std::has_single_bit(++wrong_copies_))
+        log::warning(
+            "{}: copy {} of the page at byte {} does not match its checksum; another is read ({} so far)",
+            part.store->name(), request.source + 1, request.offset, wrong_copies_);
+    submit(run);
+    return true;
+}
+
+bool ReadIn::matches(SlotId slot, FrameIndex frame) const noexcept {
+    return page_checksum(slots_.cache().address(frame)) == slots_.map().checksum(slot);
 }
 
 /// First settles every page, so that the neighbours of a page can be looked up while its fetch is answered;
@@ -189,15 +218,18 @@ void ReadIn::settle_page(PageRun& run, std::uint32_t index, int error) noexcept 
     const bool orphan = slots_.map().state(slot) == SlotState::kOrphanReading;
     FetchList& waiters = slots_.cache().waiters(frame);
     // An error of a run says nothing of its pages one by one: those that are waited for are read alone.
-    const bool again = error != 0 && run.count > 1 && !orphan && !stopped_;
+    bool again = error != 0 && run.count > 1 && !orphan && !stopped_;
 
-    if (error == 0 && !orphan &&
-        page_checksum(slots_.cache().address(frame)) != slots_.map().checksum(slot)) {
+    if (error == 0 && !orphan && !matches(slot, frame)) {
         error = -EILSEQ;
         const StorePart& part = slots_.part_of(slot);
-        log::warning(
-            "the page in slot {} ({} at byte {}) does not match its checksum: the store lost or changed it",
-            slot, part.store->name(), RecordLayout::offset(slot - part.base));
+        // Alone, it is asked for in another copy.
+        again = part.store->copies() > 1 && run.count > 1 && !stopped_;
+        if (!again)
+            log::warning(
+                "the page in slot {} ({} at byte {}) does not match its checksum: the store lost or changed "
+                "it",
+                slot, part.store->name(), RecordLayout::offset(slot - part.base));
     }
     while (SlotFetch* fetch = waiters.pop_front()) {
         if (again) {

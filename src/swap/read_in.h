@@ -14,6 +14,9 @@
 
 namespace farswap {
 
+/// A page that does not match its checksum is read from another copy, where the store has more than one:
+/// alone, so that nothing that was good is given up for it.
+///
 /// A fetch is in one of four places: with the frame that a read fills (several fetches share one read), among
 /// the hits (its page is in the cache; answered from the loop), among the starved (no frame, or too many
 /// reads in flight; served in order, before anybody else gets a frame), or in a run's delivery (its answer is
@@ -57,6 +60,8 @@ class ReadIn {
     PageRun* prepare(SlotId slot, SlotRun wanted) noexcept;
     SlotRun readable_around(SlotId slot, SlotRun window) const noexcept;
     void submit(PageRun& run) noexcept;
+    bool ask_other_copy(PageRun& run) noexcept;
+    bool matches(SlotId slot, FrameIndex frame) const noexcept;
     void settle_page(PageRun& run, std::uint32_t index, int error) noexcept;
     void end_run(PageRun& run, int error) noexcept;
     void deliver_hit(SlotFetch& fetch) noexcept;
@@ -73,6 +78,7 @@ class ReadIn {
     FetchList* delivering_ = nullptr;  ///< the delivery that is being answered right now
     bool stopped_ = false;
     std::uint64_t pages_read_ = 0;
+    std::uint64_t wrong_copies_ = 0;  ///< that another copy could be asked for
 };
 
 }  // namespace farswap

@@ -14,7 +14,6 @@
 
 #include "allocation_counter.h"
 #include "farswap/store.h"
-#include "swap/record_layout.h"
 
 namespace farswap::test {
 
@@ -45,7 +44,8 @@ class MemoryStore final : public Store {
         EXPECT_LE(request.offset + request.length, options_.reserved);
         EXPECT_FALSE(closed);
         for (const Operation& other : pending_) {
-            const bool overlaps = other.request &&
+            const bool one_writes = other.request && ((other.request->op | request.op) & WRITE) != 0;
+            const bool overlaps = one_writes &&
                                   request.offset < other.request->offset + other.request->length &&
                                   other.request->offset < request.offset + request.length;
             EXPECT_FALSE(overlaps) << "overlapping requests in flight";
@@ -115,6 +115,9 @@ class MemoryStore final : public Store {
         failures_[static_cast<std::size_t>(kind)] = {error, times};
     }
 
+    /// From now on every operation ends with -`error`; with 0 the store works again.
+    void set_down(int error) { down_ = error; }
+
     /// Reads that touch the page at the offset end with -EIO from now on.
     void break_page(std::uint64_t offset) { broken_ = offset / kPageSize; }
 
@@ -159,6 +162,7 @@ class MemoryStore final : public Store {
     };
 
     int injected(Kind kind) {
+        if (down_ != 0) return -down_;
         Failure& failure = failures_[static_cast<std::size_t>(kind)];
         if (failure.times == 0) return 0;
         --failure.times;
@@ -224,6 +228,7 @@ class MemoryStore final : public Store {
     std::uint64_t sequence_ = 0;
     std::uint64_t broken_ = ~std::uint64_t{0};  ///< page index
     bool restarted_ = false;
+    int down_ = 0;
     Counters counters_;
 };
 
