@@ -77,14 +77,20 @@ void add_job_options(CLI::App& app, JobWords& words) {
         ->type_name("SIZE|PERCENT");
     app.add_option(
            "--swap", options.swap,
-           "Where pages go: nfs://HOST/EXPORT/PATH or file:PATH; may be given several times. Default: an "
-           "unnamed file in /var/tmp")
+           "Where pages go: nfs://HOST/EXPORT/PATH or file:PATH; may be given several times: those of the "
+           "highest ?prio= first, equal ones in turn. Default: an unnamed file in /var/tmp")
         ->type_name("URL")
         ->allow_extra_args(false);
     app.add_option(
            "--on-outage", words.on_outage,
            "When a store does not answer: wait, or stop:SECONDS to stop the job after so long. Default: wait")
         ->type_name("wait|stop:SECONDS");
+    app.add_option(
+           "--mirror", options.mirror,
+           "2: keep each page on two stores, so that either may be lost. The stores given by --swap are "
+           "taken two by two")
+        ->type_name("2")
+        ->check(CLI::Range(2, 2));
     app.add_option("--pool", words.pool,
                    "Memory for pages on their way, inside the cap. Default: a sixteenth of it")
         ->type_name("SIZE");
@@ -120,6 +126,10 @@ Result<std::optional<std::chrono::seconds>> parse_on_outage(std::string_view wor
 Status understand(const CLI::App& app, JobWords& words) {
     RunOptions& options = words.options;
     if (options.quiet && options.verbose) return fail(EINVAL, "--quiet and --verbose exclude each other");
+    if (options.mirror == 2 && (options.swap.empty() || options.swap.size() % 2 != 0))
+        return fail(EINVAL,
+                    "--mirror 2 takes stores two by two, and {} were given; write: --swap URL --swap URL",
+                    options.swap.size());
     if (app.count("--ram") > 0) {
         auto size = parse_ram_size("--ram", words.ram);
         if (!size) return std::unexpected(size.error());

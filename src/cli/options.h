@@ -20,6 +20,7 @@ namespace farswap::cli {
 struct RunOptions {
     RamSize ram{.percent = 90};
     std::vector<std::string> swap;                   ///< URLs; none: the default store
+    std::uint32_t mirror = 1;                        ///< copies of each page: 1 or 2
     std::string stats_file;                          ///< empty: none
     std::optional<std::uint64_t> pool;               ///< bytes
     std::optional<std::chrono::seconds> outage_max;  ///< none: wait for ever

@@ -18,6 +18,7 @@
 #include "cli/report.h"
 #include "cli/setup_signals.h"
 #include "cli/stats_file.h"
+#include "cli/store_set.h"
 #include "store/open.h"
 #include "target/attachable.h"
 
@@ -62,6 +63,7 @@ class Run {
     MachineFacts facts_;
     Budget budget_;
     std::uint64_t ram_limit_ = 0;  ///< what the cap is a part of
+    std::vector<int> priorities_;  ///< of the stores, mirrors counting as one
     std::unique_ptr<OvercommitSwitch> overcommit_;
     std::unique_ptr<io::Loop> loop_;
     std::unique_ptr<Pool> pool_;
@@ -72,12 +74,12 @@ class Run {
 
 /// A wrong command line is refused before any store has been opened for it.
 Status Run::check_urls() {
-    for (const auto& url : options_.swap) {
-        if (auto checked = check_store_url(url); !checked) {
-            failure_status_ = kExitUsage;
-            return checked;
-        }
+    auto plan = plan_stores(options_.swap, options_.mirror);
+    if (!plan) {
+        failure_status_ = kExitUsage;
+        return std::unexpected(plan.error());
     }
+    priorities_ = std::move(*plan);
     return {};
 }
 
@@ -170,7 +172,12 @@ Status Run::open_stores() {
     if (options_.chaos > 0) {
         for (auto& store : stores) store = make_chaotic(std::move(store), *loop_);
     }
-    auto area = SwapArea::create(*pool_, *loop_, std::move(stores));
+    if (options_.mirror == 2) {
+        auto mirrors = mirror_in_pairs(std::move(stores), *loop_);
+        if (!mirrors) return std::unexpected(mirrors.error());
+        stores = std::move(*mirrors);
+    }
+    auto area = SwapArea::create(*pool_, *loop_, std::move(stores), {.priorities = priorities_});
     if (!area) return std::unexpected(area.error());
     area_ = std::move(*area);
     return {};

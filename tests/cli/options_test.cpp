@@ -73,6 +73,14 @@ TEST(RunOptions, AreRefusedInOneLine) {
         EXPECT_EQ(message.find('\n'), std::string::npos) << message;
 }
 
+TEST(RunOptions, MirrorsTakeStoresTwoByTwo) {
+    EXPECT_EQ(run_of({"run", "sort"}).mirror, 1u);
+    EXPECT_EQ(run_of({"run", "--mirror", "2", "--swap", "file:/a", "--swap", "file:/b", "sort"}).mirror, 2u);
+    EXPECT_THAT(error_of({"run", "--mirror", "2", "sort"}), HasSubstr("two by two, and 0 were given"));
+    EXPECT_THAT(error_of({"run", "--mirror", "2", "--swap", "file:/a", "sort"}), HasSubstr("two by two"));
+    EXPECT_THAT(error_of({"run", "--mirror", "3", "--swap", "file:/a", "sort"}), HasSubstr("--mirror"));
+}
+
 TEST(CheckOptions, NeedAUrlToClean) {
     const auto command = parse({"check", "--clean", "--yes", "nfs://a/b"});
     ASSERT_TRUE(command);
