@@ -66,11 +66,11 @@ def cpio_entry(name, mode, data, number):
     return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
 
 
-def write_initramfs(path, modules):
+def write_initramfs(path, modules, names=tuple(MODULES)):
     members = [(name, stat.S_IFDIR | 0o755, b"") for name in ("bin", "dev", "root", "modules")]
     members.append(("bin/busybox", stat.S_IFREG | 0o755, pathlib.Path(BUSYBOX).read_bytes()))
     members.append(("init", stat.S_IFREG | 0o755, INITRAMFS_INIT.encode()))
-    for index, file in enumerate(module_files(modules, MODULES)):
+    for index, file in enumerate(module_files(modules, names)):
         members.append((f"modules/{index:02d}.ko", stat.S_IFREG | 0o644, module_bytes(file)))
     with open(path, "wb") as archive:
         for number, (name, mode, data) in enumerate(members, 1):
