@@ -77,7 +77,7 @@ void add_job_options(CLI::App& app, JobWords& words) {
         ->type_name("SIZE|PERCENT");
     app.add_option(
            "--swap", options.swap,
-           "Where pages go: nfs://HOST/EXPORT/PATH or file:PATH; may be given several times: those of the "
+           "Where pages go: nfs://HOST/EXPORT/PATH, nbd://HOST/EXPORT or file:PATH; may be given several times: those of the "
            "highest ?prio= first, equal ones in turn. Default: an unnamed file in /var/tmp")
         ->type_name("URL")
         ->allow_extra_args(false);

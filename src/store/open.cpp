@@ -2,6 +2,7 @@
 #include "store/open.h"
 
 #include "store/file_store.h"
+#include "store/nbd_store.h"
 #include "store/nfs_store.h"
 #include "store/url.h"
 
@@ -12,8 +13,10 @@ namespace {
 constexpr const char* kDefaultDirectory = "/var/tmp";
 
 std::unexpected<Error> unknown_scheme(const Url& url) {
-    return fail(EINVAL, "'{}': there is no store of kind '{}': use nfs://HOST/EXPORT/PATH or file:PATH",
-                url.text, url.scheme);
+    return fail(
+        EINVAL,
+        "'{}': there is no store of kind '{}': use nfs://HOST/EXPORT/PATH, nbd://HOST/EXPORT or file:PATH",
+        url.text, url.scheme);
 }
 
 }  // namespace
@@ -24,6 +27,7 @@ Result<std::unique_ptr<Store>> open_store(std::string_view text, const StoreOpti
     if (!url) return std::unexpected(url.error());
     if (url->scheme == "file") return open_file_store(*url, options, loop);
     if (url->scheme == "nfs") return open_nfs_store(*url, options, loop);
+    if (is_nbd_scheme(*url)) return open_nbd_store(*url, options, loop);
     return unknown_scheme(*url);
 }
 
@@ -33,6 +37,7 @@ Status check_store_url(std::string_view text) {
     if (const auto priority = url->priority(); !priority) return std::unexpected(priority.error());
     if (url->scheme == "file") return check_file_url(*url);
     if (url->scheme == "nfs") return check_nfs_url(*url);
+    if (is_nbd_scheme(*url)) return check_nbd_url(*url);
     return unknown_scheme(*url);
 }
 
@@ -53,6 +58,7 @@ Result<std::vector<Orphan>> list_orphans(std::string_view text) {
     if (!url) return std::unexpected(url.error());
     if (url->scheme == "file") return list_file_orphans(*url);
     if (url->scheme == "nfs") return list_nfs_orphans(*url);
+    if (is_nbd_scheme(*url)) return std::vector<Orphan>{};  // it serves job after job: it is never an orphan
     return unknown_scheme(*url);
 }
 
@@ -61,6 +67,7 @@ Status remove_orphan(std::string_view text, const Orphan& orphan) {
     if (!url) return std::unexpected(url.error());
     if (url->scheme == "file") return remove_file_orphan(*url, orphan);
     if (url->scheme == "nfs") return remove_nfs_orphan(*url, orphan);
+    if (is_nbd_scheme(*url)) return fail(EINVAL, "{}: an export is not removed", url->text);
     return unknown_scheme(*url);
 }
 

@@ -31,6 +31,8 @@ struct StoreOptions {
 ///
 /// `nfs://HOST/EXPORT/PATH[?version=3&nfsport=&mountport=&uid=&gid=&size=N]`: a directory or a file.
 ///
+/// `nbd://HOST[:PORT]/EXPORT[?size=N]`, `nbd+unix:///EXPORT?socket=PATH[&size=N]`: an NBD export.
+///
 /// Errors are one line that says what to do: ENOENT, EACCES, EROFS, ENOSPC, EBUSY (a live owner, named),
 /// EINVAL (URL), ETIMEDOUT/ECONNREFUSED (server).
 Result<std::unique_ptr<Store>> open_store(std::string_view url, const StoreOptions& options, io::Loop& loop);

@@ -9,7 +9,8 @@ namespace farswap {
 
 namespace {
 
-constexpr std::string_view kForms = "use nfs://HOST/EXPORT/PATH?size=8G or file:PATH?size=8G";
+constexpr std::string_view kForms =
+    "use nfs://HOST/EXPORT/PATH?size=8G, nbd://HOST/EXPORT or file:PATH?size=8G";
 constexpr std::uint64_t kSizeMax = std::uint64_t{1} << 62;
 
 /// Undoes %XX; nothing for a bad escape or an escaped NUL.
@@ -54,6 +55,26 @@ Status parse_parameters(std::string_view query, Url& url) {
     return {};
 }
 
+bool is_nbd(const Url& url) {
+    return url.scheme == "nbd" || url.scheme == "nbds";
+}
+
+bool is_nbd_socket(const Url& url) {
+    return url.scheme == "nbd+unix" || url.scheme == "nbds+unix";
+}
+
+/// Takes ":PORT" off the end of "HOST:PORT" or "[ADDRESS]:PORT".
+Status parse_port(std::string_view& host, Url& url) {
+    const std::size_t colon = host.rfind(':');
+    if (colon == std::string_view::npos || host.ends_with(']')) return {};
+    const std::string_view digits = host.substr(colon + 1);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), url.port);
+    if (error != std::errc{} || end != digits.data() + digits.size() || url.port == 0)
+        return fail(EINVAL, "'{}': '{}' is no port: write a number from 1 to 65535", url.text, digits);
+    host = host.substr(0, colon);
+    return {};
+}
+
 /// Takes the host off "//HOST/PATH"; the path stays in `rest`.
 Status parse_host(std::string_view& rest, Url& url) {
     rest.remove_prefix(2);
@@ -64,6 +85,15 @@ Status parse_host(std::string_view& rest, Url& url) {
         if (!host.empty() && host != "localhost")
             return fail(EINVAL, "'{}': a file: URL names no host: write file:/{}{}", url.text, host, rest);
         return {};
+    }
+    if (is_nbd_socket(url)) {
+        if (!host.empty())
+            return fail(EINVAL, "'{}': a socket has no host: write {}:///EXPORT?socket=PATH", url.text,
+                        url.scheme);
+        return {};
+    }
+    if (is_nbd(url)) {
+        if (Status port = parse_port(host, url); !port) return port;
     }
     if (host.find('@') != std::string_view::npos)
         return fail(EINVAL, "'{}': a store's URL holds no user name: use ?uid= and ?gid=", url.text);
@@ -87,7 +117,7 @@ Result<Url> parse_url(std::string_view text) {
     std::string_view rest = text;
     const auto behind_scheme = cut(rest, ':');
     if (!behind_scheme || rest.empty() ||
-        !std::ranges::all_of(rest, [](unsigned char c) { return std::isalnum(c); }))
+        !std::ranges::all_of(rest, [](unsigned char c) { return std::isalnum(c) || c == '+'; }))
         return fail(EINVAL, "'{}' is no store: {}", text, kForms);
     std::ranges::transform(rest, std::back_inserter(url.scheme),
                            [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -103,7 +133,8 @@ Result<Url> parse_url(std::string_view text) {
         return fail(EINVAL,
                     "'{}': a '%' in a URL stands before two hexadecimal digits; write a plain one as %25",
                     text);
-    if (path->empty() || (url.scheme != "file" && *path == "/"))
+    const bool may_lack_path = is_nbd(url) || is_nbd_socket(url);
+    if (!may_lack_path && (path->empty() || (url.scheme != "file" && *path == "/")))
         return fail(EINVAL, "'{}' names no path: {}", text, kForms);
     url.path = *path;
     if (query) {

@@ -22,8 +22,12 @@ std::string encode(std::string_view text) {
 std::string write_down(const Url& url) {
     const bool ip6 = url.host.find(':') != std::string::npos;
     std::string text = url.scheme + ":";
-    if (!url.host.empty()) text += "//" + (ip6 ? "[" + url.host + "]" : url.host) + "/";
-    text += encode(url.host.empty() ? url.path : url.path.substr(1));
+    const bool socket = url.scheme.ends_with("+unix");
+    if (!url.host.empty()) text += "//" + (ip6 ? "[" + url.host + "]" : url.host);
+    if (url.port != 0) text += ":" + std::to_string(url.port);
+    if (socket) text += "//";
+    if ((!url.host.empty() || socket) && !url.path.empty()) text += "/";
+    text += encode(url.host.empty() && !socket ? url.path : url.path.substr(url.path.empty() ? 0 : 1));
     char mark = '?';
     for (const auto& [name, value] : url.parameters) {
         text += mark + name + "=" + encode(value);
@@ -33,11 +37,13 @@ std::string write_down(const Url& url) {
 }
 
 void use(const Url& url) {
-    PROMISE(!url.scheme.empty() && !url.path.empty());
+    const bool nbd = url.scheme.starts_with("nbd");
+    PROMISE(!url.scheme.empty() && (nbd || !url.path.empty()));
     PROMISE(std::ranges::none_of(url.scheme, [](unsigned char c) { return std::isupper(c) != 0; }));
     PROMISE(url.path.find('\0') == std::string::npos);
-    PROMISE((url.scheme == "file") == url.host.empty());
-    PROMISE(url.host.empty() || url.path.starts_with('/'));
+    PROMISE((url.scheme == "file" || url.scheme == "nbd+unix" || url.scheme == "nbds+unix") ==
+            url.host.empty());
+    PROMISE(url.host.empty() || (nbd && url.path.empty()) || url.path.starts_with('/'));
     for (const auto& [name, value] : url.parameters)
         PROMISE(!name.empty() && value.find('\0') == std::string::npos);
 

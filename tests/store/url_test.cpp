@@ -38,6 +38,24 @@ TEST(ParseUrl, FileForms) {
     EXPECT_EQ(parse_url("nfs://[fd00::1]/export")->host, "fd00::1");
 }
 
+TEST(ParseUrl, NbdForms) {
+    const auto tcp = parse_url("nbd://nas:10810/swap?size=1G");
+    ASSERT_TRUE(tcp) << tcp.error().message;
+    EXPECT_EQ(tcp->host, "nas");
+    EXPECT_EQ(tcp->port, 10810);
+    EXPECT_EQ(tcp->path, "/swap");
+    EXPECT_EQ(parse_url("nbd://[fd00::1]:99/")->host, "fd00::1");
+    EXPECT_EQ(parse_url("nbd://[fd00::1]")->port, 0);
+    const auto local = parse_url("nbd+unix:///swap?socket=/run/nbd%3Fsock");
+    ASSERT_TRUE(local) << local.error().message;
+    EXPECT_EQ(local->host, "");
+    EXPECT_EQ(local->path, "/swap");
+    EXPECT_EQ(local->parameter("socket"), "/run/nbd?sock");
+    for (const char* text : {"nbd:export", "nbd:///export", "nbd://nas:0/a", "nbd://nas:65536/a",
+                             "nbd://nas:x/a", "nbd://u@nas/a", "nbd+unix://nas/a?socket=/s"})
+        EXPECT_FALSE(parse_url(text)) << text;
+}
+
 TEST(ParseUrl, RefusesWithOneLine) {
     for (const char* text :
          {"", "file", "file:", "file:?size=1G", "nfs:/export", "nfs:///export", "nfs://nas", "nfs://nas/",
