@@ -47,4 +47,11 @@ LateWrites::Clock::time_point LateWrites::blocked_until(std::uint64_t offset,
     return until;
 }
 
+bool LateWrites::may_hit(std::uint64_t offset, std::uint64_t length, Clock::time_point now) const noexcept {
+    if (now >= last_) return false;
+    return std::ranges::any_of(entries_, [&](const Entry& entry) {
+        return entry.until > now && entry.begin < offset + length && offset < entry.end;
+    });
+}
+
 }  // namespace farswap::nbd

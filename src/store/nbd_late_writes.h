@@ -25,6 +25,9 @@ class LateWrites {
     Clock::time_point blocked_until(std::uint64_t offset, std::span<const std::byte> bytes,
                                     Clock::time_point now) noexcept;
 
+    /// Whether any such write may still come to the range.
+    bool may_hit(std::uint64_t offset, std::uint64_t length, Clock::time_point now) const noexcept;
+
   private:
     struct Entry {
         std::uint64_t begin = 0, end = 0;  ///< bytes; empty: free

@@ -60,6 +60,9 @@ class NbdStore final : public Store, private Connection::Watcher {
     void reserve(ReserveRequest& reserve) noexcept override;
     /// A write that the server has is waited for: given up, its outcome would be unknown.
     void cancel(Request& request) noexcept override;
+    bool in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept override {
+        return late_.may_hit(kLeaseSize + offset, length, io::Clock::now());
+    }
     void close() noexcept override;
     Counters counters() const noexcept override;
 

@@ -220,6 +220,9 @@ TEST(NbdLateWrites, BlockOtherBytesOnly) {
     EXPECT_EQ(late.blocked_until(0, other, now), now + 10s);
     EXPECT_EQ(late.blocked_until(4096, std::span(old).first(4096), now), now + 10s) << "not the same place";
     EXPECT_EQ(late.blocked_until(8192, other, now), now);
+    EXPECT_TRUE(late.may_hit(4096, 4096, now));
+    EXPECT_FALSE(late.may_hit(8192, 4096, now));
+    EXPECT_FALSE(late.may_hit(0, 8192, now + 10s));
     EXPECT_EQ(late.blocked_until(0, other, now + 10s), now + 10s) << "over";
 }
 
