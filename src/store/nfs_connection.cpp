@@ -42,23 +42,6 @@ std::uint32_t total_size(const Call& call) {
     return call.head_size + (call.carries_data() ? call.length + padding(call.length) : 0);
 }
 
-/// Binds to a port below 1024, which servers ask for unless the export says `insecure`; without the right to
-/// do so, or a free one, any port serves. (bindresvport(3) does IPv4 only.)
-void bind_reserved_port(int fd, const Address& peer, std::uint32_t seed) {
-    constexpr std::uint32_t kFirst = 600, kCount = 1024 - kFirst;
-    for (std::uint32_t i = 0; i < 32; ++i) {
-        const auto port = htons(static_cast<std::uint16_t>(kFirst + (seed + i) % kCount));
-        sockaddr_storage local{};
-        local.ss_family = peer.storage.ss_family;
-        if (local.ss_family == AF_INET6) {
-            reinterpret_cast<sockaddr_in6*>(&local)->sin6_port = port;
-        } else {
-            reinterpret_cast<sockaddr_in*>(&local)->sin_port = port;
-        }
-        if (::bind(fd, reinterpret_cast<sockaddr*>(&local), peer.size) == 0 || errno == EACCES) return;
-    }
-}
-
 void set_option(int fd, int level, int option, int value) {
     // Each is a refinement: a connection without it works, more slowly or noticing a dead server later.
     (void)::setsockopt(fd, level, option, &value, sizeof value);
@@ -165,6 +148,10 @@ void Connection::abandon(Call& call) noexcept {
             if (call.procedure == Procedure::kWrite) ++abandoned_writes_;
             return;
         case Call::State::kDelayed:
+            if (call.in_doubt && keep_for_probe(call)) return;
+            protocol_.dropped(call);
+            free_entry(call, false);
+            return;
         case Call::State::kTaken:
             free_entry(call, false);
             return;
@@ -214,21 +201,24 @@ void Connection::replied(Call& call) noexcept {
     protocol_.answered(call);
     if (&call == &step_) {
         call.state = call.reply.try_later ? Call::State::kDelayed : Call::State::kFree;
-        if (call.reply.try_later) return resume_soon();
-        return submit_step();
+        return call.reply.try_later ? resume_soon() : submit_step();
     }
-    if (call.reply.again) {
-        ++counters_.resent;
-        if (call.abandoned) (void)keep_for_probe(call);
-        number(call);
-        enqueue(call);
-        return submit_step();
+    if (call.reply.error != 0) submit_step();  // it may have cost what was agreed
+    if (!call.reply.again) {
+        if (call.abandoned) return free_entry(call, true);
+        call.in_doubt = false;
+    } else if (call.abandoned) {
+        (void)keep_for_probe(call);
     }
-    if (call.abandoned) return free_entry(call, true);
     if (call.reply.try_later) {
         call.state = Call::State::kDelayed;
         watcher_.told_to_wait();
         return resume_soon();
+    }
+    if (call.reply.again) {
+        ++counters_.resent;
+        number(call);
+        return enqueue(call);
     }
     call.state = Call::State::kTaken;
     call.complete(call);
@@ -244,7 +234,6 @@ void Connection::resume_delayed() noexcept {
         ++counters_.resent;
         // With the old number a server may repeat the refusal that it remembers, for ever: RFC 1813
         // section 2.6 asks for a new one.
-        call.in_doubt = false;
         number(call);
         enqueue(call);
     }

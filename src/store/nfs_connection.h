@@ -7,8 +7,6 @@
 // construction.
 #pragma once
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -18,14 +16,10 @@
 #include "base/fd.h"
 #include "io/loop.h"
 #include "store/nfs_reply_reader.h"
+#include "store/nfs_socket.h"
 #include "store/nfs_wire.h"
 
 namespace farswap::nfs {
-
-struct Address {
-    sockaddr_storage storage{};
-    socklen_t size = 0;
-};
 
 inline constexpr std::uint32_t kWindow = 64;  ///< calls of requests in flight on one connection
 inline constexpr std::uint32_t kInternalCalls =

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "store/nfs4_session.h"
 
 namespace farswap::nfs {
 namespace {
@@ -22,6 +23,13 @@ std::uint64_t deadline_after(std::chrono::milliseconds timeout) {
     return now_ns() + static_cast<std::uint64_t>(std::chrono::nanoseconds(timeout).count());
 }
 
+std::unique_ptr<Protocol> make_protocol(const ClaimedFile& file, const char* what) {
+    const Credential& who = file.server.credential;
+    if (file.server.version == 3) return std::make_unique<Protocol3>(who, file.file);
+    return std::make_unique<Protocol4>(who, file.file, file.read_max, file.write_max,
+                                       fmt::format("{} ({})", file.name, what));
+}
+
 /// -ESTALE means lost writes to a store's user; here it means that the file itself is gone.
 int result_of(int error) {
     return error == -ESTALE ? -EIO : error;
@@ -33,10 +41,8 @@ NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::ui
     : file(owner),
       connections(
           owner.file_.server.connections, owner.loop_, owner.file_.address,
-          [&]() -> std::unique_ptr<Protocol> {
-              return std::make_unique<Protocol3>(owner.file_.server.credential, owner.file_.file);
-          },
-          fmt::format("{} ({})", owner.file_.name, what), write_max, *this),
+          [&] { return make_protocol(owner.file_, what); }, fmt::format("{} ({})", owner.file_.name, what),
+          write_max, *this),
       transfer_max(max),
       transfers(std::size_t{kWindow} * connections.size()),
       window(kWindow * connections.size()) {

@@ -1,4 +1,4 @@
-// A Store on one file of an NFSv3 server: requests, flushes, reserved space and the lease's heartbeat, as
+// A Store on one file of an NFS server: requests, flushes, reserved space and the lease's heartbeat, as
 // calls on its connections. Knows the open file; nothing of how it was found or claimed (nfs_open.cpp).
 //
 // READs have connections of their own, so that a fault never waits behind a megabyte that is being written

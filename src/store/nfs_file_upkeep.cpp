@@ -314,8 +314,8 @@ void NfsFile::lose_lease(const char* reason) noexcept {
 Status NfsFile::give_up_file(Deadline deadline) {
     auto control = Control::connect(file_.server, deadline);
     if (!control) return std::unexpected(control.error());
-    if (!file_.remove_at_close) return free_lease(*control);
-    auto removed = control->remove(file_.directory, file_.file_name);
+    if (!file_.remove_at_close) return free_lease(**control);
+    auto removed = (*control)->remove(file_.directory, file_.file_name);
     // Gone already: by an attempt whose answer was lost.
     return removed || removed.error().code == ENOENT ? Status{} : removed;
 }

@@ -83,12 +83,12 @@ Result<Server> server_of(const Url& url) {
         !known) {
         return std::unexpected(known.error());
     }
-    const auto version = url.number("version", 3, 0, 1000);
-    if (!version) return std::unexpected(version.error());
-    if (*version != 3) {
-        return fail(EINVAL,
-                    "NFS version {} is not supported, only version 3: use ?version=3, or leave it out",
-                    *version);
+    const auto version = url.parameter("version").value_or("3");
+    if (version != "3" && version != "4" && version != "4.1") {
+        return fail(
+            EINVAL,
+            "NFS version {} is not supported: use ?version=3 or ?version=4 (which is 4.1), or leave it out",
+            version);
     }
     const auto nfs_port = url.number("nfsport", 0, 1, 65535);
     const auto mount_port = url.number("mountport", 0, 1, 65535);
@@ -100,6 +100,7 @@ Result<Server> server_of(const Url& url) {
     if (!credential) return std::unexpected(credential.error());
     if (url.host.empty()) return fail(EINVAL, "no server is named: nfs://HOST/EXPORT/PATH");
     return Server{.host = url.host,
+                  .version = version == "3" ? 3 : 4,
                   .nfs_port = static_cast<int>(*nfs_port),
                   .mount_port = static_cast<int>(*mount_port),
                   .connections = static_cast<std::uint32_t>(*connections),
@@ -113,11 +114,9 @@ bool may_be_below_an_export(int code) {
 }
 
 /// Some servers mount a file as well; we want the directory that it is in.
-Result<Control::Found> mount_directory(const Server& server, const std::string& path, Control& control) {
-    const auto root = Control::mount(server, path, soon());
-    if (!root) return std::unexpected(root.error());
+Result<Control::Found> mount_directory(const std::string& path, Control& control) {
     control.set_deadline(soon());
-    auto found = control.attributes(*root);
+    auto found = control.mount(path);
     if (found && !found->directory) return fail(ENOTDIR, "{} is a file", path);
     return found;
 }
@@ -128,13 +127,13 @@ Result<Place> find(const Url& url, const Server& server, Control& control) {
     while (path.size() > 1 && path.ends_with('/')) path.pop_back();
     std::string mounted = path;
     std::vector<std::string> rest;  // components below `mounted`, the last one first
-    auto at = mount_directory(server, mounted, control);
+    auto at = mount_directory(mounted, control);
     const auto whole = at;
     while (!at && may_be_below_an_export(at.error().code) && mounted.size() > 1) {
         const std::size_t slash = mounted.rfind('/');
         rest.push_back(mounted.substr(slash + 1));
         mounted = slash == 0 ? "/" : mounted.substr(0, slash);
-        at = mount_directory(server, mounted, control);
+        at = mount_directory(mounted, control);
     }
     if (!at && may_be_below_an_export(at.error().code)) {
         return fail(
@@ -166,18 +165,35 @@ Result<Place> find(const Url& url, const Server& server, Control& control) {
 }
 
 struct Opened {
-    Control control;
+    std::unique_ptr<Control> control;
     Place place;
 };
+
+Result<Opened> open_by(const Url& url, const Server& server) {
+    auto control = Control::connect(server, soon());
+    if (!control) return std::unexpected(control.error());
+    auto place = find(url, server, **control);
+    if (!place) return std::unexpected(place.error());
+    return Opened{std::move(*control), std::move(*place)};
+}
+
+/// Whether a server that cannot be talked to by NFSv3 for that reason may know NFSv4 alone: nobody listens at
+/// its rpcbind or mountd, or they know nothing of NFSv3 (libnfs has no code for that but EIO).
+bool may_be_newer(int code) {
+    return code == ECONNREFUSED || code == EPROTONOSUPPORT || code == EIO;
+}
 
 Result<Opened> open_place(const Url& url) {
     auto server = server_of(url);
     if (!server) return std::unexpected(server.error());
-    auto control = Control::connect(*server, soon());
-    if (!control) return std::unexpected(control.error());
-    auto place = find(url, *server, *control);
-    if (!place) return std::unexpected(place.error());
-    return Opened{std::move(*control), std::move(*place)};
+    auto opened = open_by(url, *server);
+    if (opened || url.parameter("version") || !may_be_newer(opened.error().code)) return opened;
+    server->version = 4;
+    auto newer = open_by(url, *server);
+    if (!newer && may_be_newer(newer.error().code)) return opened;
+    log::info("nfs://{}{}: there is no NFSv3 ({}); trying NFSv4.1", url.host, url.path,
+              opened.error().message);
+    return newer;
 }
 
 // ---- leases
@@ -355,9 +371,9 @@ void take_back(const ClaimedFile& file, const std::string& name, bool only_empty
     auto control = Control::connect(file.server, soon());
     Status gone = control ? Status{} : std::unexpected(control.error());
     if (control) {
-        const auto found = control->lookup(file.directory, name);
+        const auto found = (*control)->lookup(file.directory, name);
         if (!found || (only_empty && found->size > 0)) return;
-        gone = control->remove(file.directory, name);
+        gone = (*control)->remove(file.directory, name);
     }
     if (!gone && !only_empty)
         log::warning("{}: cannot remove {}: {}; `farswap check --clean` removes it later", file.name, name,
@@ -444,7 +460,7 @@ Result<Orphan> inspect(Control& control, const Place& place, const std::string& 
 Result<std::unique_ptr<Store>> open_nfs_store(const Url& url, const StoreOptions& options, io::Loop& loop) {
     auto opened = open_place(url);
     if (!opened) return fail_for(url, opened.error());
-    auto file = activate(opened->control, opened->place, url, options);
+    auto file = activate(*opened->control, opened->place, url, options);
     if (!file) return fail_for(url, explained(file.error(), opened->place));
     return std::make_unique<NfsFile>(loop, std::move(*file));
 }
@@ -462,10 +478,10 @@ Result<std::vector<Orphan>> list_nfs_orphans(const Url& url) {
     std::vector<Orphan> orphans;
     if (!opened->place.file_name.empty())
         return orphans;  // a file serves job after job: it is never an orphan
-    auto names = opened->control.list(opened->place.directory, std::string(kJobPrefix));
+    auto names = opened->control->list(opened->place.directory, std::string(kJobPrefix));
     if (!names) return fail_for(url, names.error());
     for (const std::string& name : *names) {
-        auto orphan = inspect(opened->control, opened->place, name);
+        auto orphan = inspect(*opened->control, opened->place, name);
         if (orphan) orphans.push_back(std::move(*orphan));
         // else: somebody else's file, or one that was removed meanwhile
     }
@@ -475,7 +491,8 @@ Result<std::vector<Orphan>> list_nfs_orphans(const Url& url) {
 Status remove_nfs_orphan(const Url& url, const Orphan& orphan) {
     auto opened = open_place(url);
     if (!opened) return fail_for(url, opened.error());
-    auto& [control, place] = *opened;
+    Control& control = *opened->control;
+    const Place& place = opened->place;
     const std::string name = orphan.path.substr(orphan.path.rfind('/') + 1);
     const auto found = control.lookup(place.directory, name);
     if (!found) return fail_for(url, found.error());

@@ -7,37 +7,27 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
-#include <vector>
 
+#include "store/nfs_rpc.h"
 #include "store/xdr.h"
 
 namespace farswap::nfs {
 
 using xdr::load_u32, xdr::padding;
 
-inline constexpr std::size_t kHandleMax = 64;   ///< bytes; NFS3_FHSIZE, RFC 1813 section 2.4
-inline constexpr std::size_t kGroupsMax = 16;   ///< AUTH_SYS gids, RFC 5531 appendix A
-inline constexpr std::size_t kMachineMax = 64;  ///< our own limit on the AUTH_SYS machine name (RFC: 255)
-/// The longest call up to its data: record mark 4, call 24, credential 8 + 20 + kMachineMax + 4 * kGroupsMax,
-/// verifier 8, handle 4 + kHandleMax, arguments 20.
-inline constexpr std::size_t kCallHeadMax = 288;
-/// The longest reply up to its data: 24 and a verifier of 400 (RFC 5531 section 8.2), and WRITE's result of
-/// 136.
-inline constexpr std::size_t kReplyHeadMax = 560;
-inline constexpr std::uint32_t kLastFragment = 0x80000000u;  ///< record mark, RFC 5531 section 11
+inline constexpr std::size_t kHandleMax = 128;  ///< bytes; NFS4_FHSIZE, RFC 8881 section 3.1
+inline constexpr std::size_t kHandle3Max = 64;  ///< bytes; NFS3_FHSIZE, RFC 1813 section 2.4
+/// The longest call up to its data. Behind the RPC head NFSv3 has 4 + kHandle3Max and arguments of 20 bytes;
+/// NFSv4.1 a COMPOUND of 12, SEQUENCE 36, PUTFH 8 + kHandleMax, WRITE 36. EXCHANGE_ID and CREATE_SESSION are
+/// shorter.
+inline constexpr std::size_t kCallHeadMax = kRpcCallMax + 96 + kHandleMax;
+/// The longest reply up to its data: the RPC head, and NFSv3's WRITE with 136.
+inline constexpr std::size_t kReplyHeadMax = kRpcReplyMax + 136;
 
 /// Names a file to its server.
 struct FileHandle {
     std::uint32_t size = 0;
     std::array<std::byte, kHandleMax> bytes{};
-};
-
-/// AUTH_SYS: who asks.
-struct Credential {
-    std::string machine;
-    std::uint32_t uid = 0, gid = 0;
-    std::vector<std::uint32_t> groups{};
 };
 
 /// Changes whenever the server may have lost writes that were not committed (RFC 1813 section 3.3.7).

@@ -29,7 +29,7 @@ struct StoreOptions {
 ///
 /// `file:PATH[?size=N]`: a directory (gets a file of its own, removed at the end), a file, or a block device.
 ///
-/// `nfs://HOST/EXPORT/PATH[?version=3&nfsport=&mountport=&uid=&gid=&size=N]`: a directory or a file.
+/// `nfs://HOST/EXPORT/PATH[?version=3|4&nfsport=&mountport=&uid=&gid=&size=N]`: a directory or a file.
 ///
 /// `nbd://HOST[:PORT]/EXPORT[?size=N]`, `nbd+unix:///EXPORT?socket=PATH[&size=N]`: an NBD export.
 ///

@@ -3,8 +3,8 @@
 over each store. A case passes when output and exit status are those of the plain run, RAM kept to the cap in the
 sampler's eyes, and nothing was left behind.
 
-  suite.py --build DIR [--only NAME,...] [--kind real|runtime|scenario] [--quick] [--stores nfs,file] [--caps 50,25]
-           [--report DIR] [--list] [--sabotage]
+  suite.py --build DIR [--only NAME,...] [--kind real|runtime|scenario] [--quick] [--stores nfs,nfs4,file]
+           [--caps 50,25] [--report DIR] [--list] [--sabotage]
 
 Prints a line for each case, writes DIR/e2e.json and DIR/e2e.md, and exits 1 when a case failed.
 """
@@ -76,7 +76,8 @@ class Suite:
             return f"file:{self.file_store}", self.file_store
         if self.server is None:
             self.server = harness.NfsServer(self.directory / "nfs")
-        return self.server.url, self.server.store_directory()
+        url = self.server.url.replace("version=3", "version=4") if kind == "nfs4" else self.server.url
+        return url, self.server.store_directory()
 
     def close(self):
         if self.server:

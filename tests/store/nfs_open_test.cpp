@@ -18,12 +18,13 @@ using testing::HasSubstr;
 
 constexpr std::uint64_t kMiB = 1u << 20;
 
-class NfsOpenTest : public testing::Test, protected Driver {
+class NfsOpenTest : public testing::TestWithParam<int>, protected Driver {
   protected:
     void SetUp() override {
         if (!nfs_server_available()) GTEST_SKIP() << "needs root and nfs-ganesha";
         server =
             std::make_unique<NfsServer>(std::vector<std::string>{"export", "closed,ro", "squashed,squash"});
+        server->version = GetParam();
     }
     void expect_refused(const std::string& url, int code, const testing::Matcher<std::string>& message) {
         const auto opened = open(url);
@@ -55,7 +56,7 @@ class NfsOpenTest : public testing::Test, protected Driver {
     std::unique_ptr<NfsServer> server;
 };
 
-TEST_F(NfsOpenTest, DirectoryGivesEveryJobItsOwnFile) {
+TEST_P(NfsOpenTest, DirectoryGivesEveryJobItsOwnFile) {
     auto one = open(server->url("export", "&size=1M"), "farswap-one"),
          two = open(server->url("export", "&size=1M"), "farswap-two");
     ASSERT_TRUE(one && two);
@@ -71,7 +72,7 @@ TEST_F(NfsOpenTest, DirectoryGivesEveryJobItsOwnFile) {
     EXPECT_EQ(files(), 0u);
 }
 
-TEST_F(NfsOpenTest, NeverTakesAnExistingFileInADirectory) {
+TEST_P(NfsOpenTest, NeverTakesAnExistingFileInADirectory) {
     std::ofstream(server->path("export") / "farswap-test") << "precious";
     // Named twice by one job, too.
     auto one = open(server->url("export", "&size=1M")), two = open(server->url("export", "&size=1M"));
@@ -84,12 +85,12 @@ TEST_F(NfsOpenTest, NeverTakesAnExistingFileInADirectory) {
     EXPECT_EQ(std::filesystem::file_size(server->path("export") / "farswap-test"), 8u);
 }
 
-TEST_F(NfsOpenTest, DestructionClosesToo) {
+TEST_P(NfsOpenTest, DestructionClosesToo) {
     ASSERT_TRUE(open(server->url("export", "&size=1M")));
     EXPECT_EQ(files(), 0u);
 }
 
-TEST_F(NfsOpenTest, FileServesOneJobAtATime) {
+TEST_P(NfsOpenTest, FileServesOneJobAtATime) {
     std::ofstream(server->path("export") / "swapfile");
     const auto url = server->url("export/swapfile", "&size=1M");
     auto first = open(url);
@@ -102,7 +103,7 @@ TEST_F(NfsOpenTest, FileServesOneJobAtATime) {
     (*second)->close();
 }
 
-TEST_F(NfsOpenTest, FileThatAnotherHasTakenIsLeftAloneAtTheEnd) {
+TEST_P(NfsOpenTest, FileThatAnotherHasTakenIsLeftAloneAtTheEnd) {
     const auto path = server->path("export") / "swapfile";
     std::ofstream(path).close();
     auto store = open(server->url("export/swapfile", "&size=1M"));
@@ -120,14 +121,14 @@ TEST_F(NfsOpenTest, FileThatAnotherHasTakenIsLeftAloneAtTheEnd) {
     EXPECT_EQ(found.state, Lease::State::kOwned);
 }
 
-TEST_F(NfsOpenTest, TakesAFileOverFromADeadOwner) {
+TEST_P(NfsOpenTest, TakesAFileOverFromADeadOwner) {
     leave_orphan("swapfile");
     auto store = open(server->url("export/swapfile", "&size=1M"));
     ASSERT_TRUE(store) << store.error().message;
     (*store)->close();
 }
 
-TEST_F(NfsOpenTest, FindsAPlaceBelowTheExport) {
+TEST_P(NfsOpenTest, FindsAPlaceBelowTheExport) {
     std::filesystem::create_directories(server->path("export/deep/er"));
     std::ofstream(server->path("export/deep/er/swapfile"));
     for (const char* place : {"export/deep/er", "export/deep/er/", "export/deep/er/swapfile"}) {
@@ -137,7 +138,7 @@ TEST_F(NfsOpenTest, FindsAPlaceBelowTheExport) {
     }
 }
 
-TEST_F(NfsOpenTest, ListsAndRemovesOrphansOnly) {
+TEST_P(NfsOpenTest, ListsAndRemovesOrphansOnly) {
     leave_orphan("farswap-orphan");
     std::ofstream(server->path("export") / "farswap-notes.txt") << "somebody's";
     auto alive = open(server->url("export", "&size=1M"), "farswap-alive");
@@ -160,8 +161,10 @@ TEST_F(NfsOpenTest, ListsAndRemovesOrphansOnly) {
     (*alive)->close();
 }
 
-TEST_F(NfsOpenTest, SaysWhatIsWrong) {
-    expect_refused(server->url("nowhere"), ENOENT, HasSubstr("showmount -e 127.0.0.1"));
+TEST_P(NfsOpenTest, SaysWhatIsWrong) {
+    // NFSv4 shows the way to its exports as directories.
+    expect_refused(server->url("nowhere"), ENOENT,
+                   HasSubstr(GetParam() == 3 ? "showmount -e 127.0.0.1" : "name another"));
     expect_refused(server->url("export/missing"), ENOENT, HasSubstr("make the directory"));
     expect_refused(server->url("closed"), EROFS, HasSubstr("read-only"));
     std::filesystem::permissions(server->path("squashed"), std::filesystem::perms(0755));
@@ -169,9 +172,9 @@ TEST_F(NfsOpenTest, SaysWhatIsWrong) {
     expect_refused(server->url("export", "&uid=12345"), EACCES, HasSubstr("uid 12345"));
     expect_refused(server->url("export", "&size=huge"), EINVAL, HasSubstr("size"));
     expect_refused(server->url("export", "&color=red"), EINVAL, HasSubstr("color"));
-    auto four = server->url();
-    four.replace(four.find("version=3"), 9, "version=4");
-    expect_refused(four, EINVAL, HasSubstr("version=3"));
+    auto two = server->url();
+    two.replace(two.find("version="), 9, "version=2");
+    expect_refused(two, EINVAL, HasSubstr("version=3"));
     std::ofstream(server->path("export") / "notes") << std::string(10000, 'x');
     expect_refused(server->url("export/notes"), EEXIST, HasSubstr("truncate"));
     // As a disk image with btrfs: nothing but zeros up to the superblock at 64 KiB.
@@ -181,7 +184,7 @@ TEST_F(NfsOpenTest, SaysWhatIsWrong) {
 }
 
 // Wherever the connection breaks, and although the call that broke may have been executed.
-TEST_F(NfsOpenTest, BrokenConnectionLeavesNoFile) {
+TEST_P(NfsOpenTest, BrokenConnectionLeavesNoFile) {
     Proxy proxy(server->nfs_port());
     bool made = false;
     // Of a reply to CREATE the last byte is cut off, or a later one, until nothing is.
@@ -197,14 +200,27 @@ TEST_F(NfsOpenTest, BrokenConnectionLeavesNoFile) {
     EXPECT_EQ(files(), 0u) << "the last cut was left for the end of a store";
 }
 
-TEST_F(NfsOpenTest, UnreachableServerIsReportedSoon) {
+TEST_P(NfsOpenTest, ServerWithoutMountServiceIsAskedByNfs4UnlessAVersionIsGiven) {
+    const auto url = [&](const std::string& more) {
+        return fmt::format("nfs://127.0.0.1{}?nfsport={}&mountport=1&size=1M{}",
+                           server->path("export").string(), server->nfs_port(), more);
+    };
+    auto store = open(url(""));
+    ASSERT_TRUE(store) << store.error().message;
+    EXPECT_EQ(write(**store, 0, pattern(0, 4096)), 4096);
+    (*store)->close();
+    EXPECT_EQ(files(), 0u);
+    expect_refused(url("&version=3"), ECONNREFUSED, HasSubstr("mount service"));
+}
+
+TEST_P(NfsOpenTest, UnreachableServerIsReportedSoon) {
     server->kill();
     const auto start = io::Clock::now();
     expect_refused(server->url(), ECONNREFUSED, HasSubstr("port"));
     EXPECT_LT(io::Clock::now() - start, 4s) << "not by its deadline";
 }
 
-TEST_F(NfsOpenTest, SilentServerIsReportedInFiveSeconds) {
+TEST_P(NfsOpenTest, SilentServerIsReportedInFiveSeconds) {
     Proxy silent(server->nfs_port());
     silent.hold_replies(true);
     const auto start = io::Clock::now();
@@ -227,6 +243,7 @@ class NfsFullTest : public NfsOpenTest {
         if (std::system(make.c_str()) != 0) GTEST_SKIP() << "cannot mount a loop device here";
         mounted = true;
         server = std::make_unique<NfsServer>(std::vector<std::string>{(directory / "small").string()});
+        server->version = GetParam();
     }
     void TearDown() override {
         server.reset();
@@ -240,7 +257,7 @@ class NfsFullTest : public NfsOpenTest {
     bool mounted = false;
 };
 
-TEST_F(NfsFullTest, ReservesUpToTheLastFreeByteAndSaysSo) {
+TEST_P(NfsFullTest, ReservesUpToTheLastFreeByteAndSaysSo) {
     auto store = open(url("&size=1G"));
     ASSERT_TRUE(store) << store.error().message;
     EXPECT_EQ((*store)->reserved(), 16 * kMiB);
@@ -261,7 +278,7 @@ TEST_F(NfsFullTest, ReservesUpToTheLastFreeByteAndSaysSo) {
     EXPECT_FALSE(std::filesystem::exists(directory / "small/farswap-second"));
 }
 
-TEST_F(NfsFullTest, IsRefusedWhenHardlyAnythingIsFree) {
+TEST_P(NfsFullTest, IsRefusedWhenHardlyAnythingIsFree) {
     const auto filler = (directory / "small/filler").string();
     [[maybe_unused]] const int full =
         std::system(fmt::format("dd if=/dev/zero of={} bs=64k status=none 2>/dev/null", filler).c_str());
@@ -270,6 +287,9 @@ TEST_F(NfsFullTest, IsRefusedWhenHardlyAnythingIsFree) {
     EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory / "small"), {}), 2)
         << "lost+found and the filler";
 }
+
+INSTANTIATE_TEST_SUITE_P(Versions, NfsOpenTest, testing::Values(3, 4), testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Versions, NfsFullTest, testing::Values(3, 4), testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace farswap::test

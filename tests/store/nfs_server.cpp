@@ -74,13 +74,13 @@ void NfsServer::restart() {
 }
 
 std::string NfsServer::url(const std::string& name, const std::string& more) const {
-    return fmt::format("nfs://127.0.0.1{}?version=3&nfsport={}&mountport={}{}", path(name).string(),
+    return fmt::format("nfs://127.0.0.1{}?version={}&nfsport={}&mountport={}{}", path(name).string(), version,
                        nfs_port_, mount_port_, more);
 }
 
 std::string NfsServer::url_by_port(std::uint16_t nfs_port, const std::string& more) const {
-    return fmt::format("nfs://127.0.0.1{}?version=3&nfsport={}&mountport={}{}", path("export").string(),
-                       nfs_port, mount_port_, more);
+    return fmt::format("nfs://127.0.0.1{}?version={}&nfsport={}&mountport={}{}", path("export").string(),
+                       version, nfs_port, mount_port_, more);
 }
 
 Proxy::Proxy(std::uint16_t to_port) : to_port_(to_port) {

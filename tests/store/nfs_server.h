@@ -30,6 +30,9 @@ class NfsServer {
     void kill();
     void restart();
 
+    /// Of NFS, in the URLs: 3, or 4 for NFSv4.1.
+    int version = 3;
+
     std::filesystem::path path(const std::string& name) const { return directory_ / name; }
     /// nfs://127.0.0.1/.../name?ports, with `more` ("&size=1M") behind it.
     std::string url(const std::string& name = "export", const std::string& more = "") const;

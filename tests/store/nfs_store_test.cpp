@@ -11,11 +11,12 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1u << 20;
 
-class NfsStoreTest : public testing::Test, protected Driver {
+class NfsStoreTest : public testing::TestWithParam<int>, protected Driver {
   protected:
     void SetUp() override {
         if (!nfs_server_available()) GTEST_SKIP() << "needs root and nfs-ganesha";
         server = std::make_unique<NfsServer>();
+        server->version = GetParam();
         auto opened = open(server->url("export", "&size=64M"));
         ASSERT_TRUE(opened) << opened.error().message;
         store = std::move(*opened);
@@ -27,14 +28,14 @@ class NfsStoreTest : public testing::Test, protected Driver {
     std::unique_ptr<Store> store;
 };
 
-TEST_F(NfsStoreTest, SaysWhatItIs) {
+TEST_P(NfsStoreTest, SaysWhatItIs) {
     EXPECT_EQ(store->capacity(), 64 * kMiB);
     EXPECT_EQ(store->reserved(), 16 * kMiB);
     EXPECT_EQ(store->transfer_max(), kMiB);
     EXPECT_THAT(store->name(), testing::StartsWith("nfs://127.0.0.1/"));
 }
 
-TEST_F(NfsStoreTest, ReadsBackWhatWasWritten) {
+TEST_P(NfsStoreTest, ReadsBackWhatWasWritten) {
     // Odd lengths need XDR padding; those above the transfer size are split.
     std::uint64_t offset = 0;
     for (const std::size_t size :
@@ -49,7 +50,7 @@ TEST_F(NfsStoreTest, ReadsBackWhatWasWritten) {
     EXPECT_EQ(counters.writes, 10u + 1 + 2);
 }
 
-TEST_F(NfsStoreTest, KeepsManyTransfersApart) {
+TEST_P(NfsStoreTest, KeepsManyTransfersApart) {
     constexpr std::size_t kSlots = 1000, kSize = 8192;
     std::mt19937 random(1);
     std::deque<Transfer> writes;
@@ -72,7 +73,7 @@ TEST_F(NfsStoreTest, KeepsManyTransfersApart) {
         EXPECT_TRUE(transfer.memory == pattern(transfer.offset, transfer.length));
 }
 
-TEST_F(NfsStoreTest, CopiesNothingBetweenMemoryAndSocket) {
+TEST_P(NfsStoreTest, CopiesNothingBetweenMemoryAndSocket) {
     for (const std::size_t size : {4096u, 65536u, 1u << 20, 2u << 20}) {
         for (const std::size_t depth : {1u, 2u, 16u, 60u}) {
             std::deque<Transfer> transfers;
@@ -96,7 +97,7 @@ TEST_F(NfsStoreTest, CopiesNothingBetweenMemoryAndSocket) {
     EXPECT_EQ(store->counters().bytes_copied, 0u);
 }
 
-TEST_F(NfsStoreTest, RefusesBadRequestsFromTheLoopOnly) {
+TEST_P(NfsStoreTest, RefusesBadRequestsFromTheLoopOnly) {
     const std::vector<std::byte> page(kPageSize);
     Transfer unpinned(KERNEL_WRITE, 0, page), empty(READ, 0, {}), beyond(READ, store->capacity() - 1, page),
         unreserved(WRITE, store->reserved(), page), wrapped(READ, ~std::uint64_t{0} - 100, page);
@@ -107,7 +108,7 @@ TEST_F(NfsStoreTest, RefusesBadRequestsFromTheLoopOnly) {
     }
 }
 
-TEST_F(NfsStoreTest, FlushesWithOneCommit) {
+TEST_P(NfsStoreTest, FlushesWithOneCommit) {
     EXPECT_EQ(flush(*store), 0);
     EXPECT_EQ(store->counters().flushes, 0u) << "there was nothing to commit";
     ASSERT_EQ(write(*store, 0, pattern(0, kMiB)), static_cast<int>(kMiB));
@@ -116,7 +117,7 @@ TEST_F(NfsStoreTest, FlushesWithOneCommit) {
     EXPECT_EQ(store->counters().flushes, 1u);
 }
 
-TEST_F(NfsStoreTest, ReservesSpaceByWritingIt) {
+TEST_P(NfsStoreTest, ReservesSpaceByWritingIt) {
     EXPECT_EQ(reserve(*store, kMiB), 0);
     EXPECT_EQ(store->reserved(), 16 * kMiB);
     ASSERT_EQ(write(*store, 15 * kMiB, pattern(15 * kMiB, kMiB)), static_cast<int>(kMiB));
@@ -130,7 +131,7 @@ TEST_F(NfsStoreTest, ReservesSpaceByWritingIt) {
     EXPECT_EQ(std::filesystem::file_size(server->path("export/farswap-test")), 64 * kMiB + 4096);
 }
 
-TEST_F(NfsStoreTest, CompletionsMaySubmitAgain) {
+TEST_P(NfsStoreTest, CompletionsMaySubmitAgain) {
     struct Chain : Transfer {
         using Transfer::Transfer;
         Store* store = nullptr;
@@ -147,7 +148,7 @@ TEST_F(NfsStoreTest, CompletionsMaySubmitAgain) {
     EXPECT_EQ(finish(chain), static_cast<int>(kPageSize));
 }
 
-TEST_F(NfsStoreTest, CancelsWaitingAndSentReads) {
+TEST_P(NfsStoreTest, CancelsWaitingAndSentReads) {
     std::deque<Transfer> reads;
     for (int i = 0; i < 200; ++i) reads.emplace_back(READ, 0, std::vector<std::byte>(kMiB));
     for (Transfer& transfer : reads) store->submit(transfer);
@@ -157,6 +158,8 @@ TEST_F(NfsStoreTest, CancelsWaitingAndSentReads) {
     ASSERT_EQ(write(*store, 0, pattern(0, kPageSize)), static_cast<int>(kPageSize));
     EXPECT_TRUE(read(*store, 0, kPageSize) == pattern(0, kPageSize));
 }
+
+INSTANTIATE_TEST_SUITE_P(Versions, NfsStoreTest, testing::Values(3, 4), testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace farswap::test

@@ -6,35 +6,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include "store/nfs_file.h"
 #include "store/nfs_reply_reader.h"
+#include "words.h"
 
 namespace farswap::nfs {
 namespace {
 
-using Bytes = std::vector<std::byte>;
-
-struct Words {
-    Bytes bytes;
-    Words& u32(std::uint32_t value) {
-        for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::byte>(value >> shift));
-        return *this;
-    }
-    Words& fill(std::size_t count, int value) {
-        bytes.insert(bytes.end(), count, static_cast<std::byte>(value));
-        return *this;
-    }
-    Words& raw(const Bytes& more) {
-        bytes.insert(bytes.end(), more.begin(), more.end());
-        return *this;
-    }
-};
-
-Words accepted(std::uint32_t xid) {
-    return Words().u32(xid).u32(1).u32(0).u32(0).u32(0).u32(0);
-}
+using test::accepted, test::Bytes, test::Words;
 
 Bytes read_reply(std::uint32_t xid, const Bytes& data, bool attributes = true) {
     const auto size = static_cast<std::uint32_t>(data.size());
