@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/log.h"
+#include "cli/bench.h"
 #include "cli/check.h"
 #include "cli/core.h"
 #include "cli/debug.h"
@@ -46,6 +47,7 @@ struct Execute {
     }
     Ending operator()(const DebugOptions& options) const { return debug_command(options); }
     Ending operator()(const CheckOptions& options) const { return {check_command(options), 0}; }
+    Ending operator()(const BenchOptions& options) const { return {bench_command(options), 0}; }
     Ending operator()(const PrintText& print) const {
         std::fputs(print.text.c_str(), stdout);
         return {std::fflush(stdout) == 0 ? 0 : kExitFailure, 0};

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "store/open.h"
+
 namespace farswap::cli {
 
 namespace {
@@ -19,6 +21,7 @@ Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...   run a program
        farswap core [-o FILE] PID                         a core file of one, what is outside included
        farswap debug [--] DEBUGGER [ARGUMENT]...          a debugger that sees what is outside
        farswap check [URL]...                             can this machine, this store do it?
+       farswap bench URL...                               what a store can do
        farswap check --clean URL                          remove what dead jobs left on a store
        farswap COMMAND --help                             all options
        farswap --version
@@ -75,10 +78,10 @@ void add_job_options(CLI::App& app, JobWords& words) {
            "Cap on all memory of the job, the pager's included: a size (512M, 2G) or a percentage of what "
            "this machine or control group allows (25%). Default: 90%")
         ->type_name("SIZE|PERCENT");
-    app.add_option(
-           "--swap", options.swap,
-           "Where pages go: nfs://HOST/EXPORT/PATH, nbd://HOST/EXPORT or file:PATH; may be given several times: those of the "
-           "highest ?prio= first, equal ones in turn. Default: an unnamed file in /var/tmp")
+    app.add_option("--swap", options.swap,
+                   "Where pages go: nfs://HOST/EXPORT/PATH, nbd://HOST/EXPORT or file:PATH; may be given "
+                   "several times: those of the "
+                   "highest ?prio= first, equal ones in turn. Default: an unnamed file in /var/tmp")
         ->type_name("URL")
         ->allow_extra_args(false);
     app.add_option(
@@ -284,6 +287,38 @@ Result<Command> parse_check(std::span<const char* const> words) {
     return options;
 }
 
+Result<Command> parse_bench(std::span<const char* const> words) {
+    CLI::App app(
+        "Measure stores as jobs use them: bandwidth and latency of reads and writes of 4 KiB to 1 MiB, 1 to "
+        "32 at a "
+        "time, and of an NFS server's calls that ask for nothing. Makes a file of its own in a directory; of "
+        "a file or device that is named the content is lost.",
+        "farswap bench");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap bench [OPTIONS] URL...\n"));
+    BenchOptions options;
+    std::string size;
+    app.add_option("url", options.urls, "Stores")->type_name("URL");
+    app.add_option("--size", size, "Use so much of the store, 1 MiB at least. Default: 256M")
+        ->type_name("SIZE");
+    app.add_option("--seconds", options.seconds, "For each of the 60 figures. Default: 0.5")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0.01, 600.0));
+    app.add_option("--json", options.json, "Write the figures to FILE as JSON")->type_name("FILE");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    if (options.urls.empty()) return fail(EINVAL, "no store given; write: farswap bench URL");
+    if (app.count("--size") > 0) {
+        const auto bytes = parse_size("--size", size);
+        if (!bytes) return std::unexpected(bytes.error());
+        if (*bytes < 1 << 20) return fail(EINVAL, "--size {}: 1M is the least", size);
+        options.size = *bytes;
+    }
+    for (const std::string& url : options.urls)
+        if (auto known = check_store_url(url); !known) return std::unexpected(known.error());
+    return options;
+}
+
 }  // namespace
 
 Result<Command> parse_command_line(std::span<const char* const> words) {
@@ -296,12 +331,13 @@ Result<Command> parse_command_line(std::span<const char* const> words) {
     if (command == "core") return parse_core(rest);
     if (command == "debug") return parse_debug(rest);
     if (command == "check") return parse_check(rest);
+    if (command == "bench") return parse_bench(rest);
     if (command == "--help" || command == "-h" || command == "help") return PrintText{kOverview};
     if (command == "--version") return PrintText{"farswap " FARSWAP_VERSION "\n"};
-    return fail(
-        EINVAL,
-        "{}: no such command; there are run, attach, detach, core, debug and check, see farswap --help",
-        command);
+    return fail(EINVAL,
+                "{}: no such command; there are run, attach, detach, core, debug, check and bench, see "
+                "farswap --help",
+                command);
 }
 
 }  // namespace farswap::cli

@@ -57,12 +57,21 @@ struct CheckOptions {
     bool yes = false;
 };
 
+/// farswap bench URL...
+struct BenchOptions {
+    std::vector<std::string> urls;                  ///< at least one
+    std::uint64_t size = std::uint64_t{256} << 20;  ///< bytes of the store that are used
+    double seconds = 0.5;                           ///< for each size, depth and direction
+    std::string json;                               ///< a file; empty: none
+};
+
 /// Text that was asked for: --help, --version.
 struct PrintText {
     std::string text;
 };
 
-using Command = std::variant<RunOptions, DetachOptions, CoreOptions, DebugOptions, CheckOptions, PrintText>;
+using Command =
+    std::variant<RunOptions, DetachOptions, CoreOptions, DebugOptions, CheckOptions, BenchOptions, PrintText>;
 
 /// Parses what stands behind the command's name. EINVAL: one line that names the word that is wrong.
 Result<Command> parse_command_line(std::span<const char* const> words);

@@ -10,6 +10,7 @@
 #include "store/lease.h"
 #include "store/nfs_control.h"
 #include "store/nfs_file.h"
+#include "store/nfs_server_url.h"
 #include "store/nfs_store.h"
 
 namespace farswap {
@@ -28,7 +29,6 @@ constexpr auto kClaimSettle = 300ms;           // longer than anybody's look bef
 constexpr auto kWatchPoll = 1s;
 constexpr std::string_view kJobPrefix = "farswap-";
 constexpr int kNamesTried = 100;
-constexpr std::uint32_t kConnectionsMax = 16;  // as Linux' NFS_MAX_CONNECTIONS
 constexpr std::uint64_t kForeignSearch = 1u
                                          << 20;  // bytes; file systems and disk images leave their mark there
 
@@ -56,55 +56,6 @@ std::string permission_hint(const Server& server) {
     return fmt::format(
         "uid {} gid {} may not; change the directory's owner or mode on the server, or add ?uid=&gid=",
         server.credential.uid, server.credential.gid);
-}
-
-Result<Credential> credential_of(const Url& url) {
-    constexpr std::uint64_t kIdMax = 0xffff'fffe;  // the last is "no id"
-    const auto uid = url.number("uid", ::geteuid(), 0, kIdMax);
-    const auto gid = url.number("gid", ::getegid(), 0, kIdMax);
-    if (!uid) return std::unexpected(uid.error());
-    if (!gid) return std::unexpected(gid.error());
-    Credential credential{.machine = "farswap",
-                          .uid = static_cast<std::uint32_t>(*uid),
-                          .gid = static_cast<std::uint32_t>(*gid)};
-    std::array<char, kMachineMax + 1> host{};
-    if (::gethostname(host.data(), host.size() - 1) == 0) credential.machine = host.data();
-    if (url.parameter("uid") || url.parameter("gid")) return credential;
-    std::array<gid_t, 256> groups;
-    const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
-    for (int i = 0; i < std::min(count, static_cast<int>(kGroupsMax)); ++i) {
-        credential.groups.push_back(groups[static_cast<std::size_t>(i)]);
-    }
-    return credential;
-}
-
-Result<Server> server_of(const Url& url) {
-    if (auto known = url.allow_only({"version", "nfsport", "mountport", "uid", "gid", "size", "nconnect"});
-        !known) {
-        return std::unexpected(known.error());
-    }
-    const auto version = url.parameter("version").value_or("3");
-    if (version != "3" && version != "4" && version != "4.1") {
-        return fail(
-            EINVAL,
-            "NFS version {} is not supported: use ?version=3 or ?version=4 (which is 4.1), or leave it out",
-            version);
-    }
-    const auto nfs_port = url.number("nfsport", 0, 1, 65535);
-    const auto mount_port = url.number("mountport", 0, 1, 65535);
-    const auto connections = url.number("nconnect", 1, 1, kConnectionsMax);
-    auto credential = credential_of(url);
-    if (!connections) return std::unexpected(connections.error());
-    if (!nfs_port) return std::unexpected(nfs_port.error());
-    if (!mount_port) return std::unexpected(mount_port.error());
-    if (!credential) return std::unexpected(credential.error());
-    if (url.host.empty()) return fail(EINVAL, "no server is named: nfs://HOST/EXPORT/PATH");
-    return Server{.host = url.host,
-                  .version = version == "3" ? 3 : 4,
-                  .nfs_port = static_cast<int>(*nfs_port),
-                  .mount_port = static_cast<int>(*mount_port),
-                  .connections = static_cast<std::uint32_t>(*connections),
-                  .credential = std::move(*credential)};
 }
 
 /// Whether a mountd that said so may know a directory above.

@@ -1,6 +1,7 @@
 // The nfs: store as open.cpp sees it. Knows NFS servers; nothing of what is stored there.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -19,5 +20,9 @@ Status check_nfs_url(const Url& url);
 /// As list_orphans() and remove_orphan(), for a URL of scheme nfs.
 Result<std::vector<Orphan>> list_nfs_orphans(const Url& url);
 Status remove_nfs_orphan(const Url& url, const Orphan& orphan);
+
+/// As time_null_calls(), for a URL of scheme nfs.
+Result<std::vector<std::chrono::nanoseconds>> time_nfs_null_calls(const Url& url,
+                                                                  std::chrono::milliseconds span);
 
 }  // namespace farswap

@@ -71,4 +71,12 @@ Status remove_orphan(std::string_view text, const Orphan& orphan) {
     return unknown_scheme(*url);
 }
 
+Result<std::vector<std::chrono::nanoseconds>> time_null_calls(std::string_view text,
+                                                              std::chrono::milliseconds span) {
+    const auto url = parse_url(text);
+    if (!url) return std::unexpected(url.error());
+    if (url->scheme != "nfs") return fail(EOPNOTSUPP, "{}: has no call that asks for nothing", text);
+    return time_nfs_null_calls(*url, span);
+}
+
 }  // namespace farswap

@@ -1,6 +1,7 @@
 // Opens a store by its URL. The one place that knows all kinds of stores.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -59,5 +60,10 @@ struct Orphan {
 Result<std::vector<Orphan>> list_orphans(std::string_view url);
 /// Removes the orphan at `path` of the directory that `url` names, after checking its lease again.
 Status remove_orphan(std::string_view url, const Orphan& orphan);
+
+/// How long calls that ask for nothing take, one after the other for so long, on a connection of their own:
+/// the floor of what the store's server can do. EOPNOTSUPP for a store that has no such call. Blocking.
+Result<std::vector<std::chrono::nanoseconds>> time_null_calls(std::string_view url,
+                                                              std::chrono::milliseconds span);
 
 }  // namespace farswap

@@ -144,5 +144,20 @@ TEST(DebugOptions, EndAtTheDebugger) {
     EXPECT_THAT(error_of({"debug", "-p", "12"}), HasSubstr("-p"));
 }
 
+TEST(BenchOptions, NameStoresAndBounds) {
+    const auto command =
+        parse({"bench", "--size", "64M", "--seconds", "0.1", "--json", "f", "file:/a", "nfs://h/b"});
+    ASSERT_TRUE(command) << command.error().message;
+    const auto& options = std::get<BenchOptions>(*command);
+    EXPECT_THAT(options.urls, ElementsAre("file:/a", "nfs://h/b"));
+    EXPECT_EQ(options.size, 64u << 20);
+    EXPECT_EQ(options.seconds, 0.1);
+    EXPECT_EQ(options.json, "f");
+    EXPECT_THAT(error_of({"bench"}), HasSubstr("no store given"));
+    EXPECT_THAT(error_of({"bench", "--size", "4K", "file:/a"}), HasSubstr("1M is the least"));
+    EXPECT_THAT(error_of({"bench", "--seconds", "0", "file:/a"}), HasSubstr("--seconds"));
+    EXPECT_THAT(error_of({"bench", "ftp://h/a"}), HasSubstr("ftp"));
+}
+
 }  // namespace
 }  // namespace farswap::cli
