@@ -115,7 +115,7 @@ TEST_F(RunTest, StatsFileThatCannotBeWrittenIsRefusedFirst) {
 TEST_F(RunTest, WrongWordsAreRefusedWithTwo) {
     EXPECT_EQ(farswap({"run", "--ram", "12Q", "true"}).status(), 2);
     EXPECT_EQ(farswap({"run", "--bad", "true"}).status(), 2);
-    for (const char* url : {"banana", "nbd://host/export", "nfs://host", "nfs://host/x?version=2",
+    for (const char* url : {"banana", "ftp://host/export", "nfs://host", "nfs://host/x?version=2",
                             "nfs://host/x?size=many", "file:/var/tmp?size=12Q", "file:/var/tmp?colour=red"}) {
         const auto wrong = run({"--swap", url, "touch", path("ran")});
         EXPECT_EQ(wrong.status(), 2) << wrong.err;

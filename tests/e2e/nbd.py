@@ -30,7 +30,8 @@ class Nbdkit:
     def start(self):
         self.socket.unlink(missing_ok=True)
         where = ["-i", "127.0.0.1", "-p", str(self.port)] if self.port else ["-U", self.socket]
-        self.process = subprocess.Popen(["nbdkit", "--exit-with-parent", "-f", *where, *self.arguments], stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(["nbdkit", "--exit-with-parent", "-f", *where, *self.arguments], stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
         if not wait_until(self.answers):
             raise RuntimeError("nbdkit does not answer")
 

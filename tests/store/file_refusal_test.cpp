@@ -45,7 +45,7 @@ class FileRefusal : public StoreTest {
 };
 
 TEST_F(FileRefusal, BadUrls) {
-    expect_refused("nbd://host/export", EINVAL, "no store of kind 'nbd'");
+    expect_refused("ftp://host/export", EINVAL, "no store of kind 'ftp'");
     expect_refused("/var/tmp", EINVAL, "file:PATH");
     expect_refused("file:" + directory_ + "?size=many", EINVAL, "'many' is no size");
     expect_refused("file:" + directory_ + "?uid=3", EINVAL, "'uid'");
