@@ -72,6 +72,7 @@ class SwapMirrorTest : public ::testing::Test {
     std::unique_ptr<Pool> pool_ = Pool::create({.frames = 128, .lock = false, .huge_pages = false}).value();
     std::array<MemoryStore*, 2> halves_{};
     std::unique_ptr<SwapArea> area_;
+    int asked_twice_ = 0;
 };
 
 TEST_F(SwapMirrorTest, AChangedPageComesFromTheOtherHalf) {
@@ -89,6 +90,28 @@ TEST_F(SwapMirrorTest, AChangedPageComesFromTheOtherHalf) {
         EXPECT_TRUE(page_holds(five.page.data(), 5));
         store_pages(64);  // what is cached goes
     }
+}
+
+TEST_F(SwapMirrorTest, APageThatIsReadAloneIsAskedForAgainElsewhere) {
+    const std::vector<SlotId> slots = store_pages(8);
+    halves_[0]->corrupt(2 * kPageSize);
+    // Reads take turns: some begin with the half that is wrong, whichever it is.
+    for (int round = 0; round < 8; ++round) {
+        const std::uint64_t before = halves_[0]->counters().reads + halves_[1]->counters().reads;
+        Fetch alone(slots[2]);
+        area_->fetch(alone);
+        settle();
+        ASSERT_EQ(alone.result, 0) << "round " << round;
+        EXPECT_TRUE(page_holds(alone.page.data(), 2));
+        asked_twice_ += halves_[0]->counters().reads + halves_[1]->counters().reads - before == 2;
+        store_pages(64);  // what is cached goes
+        if (round % 2 == 0) {
+            Fetch other(slots[3]);  // so that the turns do not stay in step with the rounds
+            area_->fetch(other);
+            settle();
+        }
+    }
+    EXPECT_GT(asked_twice_, 0) << "no read began with the half that is wrong";
 }
 
 TEST_F(SwapMirrorTest, WhatIsWrongOnBothIsRefused) {
