@@ -26,6 +26,7 @@
 #include "io/loop.h"
 #include "store/mirror_half.h"
 #include "store/mirror_resync.h"
+#include "store/request_list.h"
 
 namespace farswap {
 
@@ -101,20 +102,7 @@ class MirrorStore final : public Store {
         bool writes() const noexcept { return request != nullptr && (request->op & WRITE) != 0; }
     };
     template <typename T>
-    struct List {
-        T* head = nullptr;
-        T* tail = nullptr;
-        void push(T& item) noexcept {
-            item.next = nullptr;
-            (head == nullptr ? head : tail->next) = &item;
-            tail = &item;
-        }
-        T* pop() noexcept {
-            T* const item = head;
-            if (item != nullptr) head = item->next;
-            return item;
-        }
-    };
+    using List = RequestList<T>;
 
     MirrorStore(std::array<std::unique_ptr<Store>, 2> stores, std::array<PageMarks, 2> missing,
                 ZeroTable<std::byte> copy_memory, io::Loop& loop, const MirrorOptions& options);

@@ -21,6 +21,7 @@
 #include "store/nfs_control.h"
 #include "store/nfs_doubts.h"
 #include "store/nfs_window.h"
+#include "store/request_list.h"
 #include "store/nfs_wire.h"
 
 namespace farswap::nfs {
@@ -77,29 +78,8 @@ class NfsFile final : public Store {
     Counters counters() const noexcept override;
 
   private:
-    /// A singly linked list of requests of one kind, oldest first.
     template <typename T>
-    struct List {
-        T* head = nullptr;
-        T* tail = nullptr;
-        void push(T& item) noexcept {
-            item.next = nullptr;
-            (head == nullptr ? head : tail->next) = &item;
-            tail = &item;
-        }
-        T* pop() noexcept {
-            T* const item = head;
-            if (item != nullptr) head = item->next;
-            return item;
-        }
-        /// Moves what `wanted` says to the end of `to`.
-        template <typename Wanted>
-        void move_if(List& to, Wanted wanted) noexcept {
-            List kept;
-            while (T* item = pop()) (wanted(*item) ? to : kept).push(*item);
-            *this = kept;
-        }
-    };
+    using List = RequestList<T>;
 
     struct Lane;
     /// A request in flight. A longer one than a call may be goes call after call, so it has one at a time.
