@@ -100,7 +100,7 @@ void checksum_run(benchmark::State& state) {
     const FrameRun frames = area.area->take_frames(kRun);
     for (auto _ : state)
         for (std::uint32_t i = 0; i < kRun; ++i)
-            benchmark::DoNotOptimize(page_checksum(area.pool->address(frames.first + i)));
+            benchmark::DoNotOptimize(page_checksum(area.pool->address(frames.first + i), 1));
     area.area->return_frames(frames);
     report_per_page(state);
 }

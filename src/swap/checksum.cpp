@@ -3,15 +3,15 @@
 
 #include <xxhash.h>
 #if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
-#include <xxh_x86dispatch.h>  // makes XXH3_64bits the dispatched one
+#include <xxh_x86dispatch.h>  // makes XXH3_64bits_withSeed the dispatched one
 #endif
 
 #include "farswap/request.h"
 
 namespace farswap {
 
-std::uint64_t page_checksum(const std::byte* page) noexcept {
-    return XXH3_64bits(page, kPageSize);
+std::uint64_t page_checksum(const std::byte* page, std::uint64_t seed) noexcept {
+    return XXH3_64bits_withSeed(page, kPageSize, seed);
 }
 
 }  // namespace farswap

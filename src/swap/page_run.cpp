@@ -6,16 +6,17 @@
 
 namespace farswap {
 
-// Pages go straight from and to their frames. A header needs a buffer of its own in front of each page.
+// Records and pages have the same size, whether sealed or not.
 static_assert(RecordLayout::kHeaderBytes == 0);
 
-PageRunTable::PageRunTable(std::uint32_t runs, std::uint32_t pages_max)
+PageRunTable::PageRunTable(std::uint32_t runs, std::uint32_t pages_max, std::byte* buffers)
     : size_(runs),
       runs_(std::make_unique<PageRun[]>(runs)),
       pages_(std::make_unique<page*[]>(std::size_t{runs} * pages_max)),
       segments_(std::make_unique<kvec[]>(pages_max)) {
     for (std::uint32_t i = 0; i < runs; ++i) {
         runs_[i].pages = &pages_[std::size_t{i} * pages_max];
+        if (buffers != nullptr) runs_[i].buffer = buffers + std::size_t{i} * pages_max * kPageSize;
         runs_[i].next_idle = idle_;
         idle_ = &runs_[i];
     }
@@ -27,6 +28,7 @@ PageRun* PageRunTable::acquire() noexcept {
     idle_ = run->next_idle;
     run->next_idle = nullptr;
     run->failures = 0;
+    run->opened = Opened::kNotTried;
     ++in_use_;
     return run;
 }
@@ -47,7 +49,8 @@ void PageRunTable::prepare(PageRun& run, std::uint32_t op, SlotId slot, FrameInd
     run.frame = frame;
     run.count = count;
     run.since = io::Clock::now();
-    for (std::uint32_t i = 0; i < count; ++i) segments_[i] = {slots.cache().address(frame + i), kPageSize};
+    std::byte* memory = run.buffer != nullptr ? run.buffer : slots.cache().address(frame);
+    for (std::uint32_t i = 0; i < count; ++i) segments_[i] = {memory + std::size_t{i} * kPageSize, kPageSize};
     const int into_memory = (op & WRITE) == 0;
     const int pinned = get_kernel_pages(segments_.get(), static_cast<int>(count), into_memory, run.pages);
     FARSWAP_ASSERT(pinned == static_cast<int>(count));
@@ -55,7 +58,7 @@ void PageRunTable::prepare(PageRun& run, std::uint32_t op, SlotId slot, FrameInd
     Request& request = run.request;
     request.op = op;
     request.offset = RecordLayout::offset(slot - part.base);
-    request.data = slots.cache().address(frame);
+    request.data = memory;
     request.length = RecordLayout::length(count);
     request.pages = run.pages;
     request.page_count = count;

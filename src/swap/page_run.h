@@ -10,6 +10,9 @@
 
 namespace farswap {
 
+/// Whether the one page of a run that was read has been opened, which is done in its place and so only once.
+enum class Opened : std::uint8_t { kNotTried, kRight, kWrong };
+
 /// One transfer of a run of pages. Lives in a fixed table; idle ones are linked by `next_idle`.
 struct PageRun {
     Request request;
@@ -20,6 +23,8 @@ struct PageRun {
     std::uint32_t failures = 0;   ///< of this run's request
     io::Clock::time_point since;  ///< when it was first asked for
     bool submitted = false;       ///< the store has it; else it waits for its next attempt
+    Opened opened = Opened::kNotTried;
+    std::byte* buffer = nullptr;  ///< write-out of sealed pages: room for the records of the longest run
     void* owner = nullptr;        ///< WriteOut or ReadIn
     page** pages = nullptr;       ///< room for the longest run
     FetchList delivery;           ///< read-in: fetches that this run has an answer for
@@ -29,7 +34,9 @@ struct PageRun {
 /// A fixed number of runs and the room for their pins.
 class PageRunTable {
   public:
-    PageRunTable(std::uint32_t runs, std::uint32_t pages_max);
+    /// `buffers`: runs * pages_max frames of a pool, from which pages are written instead of from their own
+    /// frames, or null.
+    PageRunTable(std::uint32_t runs, std::uint32_t pages_max, std::byte* buffers = nullptr);
 
     /// Null when all are in use.
     PageRun* acquire() noexcept;
@@ -44,9 +51,9 @@ class PageRunTable {
             if (runs_[i].count != 0) visit(runs_[i]);
     }
 
-    /// Sets slots and frames, pins the frames (for writing into them when `op` is a read) and fills the
-    /// request but for its callback and deadline; the request's owner is the run. The pages have references,
-    /// so that a pin that fails is a broken invariant.
+    /// Sets slots and frames, pins the memory that the request moves (for writing into it when `op` is a
+    /// read) and fills the request but for its callback and deadline; the request's owner is the run. The
+    /// pages have references, so that a pin that fails is a broken invariant.
     void prepare(PageRun& run, std::uint32_t op, SlotId slot, FrameIndex frame, std::uint32_t count,
                  Slots& slots);
     /// Puts the pins.

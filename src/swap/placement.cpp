@@ -110,6 +110,21 @@ bool Placement::can_take(std::size_t store) const noexcept {
            (part.slots.free() > 0 || part.parked.size > 0 || reservations_[store]->can_grow());
 }
 
+std::uint32_t Placement::shortage() const noexcept {
+    std::uint64_t capacity = 0;
+    std::uint64_t room = 0;
+    for (std::size_t store = 0; store < writes_.size(); ++store) {
+        if (writes_[store]->failed()) continue;
+        const StorePart& part = slots_.parts()[store];
+        const std::uint32_t most =
+            reservations_[store]->can_grow() ? part.slots.capacity() : part.slots.limit();
+        capacity += most;
+        room += most - part.slots.used();
+    }
+    const std::uint64_t wanted = capacity / 64 + 1;
+    return static_cast<std::uint32_t>(wanted - std::min(wanted, room));
+}
+
 bool Placement::exhausted() const noexcept {
     for (std::size_t store = 0; store < writes_.size(); ++store)
         if (can_take(store)) return false;

@@ -37,6 +37,9 @@ class Placement {
     /// When lendable() has returned 0 only for a while: the time at which it will say more.
     io::Clock::time_point patient_until() const noexcept { return patient_until_; }
 
+    /// Slots that somebody should give up who can: a 64th of what the stores can hold is to be free or to
+    /// come.
+    std::uint32_t shortage() const noexcept;
     /// No slot is free, and none will be unless one is released.
     bool exhausted() const noexcept;
     /// Whether a store other than `part` takes what is to come, and has frames left for it.

@@ -6,7 +6,6 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "swap/checksum.h"
 #include "swap/retry.h"
 
 namespace farswap {
@@ -25,7 +24,7 @@ bool ReadIn::fetch(SlotFetch& fetch) noexcept {
     FARSWAP_ASSERT(slots_.map().count(fetch.slot) > 0);
     fetch.outcome = 0;
     if (stopped_) return false;
-    if (is_cached(slots_.map().state(fetch.slot))) {
+    if (has_content(slots_.map().state(fetch.slot))) {
         hits_.push_back(fetch);
         return true;
     }
@@ -55,6 +54,10 @@ bool ReadIn::serve(SlotFetch& fetch) noexcept {
     const SlotState state = slots_.map().state(fetch.slot);
     if (is_cached(state)) {
         deliver_hit(fetch);
+        return true;
+    }
+    if (state == SlotState::kFilled) {
+        fetch.ready(fetch, slots_.fill_page(fetch.slot), 0);
         return true;
     }
     if (state == SlotState::kReading) {
@@ -173,23 +176,27 @@ bool ReadIn::ask_other_copy(PageRun& run) noexcept {
     const StorePart& part = slots_.part_of(run.slot);
     const std::uint32_t copies = part.store->copies();
     if (copies == 1 || run.count > 1 || stopped_) return false;
-    if (slots_.map().state(run.slot) == SlotState::kOrphanReading || matches(run.slot, run.frame))
-        return false;
+    if (slots_.map().state(run.slot) == SlotState::kOrphanReading || open_page(run, 0)) return false;
     const std::uint32_t all = (1u << copies) - 1;
     Request& request = run.request;
     request.avoid = static_cast<std::uint8_t>(request.avoid | 1u << request.source);
     if (request.avoid == all) return false;
+    run.opened = Opened::kNotTried;
     // All of a copy may be wrong: a line for each page would help nobody.
     if (std::has_single_bit(++wrong_copies_))
-        log::warning(
-            "{}: copy {} of the page at byte {} does not match its checksum; another is read ({} so far)",
-            part.store->name(), request.source + 1, request.offset, wrong_copies_);
+        log::warning("{}: copy {} of the page at byte {} does not match its {}; another is read ({} so far)",
+                     part.store->name(), request.source + 1, request.offset,
+                     slots_.sealed() ? "seal" : "checksum", wrong_copies_);
     submit(run);
     return true;
 }
 
-bool ReadIn::matches(SlotId slot, FrameIndex frame) const noexcept {
-    return page_checksum(slots_.cache().address(frame)) == slots_.map().checksum(slot);
+/// Makes a page of the record that was read. False: it is not the one that was written.
+bool ReadIn::open_page(PageRun& run, std::uint32_t index) noexcept {
+    if (run.opened != Opened::kNotTried) return run.opened == Opened::kRight;
+    const bool right = slots_.open_record(run.slot + index, slots_.cache().address(run.frame + index));
+    if (run.count == 1) run.opened = right ? Opened::kRight : Opened::kWrong;
+    return right;
 }
 
 /// First settles every page, so that the neighbours of a page can be looked up while its fetch is answered;
@@ -220,16 +227,16 @@ void ReadIn::settle_page(PageRun& run, std::uint32_t index, int error) noexcept 
     // An error of a run says nothing of its pages one by one: those that are waited for are read alone.
     bool again = error != 0 && run.count > 1 && !orphan && !stopped_;
 
-    if (error == 0 && !orphan && !matches(slot, frame)) {
+    if (error == 0 && !orphan && !open_page(run, index)) {
         error = -EILSEQ;
         const StorePart& part = slots_.part_of(slot);
         // Alone, it is asked for in another copy.
         again = part.store->copies() > 1 && run.count > 1 && !stopped_;
         if (!again)
             log::warning(
-                "the page in slot {} ({} at byte {}) does not match its checksum: the store lost or changed "
-                "it",
-                slot, part.store->name(), RecordLayout::offset(slot - part.base));
+                "the page in slot {} ({} at byte {}) does not match its {}: the store lost or changed it",
+                slot, part.store->name(), RecordLayout::offset(slot - part.base),
+                slots_.sealed() ? "seal" : "checksum");
     }
     while (SlotFetch* fetch = waiters.pop_front()) {
         if (again) {

@@ -61,7 +61,7 @@ class ReadIn {
     SlotRun readable_around(SlotId slot, SlotRun window) const noexcept;
     void submit(PageRun& run) noexcept;
     bool ask_other_copy(PageRun& run) noexcept;
-    bool matches(SlotId slot, FrameIndex frame) const noexcept;
+    bool open_page(PageRun& run, std::uint32_t index) noexcept;
     void settle_page(PageRun& run, std::uint32_t index, int error) noexcept;
     void end_run(PageRun& run, int error) noexcept;
     void deliver_hit(SlotFetch& fetch) noexcept;

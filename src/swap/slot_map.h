@@ -1,5 +1,5 @@
-// The slot map: 16 bytes a slot with its checksum, frame, state and count. A table; the rules are in
-// slot_state.h.
+// The slot map: 24 bytes a slot with its tag, seal number, frame, state and count. A table; the rules are in
+// slot_state.h, what a tag is in page_records.h.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/zero_table.h"
 #include "page/pool.h"
+#include "swap/seal.h"
 #include "swap/slot_state.h"
 #include "swap/swap_area.h"
 
@@ -14,11 +15,12 @@ namespace farswap {
 
 /// All bytes zero is a free slot with count 0, so that the map needs no initialization.
 struct SlotEntry {
-    std::uint64_t checksum;  ///< of the page's content, from the time it was added
-    std::uint32_t link;      ///< the frame while has_frame(state); a parked slot's successor
-    std::uint32_t word;      ///< bits 0-3 state, bits 8-31 count
+    std::uint64_t tag;   ///< by which the page is known again; of a page that is all one word, that word
+    SealNumber seal;     ///< of its record; 0 until there is one
+    std::uint32_t link;  ///< the frame while has_frame(state); a parked slot's successor
+    std::uint32_t word;  ///< bits 0-3 state, bits 8-31 count
 };
-static_assert(sizeof(SlotEntry) == 16);
+static_assert(sizeof(SlotEntry) == 24);
 
 class SlotMap {
   public:
@@ -38,8 +40,12 @@ class SlotMap {
     FrameIndex frame(SlotId slot) const noexcept { return has_frame(state(slot)) ? at(slot).link : kNoFrame; }
     void set_frame(SlotId slot, FrameIndex frame) noexcept { at(slot).link = frame; }
 
-    std::uint64_t checksum(SlotId slot) const noexcept { return at(slot).checksum; }
-    void set_checksum(SlotId slot, std::uint64_t checksum) noexcept { at(slot).checksum = checksum; }
+    std::uint64_t tag(SlotId slot) const noexcept { return at(slot).tag; }
+    SealNumber seal(SlotId slot) const noexcept { return at(slot).seal; }
+    void set_tag(SlotId slot, std::uint64_t tag, SealNumber seal) noexcept {
+        at(slot).tag = tag;
+        at(slot).seal = seal;
+    }
 
     std::uint32_t count(SlotId slot) const noexcept { return at(slot).word >> kCountShift; }
     /// One more reference. Passing kCountMax is a broken invariant: counts never saturate.

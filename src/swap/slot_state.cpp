@@ -17,6 +17,8 @@ struct Rule {
 
 constexpr Rule kRules[] = {
     {kFree, kAdded, kDirty},
+    {kFree, kAddedFilled, kFilled},
+    {kFilled, kLastPut, kFree},
 
     {kDirty, kWriteStarted, kWriting},
     {kDirty, kLastPut, kFree},

@@ -18,8 +18,9 @@ enum class SlotState : std::uint8_t {
     kReading,        ///< safe, a read into a frame in flight
     kOrphanWriting,  ///< count 0, kept until its write has ended
     kOrphanReading,  ///< count 0, kept until its read has ended
+    kFilled,         ///< all one word, which the slot map holds: neither frame nor store has anything of it
 };
-inline constexpr unsigned kSlotStates = 10;
+inline constexpr unsigned kSlotStates = 11;
 
 enum class SlotEvent : std::uint8_t {
     kAdded,         ///< a page was put into the cache under this slot
@@ -33,8 +34,9 @@ enum class SlotEvent : std::uint8_t {
     kReadDone,      ///< the content arrived and its checksum matches
     kReadFailed,    ///< the read was given up, or the checksum does not match
     kLastPut,       ///< the count fell to 0
+    kAddedFilled,   ///< a page that is all one word was put under this slot
 };
-inline constexpr unsigned kSlotEvents = 11;
+inline constexpr unsigned kSlotEvents = 12;
 
 /// What an event does to a slot.
 struct SlotStep {
@@ -48,12 +50,23 @@ const SlotStep& slot_step(SlotState state, SlotEvent event) noexcept;
 
 /// Whether a slot in this state owns a frame.
 constexpr bool has_frame(SlotState state) noexcept {
-    return state != SlotState::kFree && state != SlotState::kStored;
+    return state != SlotState::kFree && state != SlotState::kStored && state != SlotState::kFilled;
 }
 
 /// Whether the frame holds the page's content, for its user to read.
 constexpr bool is_cached(SlotState state) noexcept {
     return state >= SlotState::kDirty && state <= SlotState::kClean;
+}
+
+/// Whether the page's content will outlive its frame as it is, if it has one.
+constexpr bool is_safe(SlotState state) noexcept {
+    return state == SlotState::kWritten || state == SlotState::kClean || state == SlotState::kStored ||
+           state == SlotState::kReading;
+}
+
+/// Whether the page can be had without the store.
+constexpr bool has_content(SlotState state) noexcept {
+    return is_cached(state) || state == SlotState::kFilled;
 }
 
 }  // namespace farswap

@@ -2,9 +2,9 @@
 #include "swap/slots.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/assert.h"
-#include "swap/checksum.h"
 
 namespace farswap {
 namespace {
@@ -17,7 +17,8 @@ bool in_doubt(const StorePart& part, std::uint32_t first, std::uint32_t count) n
 
 }  // namespace
 
-Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::unique_ptr<Store>>& stores) {
+Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::unique_ptr<Store>>& stores,
+                                             PageRecords records) {
     if (stores.empty()) return fail(EINVAL, "a swap area needs at least one store");
 
     std::vector<StorePart> parts;
@@ -31,22 +32,25 @@ Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::
         if (RecordLayout::kRecordBytes % store->alignment() != 0)
             return fail(EINVAL, "{}: cannot hold records of {} bytes, it is aligned to {}", store->name(),
                         RecordLayout::kRecordBytes, store->alignment());
-        const std::uint64_t records = std::min(RecordLayout::records_in(store->capacity()), share);
-        if (records == 0) return fail(EINVAL, "{}: no room for a single page", store->name());
-        Result<SlotAllocator> allocator = SlotAllocator::create(static_cast<std::uint32_t>(records));
+        const std::uint64_t held = std::min(RecordLayout::records_in(store->capacity()), share);
+        if (held == 0) return fail(EINVAL, "{}: no room for a single page", store->name());
+        Result<SlotAllocator> allocator = SlotAllocator::create(static_cast<std::uint32_t>(held));
         if (!allocator) return std::unexpected(std::move(allocator.error()));
         parts.push_back({.store = store.get(),
                          .base = static_cast<SlotId>(slots),
                          .slots = std::move(*allocator),
                          .dirty = {},
                          .written = {}});
-        slots += records;
+        slots += held;
     }
     Result<SlotMap> map = SlotMap::create(slots);
     if (!map) return std::unexpected(std::move(map.error()));
     Result<SwapCache> cache = SwapCache::create(pool);
     if (!cache) return std::unexpected(std::move(cache.error()));
-    return std::unique_ptr<Slots>(new Slots(std::move(*map), std::move(*cache), std::move(parts)));
+    Result<FillPages> fills = FillPages::create();
+    if (!fills) return std::unexpected(std::move(fills.error()));
+    return std::unique_ptr<Slots>(new Slots(std::move(*map), std::move(*cache), std::move(parts),
+                                            std::move(records), std::move(*fills)));
 }
 
 Slots::~Slots() {
@@ -93,13 +97,27 @@ void Slots::apply(SlotId slot, SlotEvent event) noexcept {
 void Slots::add(SlotId slot, FrameIndex frame) noexcept {
     FARSWAP_ASSERT(map_.state(slot) == SlotState::kFree && map_.count(slot) == 0);
     FARSWAP_ASSERT(cache_.lent(frame));
-    map_.set_checksum(slot, page_checksum(cache_.address(frame)));
+    records_.note(map_, slot, cache_.address(frame));
     map_.increment(slot);
     map_.set_frame(slot, frame);
     cache_.attach(frame, slot);
     ++frames_cached_;
     map_.set_state(slot, slot_step(SlotState::kFree, SlotEvent::kAdded).next);
     cache_.push_back(part_of(slot).dirty, frame);
+}
+
+void Slots::add_filled(SlotId slot, std::uint64_t word) noexcept {
+    FARSWAP_ASSERT(map_.state(slot) == SlotState::kFree && map_.count(slot) == 0);
+    map_.set_tag(slot, word, 0);
+    map_.increment(slot);
+    map_.set_state(slot, slot_step(SlotState::kFree, SlotEvent::kAddedFilled).next);
+}
+
+bool Slots::holds(SlotId slot, const std::byte* page) noexcept {
+    const SlotState state = map_.state(slot);
+    if (state == SlotState::kFilled) return fill_word(page) == map_.tag(slot);
+    if (is_cached(state)) return std::memcmp(page, cache_.address(map_.frame(slot)), kPageSize) == 0;
+    return records_.is_of(map_, slot, store_of(slot), page);
 }
 
 void Slots::start_read(SlotId slot, FrameIndex frame) noexcept {

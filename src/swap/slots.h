@@ -8,6 +8,8 @@
 
 #include "farswap/store.h"
 #include "io/loop.h"
+#include "swap/fill_pages.h"
+#include "swap/page_records.h"
 #include "swap/record_layout.h"
 #include "swap/slot_allocator.h"
 #include "swap/slot_map.h"
@@ -40,7 +42,8 @@ class Slots {
   public:
     /// EINVAL when a store holds no record.
     static Result<std::unique_ptr<Slots>> create(Pool& pool,
-                                                 const std::vector<std::unique_ptr<Store>>& stores);
+                                                 const std::vector<std::unique_ptr<Store>>& stores,
+                                                 PageRecords records);
     /// Gives all frames back.
     ~Slots();
     Slots(const Slots&) = delete;
@@ -60,6 +63,8 @@ class Slots {
 
     /// Puts the page in `frame` into the cache under a slot just allocated, dirty, with a count of 1.
     void add(SlotId slot, FrameIndex frame) noexcept;
+    /// The same for a page that is all `word`: no frame holds it.
+    void add_filled(SlotId slot, std::uint64_t word) noexcept;
     /// The slot's page is about to be read into `frame`.
     void start_read(SlotId slot, FrameIndex frame) noexcept;
     void get(SlotId slot) noexcept { map_.increment(slot); }
@@ -70,6 +75,23 @@ class Slots {
     void extend(StorePart& part, std::uint32_t limit) noexcept;
     /// Hands parked slots back to the allocator whose doubts are over. Looks at no more than `looks_max`.
     void unpark(StorePart& part, std::uint32_t looks_max) noexcept;
+
+    /// The page of a slot that is kFilled; see FillPages for how long it stays.
+    const std::byte* fill_page(SlotId slot) noexcept { return fills_.page(slot, map_.tag(slot)); }
+
+    // Records; see page_records.h.
+    bool sealed() const noexcept { return records_.sealed(); }
+    bool unchanged(SlotId slot, const std::byte* page) const noexcept {
+        return records_.unchanged(map_, slot, page);
+    }
+    void make_record(SlotId slot, const std::byte* page, std::byte* record) noexcept {
+        records_.make(map_, slot, store_of(slot), page, record);
+    }
+    [[nodiscard]] bool open_record(SlotId slot, std::byte* record) noexcept {
+        return records_.open(map_, slot, store_of(slot), record);
+    }
+    /// Whether `page` is what the slot holds, wherever that is.
+    bool holds(SlotId slot, const std::byte* page) noexcept;
 
     /// The page's user has copied it out of the cache.
     void note_use(SlotId slot) noexcept;
@@ -82,9 +104,16 @@ class Slots {
     std::uint32_t frames_cached() const noexcept { return frames_cached_; }
 
   private:
-    Slots(SlotMap map, SwapCache cache, std::vector<StorePart> parts)
-        : map_(std::move(map)), cache_(std::move(cache)), parts_(std::move(parts)) {}
+    Slots(SlotMap map, SwapCache cache, std::vector<StorePart> parts, PageRecords records, FillPages fills)
+        : map_(std::move(map)),
+          cache_(std::move(cache)),
+          parts_(std::move(parts)),
+          records_(std::move(records)),
+          fills_(std::move(fills)) {}
 
+    std::uint32_t store_of(SlotId slot) const noexcept {
+        return static_cast<std::uint32_t>(&part_of(slot) - parts_.data());
+    }
     FrameList* queue_of(SlotId slot, SlotState state, FrameIndex frame) noexcept;
     void free_slot(SlotId slot) noexcept;
     void park(StorePart& part, SlotId slot) noexcept;
@@ -92,6 +121,8 @@ class Slots {
     SlotMap map_;
     SwapCache cache_;
     std::vector<StorePart> parts_;
+    PageRecords records_;
+    FillPages fills_;
     FrameList clean_;
     FrameList spent_;
     std::uint32_t frames_cached_ = 0;

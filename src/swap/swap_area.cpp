@@ -21,7 +21,8 @@ constexpr std::uint32_t kUnparkLooks = 65536;  // slots in one go: a millisecond
 }  // namespace
 
 struct SwapArea::State final : SwapEvents {
-    State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in, io::Loop& loop_in,
+    State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in,
+          std::unique_ptr<Pool> buffers_in, WriteBuffers per_store, io::Loop& loop_in,
           const SwapAreaOptions& options_in);
     virtual ~State() = default;  // for clang-tidy, which sees the declaration in the header and not `final`
 
@@ -48,6 +49,7 @@ struct SwapArea::State final : SwapEvents {
     SwapAreaOptions options;
     io::Loop& loop;
     std::vector<std::unique_ptr<Store>> stores;
+    std::unique_ptr<Pool> buffers;  ///< sealed pages on their way out; null where pages leave in the clear
     std::unique_ptr<Slots> slots;
     FrameSupply frames;
     ReadIn reads;
@@ -63,26 +65,45 @@ struct SwapArea::State final : SwapEvents {
     bool failure_reported = false;
     bool stopped = false;
     std::uint64_t pages_out = 0;
+    std::uint64_t pages_filled = 0;
     std::uint64_t cache_hits = 0;
 };
 
 SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in,
-                       io::Loop& loop_in, const SwapAreaOptions& options_in)
+                       std::unique_ptr<Pool> buffers_in, WriteBuffers per_store, io::Loop& loop_in,
+                       const SwapAreaOptions& options_in)
     : options(options_in),
       loop(loop_in),
       stores(std::move(stores_in)),
+      buffers(std::move(buffers_in)),
       slots(std::move(slots_in)),
       frames(*slots, options.read_frames_min),
       reads(*slots, frames, loop, options, *this),
       placement(*slots, writes, reservations, options) {
     for (StorePart& part : slots->parts()) {
-        writes.push_back(std::make_unique<WriteOut>(*slots, part, loop, options, *this));
+        writes.push_back(std::make_unique<WriteOut>(*slots, part, loop, options, *this, per_store));
+        if (per_store.memory != nullptr)
+            per_store.memory += std::size_t{per_store.writes} * per_store.pages * kPageSize;
         reservations.push_back(std::make_unique<Reservation>(*slots, part, loop, options, *this));
     }
     pump_timer.owner = patience_timer.owner = unpark_timer.owner = this;
     pump_timer.fire =
         patience_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->pump(); };
     unpark_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->unpark(); };
+}
+
+/// Shares of a store in the room for sealed pages, of which at least two writes must be in flight.
+WriteBuffers buffers_for(const SwapAreaOptions& options, std::uint32_t frames, std::size_t stores) {
+    WriteBuffers buffers{options.writes_max, options.write_run_max, nullptr};
+    if (!options.seal) return buffers;
+    const std::uint32_t most = options.writes_max * options.write_run_max;
+    const auto share = static_cast<std::uint32_t>(frames / 8 / stores);
+    const std::uint32_t pages =
+        options.write_buffer_pages != 0 ? options.write_buffer_pages : std::clamp(share, 2u, most);
+    buffers.writes =
+        std::clamp(pages / options.write_run_max, std::min(2u, options.writes_max), options.writes_max);
+    buffers.pages = std::clamp(pages / buffers.writes, 1u, options.write_run_max);
+    return buffers;
 }
 
 /// The user waits for slots: until some are free, or until lower priorities are good enough.
@@ -183,9 +204,23 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
     if (pool.frames() <= options.read_frames_min)
         return fail(EINVAL, "a pool of {} frames is too small: {} are kept for reads", pool.frames(),
                     options.read_frames_min);
-    Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores);
+    Result<PageRecords> records = PageRecords::create(options.seal);
+    if (!records) return std::unexpected(std::move(records.error()));
+    Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores, std::move(*records));
     if (!slots) return std::unexpected(std::move(slots.error()));
-    auto state = std::make_unique<State>(std::move(stores), std::move(*slots), loop, options);
+    WriteBuffers per_store = buffers_for(options, pool.frames(), stores.size());
+    std::unique_ptr<Pool> buffers;
+    if (options.seal) {
+        const std::size_t frames = std::size_t{per_store.writes} * per_store.pages * stores.size();
+        auto made = Pool::create({.frames = frames, .lock = pool.locked(), .huge_pages = false});
+        if (!made) return std::unexpected(std::move(made.error()));
+        buffers = std::move(*made);
+        const FrameRun all = buffers->allocate_run(static_cast<std::uint32_t>(frames));
+        FARSWAP_ASSERT(all.count == frames);
+        per_store.memory = buffers->address(all.first);
+    }
+    auto state = std::make_unique<State>(std::move(stores), std::move(*slots), std::move(buffers), per_store,
+                                         loop, options);
     return std::unique_ptr<SwapArea>(new SwapArea(std::move(state)));
 }
 
@@ -217,11 +252,34 @@ Result<SlotRun> SwapArea::add(FrameRun frames) noexcept {
     if (run.count == 0) return fail(ENOSPC, "no free slot");  // short enough to need no memory
     FARSWAP_ASSERT(run.count <= state_->lent);
     state_->lent -= run.count;
-    for (std::uint32_t i = 0; i < run.count; ++i) state_->slots->add(run.first + i, frames.first + i);
+    for (std::uint32_t i = 0; i < run.count; ++i) {
+        const FrameIndex frame = frames.first + i;
+        if (const auto word = fill_word(state_->slots->cache().address(frame))) {
+            state_->slots->add_filled(run.first + i, *word);
+            state_->frames.give_back({frame, 1});
+            ++state_->pages_filled;
+        } else {
+            state_->slots->add(run.first + i, frame);
+        }
+    }
     state_->pages_out += run.count;
     const StorePart& part = state_->slots->part_of(run.first);
     state_->writes[static_cast<std::size_t>(&part - state_->slots->parts().data())]->start();
     return run;
+}
+
+bool SwapArea::holds(SlotId slot, FrameIndex frame) const noexcept {
+    FARSWAP_ASSERT(count(slot) > 0);
+    return state_->slots->holds(slot, state_->slots->cache().address(frame));
+}
+
+bool SwapArea::worth_keeping(SlotId slot) const noexcept {
+    const SlotState state = state_->slots->map().state(slot);
+    return is_safe(state) && slots_short() == 0;
+}
+
+std::uint32_t SwapArea::slots_short() const noexcept {
+    return state_->placement.shortage();
 }
 
 void SwapArea::kick_writes() noexcept {
@@ -251,8 +309,10 @@ bool SwapArea::is_dirty(SlotId slot) const noexcept {
 const std::byte* SwapArea::lookup(SlotId slot) const noexcept {
     Slots& slots = *state_->slots;
     FARSWAP_ASSERT(slots.map().count(slot) > 0);
-    if (!is_cached(slots.map().state(slot))) return nullptr;
+    const SlotState state = slots.map().state(slot);
+    if (!has_content(state)) return nullptr;
     ++state_->cache_hits;
+    if (state == SlotState::kFilled) return slots.fill_page(slot);
     slots.note_use(slot);
     return slots.cache().address(slots.map().frame(slot));
 }
@@ -293,6 +353,7 @@ SwapArea::Counters SwapArea::counters() const noexcept {
     Slots& slots = *state_->slots;
     Counters counters;
     counters.pages_out = state_->pages_out;
+    counters.pages_filled = state_->pages_filled;
     for (const std::unique_ptr<WriteOut>& out : state_->writes)
         counters.pages_written += out->pages_written();
     counters.pages_in = state_->reads.pages_read();

@@ -47,6 +47,12 @@ struct SwapAreaOptions {
     /// Before the second attempt; doubled before each further one.
     std::chrono::milliseconds retry_delay{100};
     std::chrono::milliseconds idle_flush_delay{50};  ///< quiet time after which written pages are flushed
+    /// Pages are encrypted and authenticated before they leave (seal.h). Otherwise a checksum, which is kept
+    /// here, tells those that the store has changed by accident.
+    bool seal = true;
+    /// Room for sealed pages on their way out, for each store; 0: an eighth of the pool for all together, at
+    /// most writes_max * write_run_max.
+    std::uint32_t write_buffer_pages = 0;
     std::uint64_t reserve_chunk = std::uint64_t{64} << 20;  ///< bytes; grows with what is reserved already
 };
 
@@ -100,12 +106,22 @@ class SwapArea {
     /// Gives frames of take_frames() back unused.
     void return_frames(FrameRun run) noexcept;
     /// Puts the pages in `frames` (of take_frames, filled by the caller) into the cache, dirty, with one slot
-    /// each and a count of 1, and computes their checksums. Takes the first `result.count` frames over; the
-    /// rest stay the caller's. ENOSPC: the store whose slots were kept for them has failed since.
+    /// each and a count of 1, and computes their checksums. One that is all the same word takes no frame.
+    /// Takes the first `result.count` frames over; the rest stay the caller's. ENOSPC: the store whose slots
+    /// were kept for them has failed since.
     Result<SlotRun> add(FrameRun frames) noexcept;
     /// Starts writes for what was added so far although runs are short. Otherwise write-out waits to fill
     /// runs, but never while take_frames() or a read has found no frame.
     void kick_writes() noexcept;
+
+    /// Whether the page in `frame` (of take_frames(), filled by the caller) is what the slot holds, so that
+    /// it may leave as that once more, without a write. Changes nothing.
+    bool holds(SlotId slot, FrameIndex frame) const noexcept;
+    /// Whether the page of a slot may come back and leave its slot's content where it is, in the hope that it
+    /// is the same when it leaves again: it has been written, and the stores have room.
+    bool worth_keeping(SlotId slot) const noexcept;
+    /// So many slots should be given up by whoever keeps them for pages that are back (worth_keeping()).
+    std::uint32_t slots_short() const noexcept;
 
     // Counts: one for each process page that refers to the slot.
     void get(SlotId slot) noexcept;  ///< one more (fork)
@@ -117,9 +133,9 @@ class SwapArea {
 
     // Read-in.
 
-    /// The page in the cache, or null when it must be fetched. Valid until the next call other than lookup(),
-    /// get() and count(). Counts as a use: the frame of a page that its only user has copied goes first when
-    /// frames are needed.
+    /// The page in the cache, or null when it must be fetched. Valid until the next call other than get() and
+    /// count(); lookups of up to 64 slots that follow each other leave each other's pages valid. Counts as a
+    /// use: the frame of a page that its only user has copied goes first when frames are needed.
     const std::byte* lookup(SlotId slot) const noexcept;
     /// Reads the slot's page (or joins a read in flight, or takes it from the cache). Never completes from
     /// inside the call. The slot's count is above 0. After shutdown() has begun it is never answered.
@@ -150,6 +166,7 @@ class SwapArea {
 
     struct Counters {
         std::uint64_t pages_out = 0;      ///< pages added
+        std::uint64_t pages_filled = 0;   ///< of these, pages that are one word, of which nothing is written
         std::uint64_t pages_written = 0;  ///< pages whose write completed
         std::uint64_t pages_in = 0;       ///< pages read from the stores, prefetched ones included
         std::uint64_t cache_hits = 0;     ///< lookups that found the page

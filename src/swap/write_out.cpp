@@ -5,19 +5,19 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "swap/checksum.h"
 #include "swap/retry.h"
 
 namespace farswap {
 
 WriteOut::WriteOut(Slots& slots, StorePart& part, io::Loop& loop, const SwapAreaOptions& options,
-                   SwapEvents& events)
+                   SwapEvents& events, const WriteBuffers& buffers)
     : slots_(slots),
       part_(part),
       loop_(loop),
       options_(options),
       events_(events),
-      runs_(options.writes_max, options.write_run_max),
+      run_max_(buffers.pages),
+      runs_(buffers.writes, buffers.pages, buffers.memory),
       held_pages_(static_cast<std::uint32_t>(slots.cache().pool().frames() / 100 * options.held_percent /
                                              slots.parts().size())) {
     // A quarter of what may be dirty, so that three quarters go on filling meanwhile; 16 MiB is enough for
@@ -59,7 +59,7 @@ std::uint32_t WriteOut::head_run(bool* closed) const noexcept {
     if (frame == kNoFrame) return 0;
     const SlotId slot = cache.slot_of(frame);
     std::uint32_t count = 1;
-    for (; count < options_.write_run_max; ++count) {
+    for (; count < run_max_; ++count) {
         const FrameIndex next = cache.next(frame);
         if (next == kNoFrame) return count;
         if (next != frame + 1 || cache.slot_of(next) != slot + count) break;
@@ -74,11 +74,14 @@ void WriteOut::launch(std::uint32_t count) noexcept {
     const FrameIndex frame = part_.dirty.head;
     const SlotId slot = slots_.cache().slot_of(frame);
     // One page of each run stands for all: nobody may store into a frame after add().
-    FARSWAP_ASSERT(page_checksum(slots_.cache().address(frame)) == slots_.map().checksum(slot));
+    FARSWAP_ASSERT(slots_.unchanged(slot, slots_.cache().address(frame)));
     pages_writing_ += count;
     for (std::uint32_t i = 0; i < count; ++i) {
         FARSWAP_ASSERT(slots_.map().frame(slot + i) == frame + i && slots_.map().count(slot + i) > 0);
         slots_.apply(slot + i, SlotEvent::kWriteStarted);
+        if (run.buffer != nullptr)
+            slots_.make_record(slot + i, slots_.cache().address(frame + i),
+                               run.buffer + std::size_t{i} * kPageSize);
     }
     runs_.prepare(run, KERNEL_WRITE, slot, frame, count, slots_);
     run.request.timeout = options_.io_timeout;

@@ -13,6 +13,14 @@
 
 namespace farswap {
 
+/// How much may be in flight to one store, and the memory for it.
+struct WriteBuffers {
+    std::uint32_t writes = 0;
+    std::uint32_t pages = 0;  ///< in one write
+    std::byte* memory =
+        nullptr;  ///< writes * pages frames of a pool; null: pages leave from their own frames
+};
+
 /// Pages are written in the order in which they were added, in runs of neighbouring slots and frames. A run
 /// that may still grow (it ends with the page added last) waits until it is full, until kick() is called, or
 /// until somebody needs frames while no write is in flight (else the end of that write comes soon enough, and
@@ -24,7 +32,7 @@ namespace farswap {
 class WriteOut {
   public:
     WriteOut(Slots& slots, StorePart& part, io::Loop& loop, const SwapAreaOptions& options,
-             SwapEvents& events);
+             SwapEvents& events, const WriteBuffers& buffers);
     WriteOut(const WriteOut&) = delete;
     WriteOut& operator=(const WriteOut&) = delete;
 
@@ -69,6 +77,7 @@ class WriteOut {
     io::Loop& loop_;
     const SwapAreaOptions& options_;
     SwapEvents& events_;
+    const std::uint32_t run_max_;  ///< pages in one write
     PageRunTable runs_;
     const std::uint32_t held_pages_;  ///< dirty pages that are not written yet unless frames are short
     FlushRequest flush_;

@@ -1,14 +1,23 @@
-// Replaces operator new and delete for the whole test program.
+// Sees every allocation of the test program, those of the libraries in it too: by the sanitizer's hook where
+// there is one, else by standing before glibc's malloc.
 #include "allocation_counter.h"
 
 #include <cstdlib>
-#include <new>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#include <sanitizer/allocator_interface.h>
+#endif
 
 namespace farswap::test {
 namespace {
 
-thread_local std::size_t allocation_count = 0;
-thread_local int uncounted = 0;
+// Of the initial-exec kind, as the first use of another one may allocate.
+[[gnu::tls_model("initial-exec")]] thread_local std::size_t allocation_count = 0;
+[[gnu::tls_model("initial-exec")]] thread_local int uncounted = 0;
+
+void count() noexcept {
+    if (uncounted == 0) ++allocation_count;
+}
 
 }  // namespace
 
@@ -23,16 +32,35 @@ UncountedAllocations::~UncountedAllocations() {
     --uncounted;
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+namespace {
+
+const bool hooked = __sanitizer_install_malloc_and_free_hooks(
+                        [](const volatile void*, std::size_t) { count(); }, [](const volatile void*) {}) != 0;
+
+}  // namespace
+#endif
+
 }  // namespace farswap::test
 
-void* operator new(std::size_t size) {
-    if (farswap::test::uncounted == 0) ++farswap::test::allocation_count;
-    if (void* memory = std::malloc(size ? size : 1)) return memory;
-    throw std::bad_alloc();
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+extern "C" {
+// glibc's own names of them (malloc/malloc.c), for who replaces the usual ones.
+void* __libc_malloc(std::size_t size);
+void* __libc_calloc(std::size_t count, std::size_t size);
+void* __libc_realloc(void* memory, std::size_t size);
+
+void* malloc(std::size_t size) {
+    farswap::test::count();
+    return __libc_malloc(size);
 }
-void operator delete(void* memory) noexcept {
-    std::free(memory);
+void* calloc(std::size_t count, std::size_t size) {
+    farswap::test::count();
+    return __libc_calloc(count, size);
 }
-void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
+void* realloc(void* memory, std::size_t size) {
+    farswap::test::count();
+    return __libc_realloc(memory, size);
 }
+}
+#endif

@@ -1,4 +1,4 @@
-// Counts allocations by operator new, but for those that a test double makes.
+// Counts what is taken from the heap, by operator new or by malloc, but for what a test double takes.
 #pragma once
 
 #include <cstddef>

@@ -30,6 +30,13 @@ inline bool page_holds(const std::byte* page, std::uint64_t value) {
     return std::memcmp(page, expected.data(), kPageSize) == 0;
 }
 
+/// The bytes of such a page.
+inline std::vector<std::byte> pool_page(std::uint64_t value) {
+    std::vector<std::byte> page(kPageSize);
+    fill_page(page.data(), value);
+    return page;
+}
+
 /// A fetch that remembers its answer.
 struct Fetch : SlotFetch {
     explicit Fetch(SlotId slot_in, SlotRun window_in = {}) {
@@ -66,6 +73,7 @@ class AreaTest : public ::testing::Test {
         options.idle_flush_delay = std::chrono::milliseconds(0);
         options.read_frames_min = 1;
         options.held_percent = 0;
+        options.write_buffer_pages = options.writes_max * options.write_run_max;
         return options;
     }
 

@@ -136,6 +136,21 @@ class MemoryStore final : public Store {
             std::byte{4};
     }
 
+    /// The page at the offset, as a read would find it.
+    std::vector<std::byte> bytes_at(std::uint64_t offset) {
+        const std::uint64_t index = offset / kPageSize;
+        const Page& page = volatile_.contains(index) ? volatile_[index].page : durable_[index];
+        return {page.begin(), page.end()};
+    }
+    /// Whether any page that is stored begins with these 16 bytes.
+    bool holds_bytes(const std::vector<std::byte>& bytes) const {
+        const auto begins = [&](const Page& page) {
+            return std::equal(bytes.begin(), bytes.begin() + 16, page.begin());
+        };
+        return std::ranges::any_of(durable_, [&](const auto& entry) { return begins(entry.second); }) ||
+               std::ranges::any_of(volatile_, [&](const auto& entry) { return begins(entry.second.page); });
+    }
+
     std::vector<std::uint32_t> lengths;  ///< pages of each request that was submitted
     bool closed = false;
     /// Offset and length of what in_doubt() owns up to.

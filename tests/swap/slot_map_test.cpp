@@ -20,7 +20,7 @@ TEST(SlotMap, FieldsDoNotDisturbEachOther) {
     SlotMap map = SlotMap::create(3).value();
     map.set_state(1, SlotState::kOrphanReading);
     map.set_frame(1, 77);
-    map.set_checksum(1, ~std::uint64_t{0});
+    map.set_tag(1, ~std::uint64_t{0}, 12);
     map.increment(1);
     map.increment(1);
     EXPECT_EQ(map.state(1), SlotState::kOrphanReading);
@@ -30,7 +30,8 @@ TEST(SlotMap, FieldsDoNotDisturbEachOther) {
     EXPECT_EQ(map.frame(1), kNoFrame);
     EXPECT_EQ(map.decrement(1), 1u);
     EXPECT_EQ(map.decrement(1), 0u);
-    EXPECT_EQ(map.checksum(1), ~std::uint64_t{0});
+    EXPECT_EQ(map.tag(1), ~std::uint64_t{0});
+    EXPECT_EQ(map.seal(1), 12u);
     EXPECT_EQ(map.state(0), SlotState::kFree);
     EXPECT_EQ(map.state(2), SlotState::kFree);
 }

@@ -95,6 +95,9 @@ class Explorer {
             World next = after(w, SlotEvent::kAdded);
             next.referenced = true;
             visit(next);
+            next = after(w, SlotEvent::kAddedFilled);
+            next.referenced = true;
+            visit(next);
         }
         if (w.referenced) {
             World next = w;
@@ -183,7 +186,7 @@ TEST(SlotState, EveryStateIsLeftByTheRightEventsOnly) {
     for (unsigned state = 0; state < kSlotStates; ++state)
         for (unsigned event = 0; event < kSlotEvents; ++event)
             legal += slot_step(static_cast<SlotState>(state), static_cast<SlotEvent>(event)).legal;
-    EXPECT_EQ(legal, 26);
+    EXPECT_EQ(legal, 28);
     EXPECT_FALSE(slot_step(SlotState::kDirty, SlotEvent::kDropped).legal);
     EXPECT_FALSE(slot_step(SlotState::kWritten, SlotEvent::kDropped).legal);
     EXPECT_FALSE(slot_step(SlotState::kWriting, SlotEvent::kDropped).legal);
@@ -198,6 +201,9 @@ TEST(SlotState, FrameAndContentFollowTheState) {
     EXPECT_TRUE(is_cached(SlotState::kRewriting));
     EXPECT_TRUE(is_cached(SlotState::kClean));
     EXPECT_FALSE(is_cached(SlotState::kOrphanWriting));
+    EXPECT_FALSE(has_frame(SlotState::kFilled));
+    EXPECT_FALSE(is_cached(SlotState::kFilled));
+    EXPECT_TRUE(has_content(SlotState::kFilled));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "allocation_counter.h"
 #include "area_fixture.h"
+#include "swap/page_records.h"
 
 namespace farswap::test {
 namespace {
@@ -463,6 +464,95 @@ TEST_F(SwapAreaTest, NothingIsAllocatedAfterCreate) {
     for (const SlotId slot : slots) area_->put(slot);
     settle();
     EXPECT_EQ(counter.allocations(), 0u);
+}
+
+TEST_F(SwapAreaTest, APageOfOneWordTakesNoFrameAndIsNotWritten) {
+    FrameRun frames = area_->take_frames(3);
+    ASSERT_EQ(frames.count, 3u);
+    std::fill_n(pool_->address(frames.first), kPageSize, std::byte{0});
+    fill_page(pool_->address(frames.first + 1), 5);
+    std::fill_n(pool_->address(frames.first + 2), kPageSize, std::byte{0x5a});
+    const SlotRun slots = area_->add(frames).value();
+    ASSERT_EQ(slots.count, 3u);
+    EXPECT_EQ(area_->counters().pages_filled, 2u);
+    EXPECT_EQ(pool_->free_frames(), pool_->frames() - 1);
+    area_->kick_writes();
+    settle();
+    EXPECT_EQ(store_->lengths, std::vector<std::uint32_t>({1}));
+    ASSERT_NE(area_->lookup(slots.first), nullptr);
+    EXPECT_EQ(fill_word(area_->lookup(slots.first)), 0u);
+    const Fetch fetch = fetch_now(slots.first + 2);
+    EXPECT_EQ(fetch.result, 0);
+    EXPECT_EQ(fill_word(fetch.page.data()), 0x5a5a5a5a5a5a5a5au);
+    for (std::uint32_t i = 0; i < 3; ++i) area_->put(slots.first + i);
+    EXPECT_EQ(area_->slots_used(), 0u);
+}
+
+TEST_F(SwapAreaTest, APageThatIsItsSlotsContentIsKnownWhereverThatIs) {
+    const std::vector<SlotId> slots = add_pages(2, 40);
+    const FrameRun frames = area_->take_frames(2);
+    ASSERT_EQ(frames.count, 2u);
+    fill_page(pool_->address(frames.first), 40);
+    fill_page(pool_->address(frames.first + 1), 40);
+    pool_->address(frames.first + 1)[4095] ^= std::byte{1};
+    const auto check = [&](const char* where) {
+        EXPECT_TRUE(area_->holds(slots[0], frames.first)) << where;
+        EXPECT_FALSE(area_->holds(slots[0], frames.first + 1)) << where;
+        EXPECT_FALSE(area_->holds(slots[1], frames.first)) << where;
+    };
+    check("dirty");
+    EXPECT_FALSE(area_->worth_keeping(slots[0])) << "it would be written for nothing";
+    area_->kick_writes();
+    check("being written");
+    settle();
+    check("clean");
+    EXPECT_TRUE(area_->worth_keeping(slots[0]));
+    drop_clean();
+    check("stored");
+    EXPECT_TRUE(area_->worth_keeping(slots[0]));
+    area_->return_frames(frames);
+}
+
+TEST_F(SwapAreaTest, SlotsAreAskedBackBeforeTheStoreIsFull) {
+    const std::uint64_t small = 256 * kPageSize;
+    open({.stores = {{.name = "a", .capacity = small, .reserved = small}}});
+    const std::vector<SlotId> slots = add_pages(250, 0);
+    ASSERT_EQ(slots.size(), 250u);
+    EXPECT_EQ(area_->slots_short(), 0u);
+    const std::vector<SlotId> last = add_pages(4, 250);
+    EXPECT_EQ(area_->slots_short(), 3u) << "2 are left of 5";
+    area_->put(last[0]);
+    EXPECT_EQ(area_->slots_short(), 2u);
+}
+
+TEST_F(SwapAreaTest, PagesLeaveInTheClearWhereThatIsAskedFor) {
+    SwapAreaOptions options = quick();
+    options.seal = false;
+    open({.area = options});
+    const std::vector<SlotId> slots = add_pages(4, 9);
+    push_out();
+    EXPECT_TRUE(store_->holds_bytes(pool_page(10)));
+    EXPECT_TRUE(page_holds(fetch_now(slots[1]).page.data(), 10));
+    store_->corrupt(2 * kPageSize);
+    EXPECT_EQ(fetch_now(slots[2]).result, -EILSEQ);
+}
+
+TEST_F(SwapAreaTest, NothingOfAPageIsOnTheStore) {
+    add_pages(4, 9);
+    push_out();
+    EXPECT_FALSE(store_->holds_bytes(pool_page(10)));
+}
+
+TEST_F(SwapAreaTest, ARecordThatIsWrittenAfterALossIsTheSame) {
+    add_pages(4, 9);
+    area_->kick_writes();
+    ASSERT_TRUE(store_->complete_one(Kind::kWrite));
+    const auto before = store_->bytes_at(2 * kPageSize);
+    std::mt19937 random(1);
+    store_->restart(random);
+    settle();
+    EXPECT_GT(store_->counters().writes, 4u);
+    EXPECT_EQ(store_->bytes_at(2 * kPageSize), before) << "a write of the first time may still come late";
 }
 
 }  // namespace

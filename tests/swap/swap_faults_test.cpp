@@ -218,7 +218,7 @@ TEST_F(SwapFaultsTest, AFrameChangedAfterAddAborts) {
     fill_page(pool_->address(frames.first), 1);
     ASSERT_TRUE(area_->add(frames).has_value());
     *pool_->address(frames.first) = std::byte{0};
-    EXPECT_DEATH(area_->kick_writes(), "checksum");
+    EXPECT_DEATH(area_->kick_writes(), "unchanged");
     fill_page(pool_->address(frames.first), 1);
 }
 
