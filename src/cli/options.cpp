@@ -68,7 +68,7 @@ Result<std::vector<std::string>> program_words(std::vector<std::string> words, s
 /// What a job needs, whoever it is of. `ram` and `pool` are still words.
 struct JobWords {
     RunOptions options;
-    std::string ram, pool, on_outage = "wait";
+    std::string ram, pool, on_outage = "wait", on_full = "stop", seal = "on";
 };
 
 void add_job_options(CLI::App& app, JobWords& words) {
@@ -88,6 +88,16 @@ void add_job_options(CLI::App& app, JobWords& words) {
            "--on-outage", words.on_outage,
            "When a store does not answer: wait, or stop:SECONDS to stop the job after so long. Default: wait")
         ->type_name("wait|stop:SECONDS");
+    app.add_option("--on-full", words.on_full,
+                   "When the stores are full: wait until memory is freed, or stop the job. Default: stop")
+        ->type_name("wait|stop")
+        ->check(CLI::IsMember({"wait", "stop"}));
+    app.add_option(
+           "--seal", words.seal,
+           "on: pages are encrypted and authenticated before they leave this machine. off: a checksum "
+           "tells those that came back wrong by accident. Default: on")
+        ->type_name("on|off")
+        ->check(CLI::IsMember({"on", "off"}));
     app.add_option(
            "--mirror", options.mirror,
            "2: keep each page on two stores, so that either may be lost. The stores given by --swap are "
@@ -141,6 +151,8 @@ Status understand(const CLI::App& app, JobWords& words) {
     auto outage_max = parse_on_outage(words.on_outage);
     if (!outage_max) return std::unexpected(outage_max.error());
     options.outage_max = *outage_max;
+    options.wait_when_full = words.on_full == "wait";
+    options.seal = words.seal == "on";
     if (app.count("--pool") > 0) {
         auto size = parse_size("--pool", words.pool);
         if (!size) return std::unexpected(size.error());

@@ -24,6 +24,8 @@ struct RunOptions {
     std::string stats_file;                          ///< empty: none
     std::optional<std::uint64_t> pool;               ///< bytes
     std::optional<std::chrono::seconds> outage_max;  ///< none: wait for ever
+    bool wait_when_full = false;
+    bool seal = true;
     bool overcommit = false;
     std::uint32_t chaos = 0;  ///< pages a second; 0: none
     bool quiet = false;

@@ -64,7 +64,8 @@ std::vector<std::string> summary_lines(const JobReport& report) {
                                                    format_size(s.need_peak), format_size(s.ram_cap),
                                                    format_size(s.ram_peak), format_size(s.pager_ram))));
         lines.push_back(line(
-            "pages", fmt::format("out {}  written {}  in {}  prefetched {}", pages(s.pages_evicted),
+            "pages", fmt::format("out {}  unchanged {}  one word {}  written {}  in {}  prefetched {}",
+                                 pages(s.pages_evicted), count(s.pages_clean), count(s.swap.pages_filled),
                                  pages(s.swap.pages_written), pages(s.swap.pages_in), count(s.prefetched))));
         lines.push_back(
             line("faults", fmt::format("{}  first touch {}  second chance {}  cache {}  store {}",
@@ -125,6 +126,8 @@ nlohmann::json stats_json(const JobReport& report) {
         {"pages",
          {{"evicted", s.pages_evicted},
           {"out", s.swap.pages_out},
+          {"unchanged", s.pages_clean},
+          {"one_word", s.swap.pages_filled},
           {"written", s.swap.pages_written},
           {"in", s.swap.pages_in},
           {"prefetched", s.prefetched},

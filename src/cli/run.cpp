@@ -177,7 +177,8 @@ Status Run::open_stores() {
         if (!mirrors) return std::unexpected(mirrors.error());
         stores = std::move(*mirrors);
     }
-    auto area = SwapArea::create(*pool_, *loop_, std::move(stores), {.priorities = priorities_});
+    auto area = SwapArea::create(*pool_, *loop_, std::move(stores),
+                                 {.priorities = priorities_, .seal = options_.seal});
     if (!area) return std::unexpected(area.error());
     area_ = std::move(*area);
     return {};
@@ -283,6 +284,7 @@ Ending Run::execute() {
                                      .ram_cap = budget_.cap,
                                      .ram_limit = ram_limit_,
                                      .outage_max = options_.outage_max,
+                                     .wait_when_full = options_.wait_when_full,
                                      .chaos = options_.chaos,
                                      .on_tick = [&live](const JobStats& stats) { live.update(stats); },
                                      .on_signal =

@@ -145,10 +145,8 @@ void Pager::let_go(Process& process, std::uint64_t address, PageWord word) {
         }
         process->uffd().wake(address, kPageSize);
     }
-    if (word.state() == PageState::kFar) {
-        area_.put(word.value());
-        process.far_pages--;
-    }
+    if (word.has_slot()) area_.put(word.value());
+    if (word.is_far()) process.far_pages--;
 }
 
 /// Gives up a read for a waiting thread whose page changes its address; the slot stays the page's.
@@ -284,9 +282,8 @@ void Pager::inherit_pages(Process& parent, Process& child) {
         const target::AddressRange* range = parent->registered().find(at);
         if (!forked.has(at, range == nullptr ? at + kPageSize : range->end)) return;
         child.pages->set(at, word.inherited());
-        if (!word.has_slot()) return;
-        area_.get(word.value());
-        child.far_pages++;
+        if (word.has_slot()) area_.get(word.value());
+        if (word.is_far()) child.far_pages++;
     });
 
     target::IntervalSet mapped = forked.found();

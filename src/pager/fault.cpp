@@ -106,7 +106,10 @@ Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
     process.next_fresh = address + filled.bytes;
     stats_.faults_first++;
     const PageWord word = process.pages->get(address);
-    if (!word.is_default()) process.pages->set(address, word.brought_back(false));
+    if (!word.is_default()) {
+        let_go(process, address, word);
+        process.pages->set(address, word.brought_back(false));
+    }
     return Served::kDone;
 }
 
@@ -139,7 +142,7 @@ Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, Pa
     if (!may_fill(process, address)) return Served::kNoRoom;
     const Stream& stream = process.streams.fault(address, [&](std::uint64_t start, std::uint64_t end) {
         for (std::uint64_t at = start; at < end; at += kPageSize) {
-            if (process.pages->get(at).has_slot()) return true;
+            if (process.pages->get(at).is_far()) return true;
         }
         return false;
     });
@@ -166,8 +169,7 @@ Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, Pag
     }
     arrived(process, 1);
     process.far_pages--;
-    process.pages->set(address, word.brought_back(area_.is_dirty(word.value())));
-    area_.put(word.value());
+    settle_back(process, address, word, area_.is_dirty(word.value()));
     if (ahead.pages > 0) map_neighbours(process, address, ahead);
     return Served::kDone;
 }
@@ -196,7 +198,7 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
         if (!process.leaving && !budget_.has_room((count + 1) * kPageSize)) break;
         const std::uint64_t distance = count * kPageSize;
         const PageWord word = process.pages->get(beside(address, count, ahead.backwards));
-        if (!word.has_slot() || word.fetching()) break;
+        if (!word.is_far() || word.fetching()) break;
         if (process.guards.find(beside(address, count, ahead.backwards)) != nullptr) break;
         if (word.value() != (ahead.backwards ? slot - count : slot + count)) break;
         const std::byte* content = area_.lookup(word.value());
@@ -213,8 +215,7 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
     for (std::uint32_t i = 0; i < pages; i++) {
         const std::uint64_t at = start + i * kPageSize;
         const PageWord word = process.pages->get(at);
-        process.pages->set(at, word.brought_back(false));
-        area_.put(word.value());
+        settle_back(process, at, word, false);
     }
     arrived(process, pages);
     process.far_pages -= pages;
@@ -228,7 +229,7 @@ void Pager::read_ahead(Process& process, std::uint64_t address, Ahead ahead) {
     SlotRun run{0, 0};
     for (std::uint32_t i = 0; i <= ahead.pages; i++) {
         const PageWord word = process.pages->get(beside(address, i, ahead.backwards));
-        const bool far = word.has_slot() && !word.fetching();
+        const bool far = word.is_far() && !word.fetching();
         if (far && run.count > 0 &&
             word.value() == (ahead.backwards ? run.first - 1 : run.first + run.count)) {
             run = {std::min(run.first, word.value()), run.count + 1};
@@ -245,7 +246,7 @@ void Pager::start_fetch(Process& process, std::uint64_t address, PageWord word, 
     std::uint32_t count = 1;
     while (count <= ahead.pages) {
         const PageWord next = process.pages->get(beside(address, count, ahead.backwards));
-        if (!next.has_slot()) break;
+        if (!next.is_far()) break;
         if (next.value() != (ahead.backwards ? word.value() - count : word.value() + count)) break;
         count++;
     }
@@ -288,9 +289,8 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
     if (content == nullptr) {
         if (failed_) return;
         failed_ = true;
-        const std::string what = error == -EILSEQ
-                                     ? "does not have the content that was written (checksum mismatch)"
-                                     : fmt::format("cannot be read: {}", strerror(-error));
+        const std::string what = error == -EILSEQ ? "does not have the content that was written"
+                                                  : fmt::format("cannot be read: {}", strerror(-error));
         fatal(Error{-error, fmt::format("page {:#x} of process {} {}: {}; the program was stopped", address,
                                         process->process(), what, area_.describe(word.value()))});
         return;

@@ -158,6 +158,7 @@ Status Job::State::start() {
     tick_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->tick(); };
     loop.arm(poll_timer, io::Clock::now());
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
+    pager.wait_when_full(options.wait_when_full);
     if (options.chaos > 0) {
         budget.be_chaotic();
         chaos.emplace(loop, pager, options.chaos).start();

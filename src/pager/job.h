@@ -42,6 +42,8 @@ struct JobStats {
     std::uint64_t faults_stored = 0;   ///< read from a store
     std::uint64_t prefetched = 0;      ///< pages brought in along with a fault
     std::uint64_t pages_evicted = 0;
+    std::uint64_t pages_clean =
+        0;  ///< of these, pages that were on the store as they were, and not written again
     std::uint64_t processes_seen = 0, processes_managed = 0, processes_unmanaged = 0;
     std::uint64_t throttled_ms = 0;  ///< time in which faults waited for room under the cap
     SwapArea::Counters swap;
@@ -54,6 +56,7 @@ struct JobOptions {
     std::uint64_t ram_limit = ~std::uint64_t{0};  ///< bytes that the machine or its memory cgroup has
     /// How long the job waits for a store that does not answer, before it is stopped; none: for ever.
     std::optional<std::chrono::seconds> outage_max;
+    bool wait_when_full = false;  ///< with all slots in use the job waits; else it is stopped
     std::uint32_t chaos = 0;  ///< pages a second that leave at random, cap or not (pager/chaos.h); 0: none
     /// Called about every 200 ms from the loop, for the live line.
     std::function<void(const JobStats&)> on_tick;

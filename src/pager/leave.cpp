@@ -28,7 +28,7 @@ void Pager::bring_back(Process& process) {
     for (int i = 0; process.far_pages > 0 && i < kReturnedAtOnce; i++) {
         if (fetches_.size() - free_fetches_.size() >= kReturningMax) return;  // goes on when one has ended
         const auto is_outside = [](std::uint64_t, PageWord word) {
-            return word.has_slot() && !word.fetching();
+            return word.is_far() && !word.fetching();
         };
         const std::uint64_t end = PageTable::kAddressEnd;
         std::uint64_t next = process.pages->find(process.returned_until, end, is_outside);
@@ -52,7 +52,7 @@ bool Pager::may_release(const Process& process) const {
 Pager::Leavings Pager::release(Process& process) {
     FARSWAP_ASSERT(may_release(process));
     // Closed with a page outside, it would read as zeros.
-    const auto is_outside = [](std::uint64_t, PageWord word) { return word.has_slot(); };
+    const auto is_outside = [](std::uint64_t, PageWord word) { return word.is_far(); };
     FARSWAP_ASSERT(process.displaced.empty() &&
                    process.pages->find(0, PageTable::kAddressEnd, is_outside) == PageTable::kAddressEnd);
     Leavings left{0, {}};

@@ -14,6 +14,7 @@ enum class PageState : std::uint8_t {
                     ///< evicted; or pinned when it was to be moved
     kKept = 2,      ///< inside, and never to be evicted (a thread's control block)
     kFar = 3,       ///< in the swap area; `value` is the slot
+    kBack = 4,      ///< inside, and in the swap area as it was when it came back; `value` is the slot
 };
 
 /// What to do for a thread that waits for a page.
@@ -32,7 +33,12 @@ class PageWord {
     constexpr std::uint32_t value() const { return static_cast<std::uint32_t>(raw_ >> 8); }
     /// Changes at every step, so that an answer that comes late is recognised.
     constexpr std::uint32_t generation() const { return static_cast<std::uint32_t>(raw_ >> 40); }
-    constexpr bool has_slot() const { return state() == PageState::kFar; }
+    /// Its content is nowhere but in the swap area.
+    constexpr bool is_far() const { return state() == PageState::kFar; }
+    /// It refers to a slot, which is to be put when the word forgets it.
+    constexpr bool has_slot() const { return is_far() || state() == PageState::kBack; }
+    /// The kernel has it, and it may be evicted as far as that goes.
+    constexpr bool is_inside() const { return state() == PageState::kInside || state() == PageState::kBack; }
     constexpr bool is_default() const { return (raw_ & 0xffu) == 0; }
 
     constexpr FaultAction fault_action() const {
@@ -40,11 +46,12 @@ class PageWord {
     }
 
     /// Whether the sweep may move it out: inside, not kept, and not awaiting a removal.
-    constexpr bool evictable() const { return state() == PageState::kInside && !hot(); }
+    constexpr bool evictable() const { return is_inside() && !hot(); }
 
     // The steps. Each states what must hold before it.
 
-    /// A MOVE has taken it and its content is in the swap area.
+    /// A MOVE has taken it and its content is in the swap area. The caller has let go of another slot than
+    /// that.
     constexpr PageWord evicted(std::uint32_t slot) const {
         FARSWAP_ASSERT(evictable());
         return next(PageState::kFar, slot);
@@ -66,9 +73,22 @@ class PageWord {
         if (is_hot) word.raw_ |= kHotBit;
         return word;
     }
+    /// The page was filled from its slot, and the slot stays its own: if it has not changed when it leaves
+    /// again, it need not be written.
+    constexpr PageWord brought_back_with_slot() const {
+        FARSWAP_ASSERT(state() == PageState::kFar);
+        return next(PageState::kBack, value());
+    }
+    /// The slot is given up, as others need it more.
+    constexpr PageWord without_slot() const {
+        FARSWAP_ASSERT(state() == PageState::kBack);
+        PageWord word = next(PageState::kInside, 0);
+        word.raw_ |= raw_ & kHotBit;
+        return word;
+    }
     constexpr PageWord cooled() const {
-        FARSWAP_ASSERT(state() == PageState::kInside);
-        return next(PageState::kInside, 0);
+        FARSWAP_ASSERT(is_inside());
+        return next(state(), value());
     }
     /// A REMOVE was announced. `present`: the kernel still shows the page. The caller lets go of the slot
     /// first.
@@ -77,8 +97,9 @@ class PageWord {
         return present ? next(PageState::kDoubtful, now) : next(PageState::kInside, 0);
     }
     /// A device or another process has it pinned: it cannot be moved, and is not asked for again for a while.
+    /// The caller lets go of its slot first.
     constexpr PageWord pinned(std::uint32_t now) const {
-        FARSWAP_ASSERT(state() == PageState::kInside);
+        FARSWAP_ASSERT(is_inside());
         return next(PageState::kDoubtful, now);
     }
     /// The removal must have happened long ago (MADV_FREE never proves it by a fault).
@@ -86,7 +107,8 @@ class PageWord {
         FARSWAP_ASSERT(state() == PageState::kDoubtful);
         return next(PageState::kInside, 0);
     }
-    /// A thread's control block lies in it. Only for a page that is inside.
+    /// A thread's control block lies in it. Only for a page that is inside; the caller lets go of its slot
+    /// first.
     constexpr PageWord kept() const {
         FARSWAP_ASSERT(fault_action() == FaultAction::kFillZeros);
         return next(PageState::kKept, 0);

@@ -14,6 +14,7 @@
 #include "pager/job.h"
 #include "pager/peek.h"
 #include "pager/process.h"
+#include "pager/same_content.h"
 #include "swap/swap_area.h"
 #include "target/target.h"
 
@@ -45,6 +46,8 @@ class Pager : public target::TargetEvents {
     std::uint64_t writes_allowed() const noexcept { return writes_allowed_; }
     /// Bytes that forks share, as last measured: what copies on write may add to what is used.
     void note_shared(std::uint64_t bytes) noexcept { shared_bytes_ = bytes; }
+    /// With no slot left the job waits for memory to be freed, instead of being stopped.
+    void wait_when_full(bool waits) noexcept { waits_when_full_ = waits; }
     /// Whether forked children may find memory wiped that their parents have (MADV_WIPEONFORK); costs a walk
     /// of the page tables at each fork. True at first.
     void forks_may_wipe(bool may) noexcept { forks_may_wipe_ = may; }
@@ -166,6 +169,14 @@ class Pager : public target::TargetEvents {
     void arm_retry();
     void arrived(Process& process, std::uint64_t pages);
 
+    // kept_slots.cpp
+    void settle_back(Process& process, std::uint64_t address, PageWord word, bool is_hot);
+    std::uint32_t changed_pages(Process& process, FrameRun frames, const MovedPage* pages);
+    void give_up_slots_in_time();
+    std::uint32_t give_up_slots(std::uint32_t wanted, std::uint32_t looks_max);
+    void swap_is_full();
+    void trade_places();
+
     // copies.cpp
     bool protect_shared(Process& process, std::uint64_t start, std::uint64_t end);
     static void shares_by_fork(Process& process);
@@ -217,6 +228,7 @@ class Pager : public target::TargetEvents {
     void settle(Process& process);
     bool copy_moved(Process& process);
     std::uint32_t copy_into(Process& process, FrameRun frames, const MovedPage* pages);
+    std::uint32_t add_pages(Process& process, FrameRun frames, const MovedPage* pages);
     void zap(Process& process);
     bool unshare(Process& process);
     bool keep_thread_pages(Process& process);
@@ -242,6 +254,11 @@ class Pager : public target::TargetEvents {
     bool short_of_frames_ = false;  ///< at the last look: the store must take or reserve some first
     bool crowded_ = false;
     std::uint64_t cookies_ = 0;
+    SameContentLooks looks_;
+    std::size_t slots_hand_ = 0;  ///< the process that give_up_slots() looks at next
+    bool full_ = false;           ///< no page can leave: all slots are in use
+    bool full_said_ = false;
+    bool waits_when_full_ = false;
     bool failed_ = false;
 };
 

@@ -35,7 +35,7 @@ OutsideRanges Pager::outside(const Process& process, std::uint64_t start, std::u
     OutsideRanges found;
     std::uint64_t looked_at = 0;
     found.until = process.pages->find(start, end, [&](std::uint64_t page, PageWord word) {
-        return word.has_slot() && (looked_at++ == kLookedAtMax || !append_page(found.ranges, page));
+        return word.is_far() && (looked_at++ == kLookedAtMax || !append_page(found.ranges, page));
     });
     // What a MOVE may have taken has no slot yet.
     for (std::uint32_t i = 0; process.target->is_moving() && i < process.asked.count; i++) {
@@ -63,7 +63,7 @@ void Pager::peek_page(const Process& process, Peek& peek, std::size_t index) {
     std::byte* into = peek.content.data() + index * kPageSize;
     Peek::Page& page = peek.pages[index];
     const PageWord word = process.pages->get(address);
-    if (!word.has_slot()) {
+    if (!word.is_far()) {
         page.is_outside = peek_staging(process, address, into);
         return;
     }

@@ -43,6 +43,8 @@ void Pager::pump() {
         if (process.leaving) bring_back(process);
     }
     return_frames_of_the_stopped();
+    give_up_slots_in_time();
+    if (full_) trade_places();
     if (!waiting_.empty()) retry_waiting();
     if (!budget_.wants_reclaim() && waiting_.empty()) {
         stuck_since_ = io::Clock::time_point::max();
@@ -119,7 +121,7 @@ bool Pager::keep_thread_pages(Process& process) {
             const PageState state = process.pages->get(page).state();
             std::array<target::AddressRange, 1> present;
             if (state == PageState::kKept) return true;
-            if (state != PageState::kInside) return false;
+            if (!process.pages->get(page).is_inside()) return false;
             auto scan = process->scan_present(page, page + kPageSize, 1, present);
             return scan && scan->count == 1;
         },
@@ -127,6 +129,7 @@ bool Pager::keep_thread_pages(Process& process) {
     std::erase_if(process.kept_found, [&](std::uint64_t page) {
         const PageWord word = process.pages->get(page);
         if (word.fault_action() == FaultAction::kFillZeros) {
+            let_go(process, page, word);
             process.pages->set(page, word.kept());
             return true;
         }
@@ -175,12 +178,11 @@ std::uint32_t Pager::borrow_frames(Process& process, std::uint32_t frames_max) {
         process.lent.push_back(run);
         frames += run.count;
     }
-    if (frames == 0 && area_.slots_exhausted() && !std::exchange(failed_, true)) {
-        fatal(Error{ENOSPC,
-                    fmt::format("swap is full ({} MiB): the program was stopped; give it a larger store "
-                                "(?size=) or a second --swap",
-                                area_.slots_capacity() * kPageSize >> 20)});
-    }
+    full_ = false;
+    if (frames > 0)
+        full_said_ = false;
+    else if (area_.slots_exhausted())
+        swap_is_full();
     return frames;
 }
 
@@ -234,7 +236,7 @@ std::uint32_t Pager::choose_victims(Process& process, agent_request& request, st
                     process.pages->set(page, word);
                 }
                 if (!word.evictable()) {
-                    if (word.state() == PageState::kInside) process.pages->set(page, word.cooled());
+                    if (word.is_inside()) process.pages->set(page, word.cooled());
                     page += kPageSize;
                     continue;
                 }
@@ -347,7 +349,9 @@ void Pager::note_busy(Process& process, std::uint64_t start, std::uint64_t end) 
         const std::uint32_t now = tenths_now();
         for (std::uint64_t page = start; page < behind; page += kPageSize) {
             const PageWord word = process.pages->get(page);
-            if (word.state() == PageState::kInside) process.pages->set(page, word.pinned(now));
+            if (!word.is_inside()) continue;
+            let_go(process, page, word);
+            process.pages->set(page, word.pinned(now));
         }
     }
     if (behind < end) process.hand = std::min(process.hand, behind);
@@ -401,16 +405,40 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
     if (!process->read_pieces({pieces.data(), frames.count})) return 0;
     std::uint32_t done = 0;
     while (done < frames.count) {
-        auto slots = area_.add({frames.first + done, frames.count - done});
+        const std::uint32_t before = done;
+        const std::uint32_t changed =
+            changed_pages(process, {frames.first + done, frames.count - done}, pages + done);
+        if (changed > 0) done += add_pages(process, {frames.first + done, changed}, pages + done);
+        if (done < before + changed) break;
+        if (done == frames.count) break;
+        // The one that ended them is on the store already.
+        const std::uint64_t at = pages[done].address;
+        const PageWord word = process.pages->get(at);
+        area_.return_frames({frames.first + done, 1});
+        process.pages->set(at, word.evicted(word.value()));
+        process.far_pages++;
+        stats_.pages_clean++;
+        done++;
+    }
+    stats_.pages_evicted += done;
+    return done;
+}
+
+/// Gives pages slots of their own; how many of them.
+std::uint32_t Pager::add_pages(Process& process, FrameRun frames, const MovedPage* pages) {
+    std::uint32_t done = 0;
+    while (done < frames.count) {
+        const auto slots = area_.add({frames.first + done, frames.count - done});
         if (!slots) break;
         for (std::uint32_t i = 0; i < slots->count; i++) {
             const std::uint64_t at = pages[done + i].address;
-            process.pages->set(at, process.pages->get(at).evicted(slots->first + i));
+            const PageWord word = process.pages->get(at);
+            let_go(process, at, word);
+            process.pages->set(at, word.evicted(slots->first + i));
         }
         done += slots->count;
     }
     process.far_pages += done;
-    stats_.pages_evicted += done;
     return done;
 }
 

@@ -48,8 +48,8 @@ TEST(Summary, IsAFewAlignedLines) {
     const auto lines = summary_lines(busy_job());
     EXPECT_THAT(lines,
                 ElementsAre("memory   need 1.2 GiB  cap 256 MiB  peak 251 MiB  pager 18 MiB",
-                            "pages    out 400 k (1.5 GiB)  written 300 k (1.1 GiB)  in 290 k (1.1 GiB)  "
-                            "prefetched 90 k",
+                            "pages    out 400 k (1.5 GiB)  unchanged 0  one word 0  written 300 k (1.1 GiB)  "
+                            "in 290 k (1.1 GiB)  prefetched 90 k",
                             "faults   312 k  first touch 12 k  second chance 300  cache 100 k  store 200 k",
                             "store    nfs://nas/swap  reads 3.0 k (0 B)  writes 5.0 k (0 B)  flushes 12",
                             "time     12.3 s  waited for room 1.5 s  processes 2"));

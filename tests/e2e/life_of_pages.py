@@ -29,8 +29,8 @@ ENGAGED_AT = CAP * 85 // 100
 POOL = 64 * MIB
 # Each command is a line on standard input and is answered by one. A page holds its own number, so that a wrong one shows.
 PROGRAM = """
-import mmap, struct, sys, time, ctypes
-blocks = []
+import mmap, random, struct, sys, time, ctypes
+blocks, filled = [], []
 def grow(pages):
     block = mmap.mmap(-1, pages * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for page in range(pages): block[page * 4096:page * 4096 + 8] = struct.pack("Q", page + 1)
@@ -48,6 +48,17 @@ def touch_outside(count):
     block, address, pages = blocks[0]
     while len(found := outside(address, pages)) < count: time.sleep(0.001)
     return right(block, found[:count])
+def reread(count):
+    block, address, pages = blocks[0]
+    return right(block, (random.randrange(pages) for _ in range(count)))
+def fill(pages, byte):
+    block = mmap.mmap(-1, pages * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    content = bytes([byte]) * (1 << 20)
+    for at in range(0, len(block), 1 << 20): block[at:at + (1 << 20)] = content
+    filled.append((block, content))
+    return len(block)
+def filled_right():
+    return all(block[at:at + (1 << 20)] == content for block, content in filled for at in range(0, len(block), 1 << 20))
 def check():
     return all(right(block, range(pages)) == pages for block, _, pages in blocks)
 print("ready", flush=True)
@@ -160,6 +171,30 @@ def pages_come_back_while_the_store_is_silent(far, server):
     assert stats["faults"]["second_chance"] > 0, stats["faults"]
 
 
+def pages_that_are_only_read_are_written_once(far, _server):
+    memory = far.grow(1000 * MIB)
+    pages = len(memory) // PAGE
+    reads = 60_000
+    assert far.ask(f"reread({reads})") == str(reads), "wrong bytes"
+    stats = far.finish()
+    figures = stats["pages"]
+    assert figures["evicted"] > pages + reads // 2, figures
+    assert figures["unchanged"] > reads // 2, figures
+    # Of what left after its first time, less than 1% was written.
+    again = figures["evicted"] - pages
+    assert figures["written"] < pages + again // 100, figures
+
+
+def pages_of_one_word_are_not_written(far, _server):
+    for byte in (0, 0xa5):
+        assert far.ask(f"fill({400 * MIB // PAGE}, {byte})") == str(400 * MIB)
+    assert far.ask("filled_right()") == "True", "wrong bytes"
+    stats = far.finish()
+    figures = stats["pages"]
+    assert figures["one_word"] > 300 * MIB // PAGE, figures
+    assert figures["written"] < 40 * MIB // PAGE, figures
+
+
 class Server(harness.NfsServer):
     def pid(self):
         return int(re.search(r"^GANESHA_PID=(\d+)", (self.directory / "env").read_text(), re.M)[1])
@@ -171,7 +206,8 @@ class Server(harness.NfsServer):
         os.kill(self.pid(), signal.SIGCONT)
 
 
-CHECKS = [nothing_is_registered_below_85_percent, pages_come_back_while_the_store_is_silent]
+CHECKS = [nothing_is_registered_below_85_percent, pages_come_back_while_the_store_is_silent,
+          pages_that_are_only_read_are_written_once, pages_of_one_word_are_not_written]
 
 
 def main():

@@ -85,17 +85,26 @@ class PageModel {
                     page.kernel = slots_.at(page.word.value());
                     break;
             }
-            page.word = page.word.brought_back(pick(2) == 0);
+            if (page.word.is_far() && pick(2) == 0)
+                page.word = page.word.brought_back_with_slot();
+            else
+                page.word = page.word.brought_back(pick(2) == 0);
         }
         ASSERT_EQ(*page.kernel, page.expected);
         if (write) page.kernel = page.expected = ++writes_;
     }
     void evict(Page& page) {
-        if (page.word.state() == PageState::kInside && page.word.hot()) page.word = page.word.cooled();
+        if (page.word.is_inside() && page.word.hot()) page.word = page.word.cooled();
+        if (page.word.state() == PageState::kBack && pick(8) == 0) page.word = page.word.without_slot();
         if (!page.word.evictable() || !page.kernel) return;
         ASSERT_FALSE(page.zap_pending) << "it would come back from the dead";
-        slots_[++numbers_] = *page.kernel;
+        const Content content = *page.kernel;
         page.kernel.reset();
+        if (page.word.state() == PageState::kBack && slots_.at(page.word.value()) == content) {
+            page.word = page.word.evicted(page.word.value());
+            return;
+        }
+        slots_[++numbers_] = content;
         page.word = page.word.evicted(numbers_);
     }
     void start_fetch(Page& page) {
