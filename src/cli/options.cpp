@@ -68,7 +68,7 @@ Result<std::vector<std::string>> program_words(std::vector<std::string> words, s
 /// What a job needs, whoever it is of. `ram` and `pool` are still words.
 struct JobWords {
     RunOptions options;
-    std::string ram, pool, on_outage = "wait", on_full = "stop", seal = "on";
+    std::string ram, pool, on_outage = "wait", on_full = "stop", seal = "on", compress = "lz4";
 };
 
 void add_job_options(CLI::App& app, JobWords& words) {
@@ -92,6 +92,11 @@ void add_job_options(CLI::App& app, JobWords& words) {
                    "When the stores are full: wait until memory is freed, or stop the job. Default: stop")
         ->type_name("wait|stop")
         ->check(CLI::IsMember({"wait", "stop"}));
+    app.add_option(
+           "--compress", words.compress,
+           "How pages are compressed before they leave, so that less is written and read. Default: lz4")
+        ->type_name("lz4|zstd|off")
+        ->check(CLI::IsMember({"lz4", "zstd", "off"}));
     app.add_option(
            "--seal", words.seal,
            "on: pages are encrypted and authenticated before they leave this machine. off: a checksum "
@@ -153,6 +158,7 @@ Status understand(const CLI::App& app, JobWords& words) {
     options.outage_max = *outage_max;
     options.wait_when_full = words.on_full == "wait";
     options.seal = words.seal == "on";
+    options.compression = compression_of(words.compress).value_or(Compression::kOff);
     if (app.count("--pool") > 0) {
         auto size = parse_size("--pool", words.pool);
         if (!size) return std::unexpected(size.error());

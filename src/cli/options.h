@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "cli/sizes.h"
+#include "swap/compress.h"
 
 namespace farswap::cli {
 
@@ -26,6 +27,7 @@ struct RunOptions {
     std::optional<std::chrono::seconds> outage_max;  ///< none: wait for ever
     bool wait_when_full = false;
     bool seal = true;
+    Compression compression = Compression::kLz4;
     bool overcommit = false;
     std::uint32_t chaos = 0;  ///< pages a second; 0: none
     bool quiet = false;

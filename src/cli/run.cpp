@@ -177,8 +177,9 @@ Status Run::open_stores() {
         if (!mirrors) return std::unexpected(mirrors.error());
         stores = std::move(*mirrors);
     }
-    auto area = SwapArea::create(*pool_, *loop_, std::move(stores),
-                                 {.priorities = priorities_, .seal = options_.seal});
+    auto area = SwapArea::create(
+        *pool_, *loop_, std::move(stores),
+        {.priorities = priorities_, .seal = options_.seal, .compression = options_.compression});
     if (!area) return std::unexpected(area.error());
     area_ = std::move(*area);
     return {};

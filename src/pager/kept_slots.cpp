@@ -29,9 +29,9 @@ std::uint32_t Pager::changed_pages(Process& process, FrameRun frames, const Move
     std::uint32_t count = 0;
     for (; count < frames.count; count++) {
         const PageWord word = process.pages->get(pages[count].address);
-        if (word.state() != PageState::kBack || !looks_.worth_it()) continue;
+        if (word.state() != PageState::kBack || !comparing_.now()) continue;
         const bool same = area_.holds(word.value(), frames.first + count);
-        looks_.looked(same);
+        comparing_.tried(same);
         if (same) break;
     }
     return count;

@@ -10,11 +10,11 @@
 #include <random>
 #include <vector>
 
+#include "base/worth_trying.h"
 #include "pager/budget.h"
 #include "pager/job.h"
 #include "pager/peek.h"
 #include "pager/process.h"
-#include "pager/same_content.h"
 #include "swap/swap_area.h"
 #include "target/target.h"
 
@@ -254,7 +254,7 @@ class Pager : public target::TargetEvents {
     bool short_of_frames_ = false;  ///< at the last look: the store must take or reserve some first
     bool crowded_ = false;
     std::uint64_t cookies_ = 0;
-    SameContentLooks looks_;
+    WorthTrying comparing_;       ///< pages that leave with their slots
     std::size_t slots_hand_ = 0;  ///< the process that give_up_slots() looks at next
     bool full_ = false;           ///< no page can leave: all slots are in use
     bool full_said_ = false;

@@ -10,7 +10,7 @@
 
 namespace farswap {
 
-Result<PageRecords> PageRecords::create(bool sealed) {
+Result<PageRecords> PageRecords::create(bool sealed, Compression compression) {
     std::uint64_t seed = 0;
     if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) return fail_errno(errno, "no random numbers");
     std::unique_ptr<Sealer> sealer;
@@ -19,36 +19,92 @@ Result<PageRecords> PageRecords::create(bool sealed) {
         if (!made) return std::unexpected(std::move(made.error()));
         sealer = std::move(*made);
     }
-    return PageRecords(std::move(sealer), seed);
+    auto compressor = Compressor::create(compression);
+    if (!compressor) return std::unexpected(std::move(compressor.error()));
+    return PageRecords(std::move(sealer), std::move(*compressor), compression != Compression::kOff, seed);
 }
 
 void PageRecords::note(SlotMap& map, SlotId slot, const std::byte* page) noexcept {
     map.set_tag(slot, page_checksum(page, seed_), 0);
+    map.set_units(slot, 0);
 }
 
 bool PageRecords::unchanged(const SlotMap& map, SlotId slot, const std::byte* page) const noexcept {
     return map.seal(slot) != 0 || page_checksum(page, seed_) == map.tag(slot);
 }
 
+/// Packs the page into whole units of scratch, filled up with zeros; how many, kUnitsPerBlock if it gives no
+/// fewer than that.
+std::uint32_t PageRecords::pack(const std::byte* page) noexcept {
+    constexpr std::uint32_t kLengthBytes = sizeof(std::uint16_t);
+    constexpr std::uint32_t kMost = (kUnitsPerBlock - 1) * kUnitBytes - kLengthBytes;
+    if (!compresses_) return kUnitsPerBlock;
+    std::byte* const packed = scratch_->packed;
+    const std::uint32_t length = compressor_->compress(page, packed + kLengthBytes, kMost);
+    if (length == 0) return kUnitsPerBlock;
+    const auto stored = static_cast<std::uint16_t>(length);
+    std::memcpy(packed, &stored, kLengthBytes);
+    const std::uint32_t units = (kLengthBytes + length + kUnitBytes - 1) / kUnitBytes;
+    std::memset(packed + kLengthBytes + length, 0, units * kUnitBytes - kLengthBytes - length);
+    return units;
+}
+
+/// Of pages that do not get smaller, most are not tried.
+std::uint32_t PageRecords::pack_if_worth_it(const std::byte* page) noexcept {
+    if (!packing_.now()) return kUnitsPerBlock;
+    const std::uint32_t units = pack(page);
+    packing_.tried(units < kUnitsPerBlock);
+    return units;
+}
+
 void PageRecords::make(SlotMap& map, SlotId slot, std::uint32_t store, const std::byte* page,
                        std::byte* record) noexcept {
-    const SealNumber before = map.seal(slot);
-    const SealNumber number = before != 0 ? before : sealer_->next_number();
-    const std::uint64_t tag = sealer_->seal(number, {store, slot}, page, kPageSize, record);
+    const std::uint32_t before = map.units(slot);
+    const std::uint32_t units = before == 0                ? pack_if_worth_it(page)
+                                : before == kUnitsPerBlock ? before
+                                                           : pack(page);
+    FARSWAP_ASSERT(before == 0 || units == before);
+    map.set_units(slot, units);
+    const std::byte* const content = units == kUnitsPerBlock ? page : scratch_->packed;
+    if (!sealed()) {
+        std::memcpy(record, content, units * kUnitBytes);
+        return;
+    }
+    const SealNumber number = map.seal(slot) != 0 ? map.seal(slot) : sealer_->next_number();
+    const std::uint64_t tag = sealer_->seal(number, {store, slot}, content, units * kUnitBytes, record);
     // Two contents under one number would give both away.
-    FARSWAP_ASSERT(before == 0 || tag == map.tag(slot));
+    FARSWAP_ASSERT(map.seal(slot) == 0 || tag == map.tag(slot));
     map.set_tag(slot, tag, number);
 }
 
-bool PageRecords::open(const SlotMap& map, SlotId slot, std::uint32_t store, std::byte* record) noexcept {
-    if (!sealed()) return page_checksum(record, seed_) == map.tag(slot);
-    return sealer_->open(map.seal(slot), {store, slot}, map.tag(slot), record, kPageSize, record);
+bool PageRecords::open(const SlotMap& map, SlotId slot, std::uint32_t store, std::byte* record,
+                       std::byte* page) noexcept {
+    const std::uint32_t units = map.units(slot);
+    const std::uint32_t length = units * kUnitBytes;
+    const bool is_packed = units < kUnitsPerBlock;
+    std::byte* const content = is_packed ? scratch_->opened : page;
+    if (sealed()) {
+        if (!sealer_->open(map.seal(slot), {store, slot}, map.tag(slot), record, length, content))
+            return false;
+    } else if (content != record) {
+        std::memcpy(content, record, length);
+    }
+    if (is_packed) {
+        std::uint16_t stored = 0;
+        std::memcpy(&stored, content, sizeof stored);
+        if (sizeof stored + stored > length) return false;
+        if (!compressor_->expand(content + sizeof stored, stored, page)) return false;
+    }
+    return sealed() || page_checksum(page, seed_) == map.tag(slot);
 }
 
 bool PageRecords::is_of(const SlotMap& map, SlotId slot, std::uint32_t store,
                         const std::byte* page) noexcept {
     if (!sealed()) return page_checksum(page, seed_) == map.tag(slot);
-    return sealer_->tag_of(map.seal(slot), {store, slot}, page, kPageSize) == map.tag(slot);
+    const std::uint32_t units = map.units(slot);
+    if (units < kUnitsPerBlock && pack(page) != units) return false;
+    const std::byte* const content = units == kUnitsPerBlock ? page : scratch_->packed;
+    return sealer_->tag_of(map.seal(slot), {store, slot}, content, units * kUnitBytes) == map.tag(slot);
 }
 
 std::optional<std::uint64_t> fill_word(const std::byte* page) noexcept {

@@ -7,45 +7,71 @@
 #include <optional>
 
 #include "base/result.h"
+#include "base/worth_trying.h"
+#include "swap/compress.h"
+#include "swap/place.h"
 #include "swap/seal.h"
 #include "swap/slot_map.h"
 
 namespace farswap {
 
+/// A record is a page, or the compressed page and its length (16 bits), filled up with zeros to whole units;
+/// all of it sealed. As long as a page, it is that.
+///
 /// A page has a tag from when it is added: its keyed checksum. When its record is made the first time, it
 /// gets a seal number, and the seal's tag takes the checksum's place. A record that is written once more,
 /// whether tried again, written to another copy or after a loss, is the same to the byte: the number stays (a
-/// write of unknown fate may come late, see Store::in_doubt). Without seals the record is the page, and the
-/// checksum stays.
+/// write of unknown fate may come late, see Store::in_doubt). Without seals the checksum stays.
 ///
 /// One thread. Allocates nothing after create().
 class PageRecords {
   public:
     /// EPERM or ENOMEM: no memory can be locked for the key.
-    static Result<PageRecords> create(bool sealed);
+    static Result<PageRecords> create(bool sealed, Compression compression);
 
-    /// Whether a record differs from its page, so that it needs memory of its own while it is written.
     bool sealed() const noexcept { return sealer_ != nullptr; }
+    /// Whether a record may differ from its page, so that it needs memory of its own while it is written.
+    bool differ() const noexcept { return sealed() || compresses_; }
 
     /// The page has been put under the slot. Nothing may be stored into it from now on.
     void note(SlotMap& map, SlotId slot, const std::byte* page) noexcept;
-    /// Whether the page is still what note() saw; true when its record has been made since.
+    /// Whether the page is still what note() saw; true when its record has been sealed since.
     bool unchanged(const SlotMap& map, SlotId slot, const std::byte* page) const noexcept;
-    /// Makes the record of the slot's page: kPageSize bytes. Sealed areas only. `store` is its store's index.
+    /// Makes the record of the slot's page, at most kPageSize bytes, and sets the slot's units. Where
+    /// differ() only. `store` is its store's index.
     void make(SlotMap& map, SlotId slot, std::uint32_t store, const std::byte* page,
               std::byte* record) noexcept;
-    /// Makes the page of what was read, in its place; once. False: that is not the slot's record; the bytes
-    /// are of no use then.
-    [[nodiscard]] bool open(const SlotMap& map, SlotId slot, std::uint32_t store, std::byte* record) noexcept;
+    /// Makes the page of the record that was read; once, as `record` is of no use afterwards. It may lie
+    /// within `page`. False: it is not the slot's; neither is of use then.
+    [[nodiscard]] bool open(const SlotMap& map, SlotId slot, std::uint32_t store, std::byte* record,
+                            std::byte* page) noexcept;
     /// Whether `page` is the slot's page, whose record has been made.
     bool is_of(const SlotMap& map, SlotId slot, std::uint32_t store, const std::byte* page) noexcept;
 
   private:
-    PageRecords(std::unique_ptr<Sealer> sealer, std::uint64_t seed) noexcept
-        : sealer_(std::move(sealer)), seed_(seed) {}
+    /// Locked where the pager is: half-made records.
+    struct Scratch {
+        std::byte packed[kPageSize];
+        std::byte opened[kPageSize];
+    };
+
+    PageRecords(std::unique_ptr<Sealer> sealer, std::unique_ptr<Compressor> compressor, bool compresses,
+                std::uint64_t seed)
+        : sealer_(std::move(sealer)),
+          compressor_(std::move(compressor)),
+          scratch_(std::make_unique<Scratch>()),
+          compresses_(compresses),
+          seed_(seed) {}
+
+    std::uint32_t pack(const std::byte* page) noexcept;
+    std::uint32_t pack_if_worth_it(const std::byte* page) noexcept;
 
     std::unique_ptr<Sealer> sealer_;
+    std::unique_ptr<Compressor> compressor_;
+    std::unique_ptr<Scratch> scratch_;
+    bool compresses_;
     std::uint64_t seed_;
+    WorthTrying packing_;
 };
 
 /// The word that the whole page consists of, if there is one.

@@ -35,27 +35,31 @@ std::uint32_t Placement::share() const noexcept {
     return static_cast<std::uint32_t>(std::max<std::uint64_t>(frames / 4 * 3, 1));
 }
 
+/// Pages that the store has blocks and slots for.
+std::uint32_t Placement::left(std::size_t store) const noexcept {
+    const StorePart& part = slots_.parts()[store];
+    return std::min(part.blocks_left(), part.slots.capacity() - part.slots.used());
+}
+
 /// Slots of the store that may be used now.
 std::uint32_t Placement::room(std::size_t store) const noexcept {
     if (writes_[store]->failed()) return 0;
     const std::uint32_t most = share();
-    return std::min(slots_.parts()[store].slots.free(),
-                    most - std::min(most, writes_[store]->pages_unsafe()));
+    return std::min(left(store), most - std::min(most, writes_[store]->pages_unsafe()));
 }
 
 SlotRun Placement::allocate_in(Group& group, std::uint32_t count_max) noexcept {
     for (std::size_t tried = 0; tried <= group.members.size(); ++tried) {
         const std::size_t store = group.members[group.turn];
         StorePart& part = slots_.parts()[store];
-        const SlotAllocator::Run run =
-            part.slots.allocate(std::min({count_max, group.turn_left, room(store)}));
+        const SlotRun run = slots_.allocate(part, std::min({count_max, group.turn_left, room(store)}));
         reservations_[store]->consider();
         group.turn_left -= run.count;
         if (run.count == 0 || group.turn_left == 0) {
             group.turn = (group.turn + 1) % group.members.size();
             group.turn_left = group.turn_slots;
         }
-        if (run.count > 0) return {part.base + run.first, run.count};
+        if (run.count > 0) return run;
     }
     return {};
 }
@@ -67,9 +71,8 @@ SlotRun Placement::allocate(std::uint32_t count_max) noexcept {
     for (const Group& group : groups_) {
         for (const std::size_t store : group.members) {
             if (writes_[store]->failed()) continue;
-            StorePart& part = slots_.parts()[store];
-            const SlotAllocator::Run run = part.slots.allocate(count_max);
-            if (run.count > 0) return {part.base + run.first, run.count};
+            const SlotRun run = slots_.allocate(slots_.parts()[store], count_max);
+            if (run.count > 0) return run;
         }
     }
     return {};
@@ -94,7 +97,7 @@ std::uint32_t Placement::lendable(std::uint32_t lent) noexcept {
     }
     std::uint64_t free = 0;
     for (std::size_t store = 0; store < writes_.size(); ++store)
-        if (!writes_[store]->failed()) free += slots_.parts()[store].slots.free();
+        if (!writes_[store]->failed()) free += left(store);
     return static_cast<std::uint32_t>(
         std::min<std::uint64_t>(free - std::min<std::uint64_t>(free, lent), ~0u));
 }
@@ -106,8 +109,8 @@ bool Placement::may_gain(const Group& group) const noexcept {
 
 bool Placement::can_take(std::size_t store) const noexcept {
     const StorePart& part = slots_.parts()[store];
-    return !writes_[store]->failed() &&
-           (part.slots.free() > 0 || part.parked.size > 0 || reservations_[store]->can_grow());
+    return !writes_[store]->failed() && (left(store) > 0 || part.unplaced > 0 || part.blocks.parked() > 0 ||
+                                         reservations_[store]->can_grow());
 }
 
 std::uint32_t Placement::shortage() const noexcept {
@@ -117,9 +120,10 @@ std::uint32_t Placement::shortage() const noexcept {
         if (writes_[store]->failed()) continue;
         const StorePart& part = slots_.parts()[store];
         const std::uint32_t most =
-            reservations_[store]->can_grow() ? part.slots.capacity() : part.slots.limit();
+            reservations_[store]->can_grow() ? part.blocks.capacity() : part.blocks.limit();
         capacity += most;
-        room += most - part.slots.used();
+        room +=
+            std::min(most - part.blocks.used() - part.unplaced, part.slots.capacity() - part.slots.used());
     }
     const std::uint64_t wanted = capacity / 64 + 1;
     return static_cast<std::uint32_t>(wanted - std::min(wanted, room));

@@ -59,6 +59,7 @@ class Placement {
 
     SlotRun allocate_in(Group& group, std::uint32_t count_max) noexcept;
     std::uint32_t share() const noexcept;
+    std::uint32_t left(std::size_t store) const noexcept;
     std::uint32_t room(std::size_t store) const noexcept;
     bool may_gain(const Group& group) const noexcept;
     bool can_take(std::size_t store) const noexcept;

@@ -11,13 +11,16 @@
 namespace farswap {
 
 ReadIn::ReadIn(Slots& slots, FrameSupply& frames, io::Loop& loop, const SwapAreaOptions& options,
-               SwapEvents& events)
+               SwapEvents& events, const ReadBuffers& buffers)
     : slots_(slots),
       frames_(frames),
       loop_(loop),
       options_(options),
       events_(events),
-      runs_(options.reads_max, options.read_run_max) {}
+      runs_(options.reads_max, options.read_run_max, buffers.large_blocks),
+      small_(buffers.memory, buffers.small, kSmallBlocks),
+      large_(buffers.memory + std::size_t{buffers.small} * kSmallBlocks * kBlockBytes, buffers.large,
+             buffers.large_blocks) {}
 
 bool ReadIn::fetch(SlotFetch& fetch) noexcept {
     FARSWAP_ASSERT(fetch.list == nullptr && fetch.ready != nullptr);
@@ -89,30 +92,44 @@ void ReadIn::prefetch(SlotRun wanted) noexcept {
         if (runs_.in_use() >= options_.reads_max / 2) return;
         PageRun* run = prepare(slot, readable_around(slot, {slot, end - slot}));
         if (run == nullptr) return;
-        slot += run->count - 1;
+        slot = run->slots[run->count - 1];
         submit(*run);
     }
 }
 
-/// A read of `wanted`, or of the part of it around `slot` for which there are frames; null when there are
-/// none. What nobody waits for takes no more than a quarter of the frames that are left for reading, so that
-/// it cannot starve the faults to come.
+/// A read of `wanted`, or of the part of it around `slot` for which there are frames and a buffer; null when
+/// there are none. What nobody waits for takes no more than a quarter of the frames that are left for
+/// reading, so that it cannot starve the faults to come.
 PageRun* ReadIn::prepare(SlotId slot, SlotRun wanted) noexcept {
     const std::uint32_t frames_left = frames_.for_reading();
     if (frames_left == 0 || !runs_.has_idle()) return nullptr;
+    std::byte* buffer = nullptr;
+    if (!take_buffer(wanted, &buffer)) {
+        wanted = {slot, 1};
+        if (!take_buffer(wanted, &buffer)) return nullptr;
+    }
     const FrameRun frames = frames_.take_for_reading(std::min(wanted.count, std::max(frames_left / 4, 1u)));
-    if (frames.count == 0) return nullptr;
-
+    if (frames.count == 0) {
+        give_buffer(buffer);
+        return nullptr;
+    }
     // Too few frames for all: what lies behind the wanted page is more likely to be used than what lies
     // before it.
     if (frames.count < wanted.count) {
         const SlotId last_first = wanted.first + (wanted.count - frames.count);
         wanted = {std::min(slot, last_first), frames.count};
+        // What fits a buffer still does; pages that went straight to their frames still do, but for one that
+        // is less than its block.
     }
-    for (std::uint32_t i = 0; i < wanted.count; ++i) slots_.start_read(wanted.first + i, frames.first + i);
-
     PageRun& run = *runs_.acquire();
-    runs_.prepare(run, KERNEL_READ, wanted.first, frames.first, wanted.count, slots_);
+    run.buffer = buffer;
+    for (std::uint32_t i = 0; i < wanted.count; ++i) {
+        run.add(wanted.first + i, frames.first + i);
+        slots_.start_read(wanted.first + i, frames.first + i);
+    }
+    const Span span = span_of(wanted);
+    runs_.prepare(run, KERNEL_READ, span.first_block, span.blocks,
+                  buffer ? buffer : slots_.cache().address(frames.first));
     run.request.timeout = options_.io_timeout;
     run.request.complete = read_ended;
     run.retry.fire = retry_read;
@@ -120,25 +137,58 @@ PageRun* ReadIn::prepare(SlotId slot, SlotRun wanted) noexcept {
     return &run;
 }
 
-/// The slots around `slot`, inside the window and on its store, whose pages are outside. At most
-/// read_run_max.
+/// The blocks that hold the records of slots whose places follow each other.
+ReadIn::Span ReadIn::span_of(SlotRun run) const noexcept {
+    const std::uint32_t first = slots_.place_of(run.first).first_block();
+    const std::uint32_t last = slots_.place_of(run.first + run.count - 1).last_block();
+    return {first, last - first + 1};
+}
+
+/// Whether the blocks can be read straight into the frames of their pages.
+bool ReadIn::is_direct(SlotRun run) const noexcept {
+    const std::uint32_t blocks = span_of(run).blocks;
+    if (run.count == 1) return blocks == 1;
+    const Place first = slots_.place_of(run.first);
+    const Place last = slots_.place_of(run.first + run.count - 1);
+    return blocks == run.count && last.end() - first.first == std::uint64_t{run.count} * kUnitsPerBlock;
+}
+
+/// False: the pages need a buffer, and none is idle.
+bool ReadIn::take_buffer(SlotRun run, std::byte** buffer) noexcept {
+    *buffer = nullptr;
+    if (is_direct(run)) return true;
+    const std::uint32_t blocks = span_of(run).blocks;
+    if (blocks <= small_.blocks()) *buffer = small_.take();
+    if (*buffer == nullptr && blocks <= large_.blocks()) *buffer = large_.take();
+    return *buffer != nullptr;
+}
+
+void ReadIn::give_buffer(std::byte* buffer) noexcept {
+    if (buffer != nullptr) (small_.owns(buffer) ? small_ : large_).give(buffer);
+}
+
+/// The slots around `slot`, inside the window and on its store, whose pages are outside and whose records
+/// follow each other. At most read_run_max.
 SlotRun ReadIn::readable_around(SlotId slot, SlotRun window) const noexcept {
     if (window.count == 0 || slot - window.first >= window.count) window = {slot, 1};
     const StorePart& part = slots_.part_of(slot);
     const SlotId low = std::max(window.first, part.base);
     const std::uint64_t part_end = std::uint64_t{part.base} + part.slots.capacity();
     const std::uint64_t high = std::min(std::uint64_t{window.first} + window.count, part_end);
-    const auto outside = [this](SlotId s) { return slots_.map().state(s) == SlotState::kStored; };
-
+    const auto follows = [this](SlotId before, SlotId after, SlotId outside) {
+        return slots_.map().state(outside) == SlotState::kStored &&
+               slots_.place_of(after).first == slots_.place_of(before).end();
+    };
     SlotId first = slot;
     SlotId end = slot + 1;
-    while (end < high && end - first < options_.read_run_max && outside(end)) ++end;
-    while (first > low && end - first < options_.read_run_max && outside(first - 1)) --first;
+    while (end < high && end - first < options_.read_run_max && follows(end - 1, end, end)) ++end;
+    while (first > low && end - first < options_.read_run_max && follows(first - 1, first, first - 1))
+        --first;
     return {first, end - first};
 }
 
 void ReadIn::submit(PageRun& run) noexcept {
-    Store& store = *slots_.part_of(run.slot).store;
+    Store& store = *slots_.part_of(run.slots[0]).store;
     FARSWAP_ASSERT(run.request.offset + run.request.length <= store.reserved());
     run.submitted = true;
     store.submit(run.request);
@@ -161,7 +211,7 @@ void ReadIn::read_ended(Request& request, int result) {
     FARSWAP_ASSERT(result < 0 || static_cast<std::uint32_t>(result) == request.length);
     if (result >= 0) {
         self.pages_read_ += run.count;
-        self.slots_.part_of(run.slot).answered = io::Clock::now();
+        self.slots_.part_of(run.slots[0]).answered = io::Clock::now();
     }
     if (result >= 0 && self.ask_other_copy(run)) return;
     // A copy that could be read was wrong: this is what counts.
@@ -173,10 +223,10 @@ void ReadIn::read_ended(Request& request, int result) {
 /// Reads the one page of the run again from a copy that has not been found wrong. False: it is right, or
 /// there is none.
 bool ReadIn::ask_other_copy(PageRun& run) noexcept {
-    const StorePart& part = slots_.part_of(run.slot);
+    const StorePart& part = slots_.part_of(run.slots[0]);
     const std::uint32_t copies = part.store->copies();
     if (copies == 1 || run.count > 1 || stopped_) return false;
-    if (slots_.map().state(run.slot) == SlotState::kOrphanReading || open_page(run, 0)) return false;
+    if (slots_.map().state(run.slots[0]) == SlotState::kOrphanReading || open_page(run, 0)) return false;
     const std::uint32_t all = (1u << copies) - 1;
     Request& request = run.request;
     request.avoid = static_cast<std::uint8_t>(request.avoid | 1u << request.source);
@@ -194,7 +244,9 @@ bool ReadIn::ask_other_copy(PageRun& run) noexcept {
 /// Makes a page of the record that was read. False: it is not the one that was written.
 bool ReadIn::open_page(PageRun& run, std::uint32_t index) noexcept {
     if (run.opened != Opened::kNotTried) return run.opened == Opened::kRight;
-    const bool right = slots_.open_record(run.slot + index, slots_.cache().address(run.frame + index));
+    const SlotId slot = run.slots[index];
+    const bool right = slots_.open_record(slot, run.record(slots_.place_of(slot)),
+                                          slots_.cache().address(run.frames[index]));
     if (run.count == 1) run.opened = right ? Opened::kRight : Opened::kWrong;
     return right;
 }
@@ -203,12 +255,15 @@ bool ReadIn::open_page(PageRun& run, std::uint32_t index) noexcept {
 /// then answers; then puts the pins, which kept the content in place although `ready` may have freed slots
 /// and frames.
 void ReadIn::end_run(PageRun& run, int error) noexcept {
+    std::byte* const buffer = std::exchange(run.buffer, nullptr);
+    if (buffer != nullptr) runs_.pin_frames(run, slots_.cache());
     for (std::uint32_t i = 0; i < run.count; ++i) settle_page(run, i, error);
+    give_buffer(buffer);
     delivering_ = &run.delivery;
     while (SlotFetch* fetch = run.delivery.pop_front()) {
         const std::byte* data = nullptr;
         if (fetch->outcome == 0) {
-            data = slots_.cache().address(run.frame + (fetch->slot - run.slot));
+            data = slots_.cache().address(run.frames[fetch->slot - run.slots[0]]);
             if (is_cached(slots_.map().state(fetch->slot))) slots_.note_use(fetch->slot);
         }
         fetch->ready(*fetch, data, fetch->outcome);
@@ -220,8 +275,8 @@ void ReadIn::end_run(PageRun& run, int error) noexcept {
 
 /// Verifies the page, changes its slot's state and moves those who wait for it to where they belong now.
 void ReadIn::settle_page(PageRun& run, std::uint32_t index, int error) noexcept {
-    const SlotId slot = run.slot + index;
-    const FrameIndex frame = run.frame + index;
+    const SlotId slot = run.slots[index];
+    const FrameIndex frame = run.frames[index];
     const bool orphan = slots_.map().state(slot) == SlotState::kOrphanReading;
     FetchList& waiters = slots_.cache().waiters(frame);
     // An error of a run says nothing of its pages one by one: those that are waited for are read alone.
@@ -235,7 +290,7 @@ void ReadIn::settle_page(PageRun& run, std::uint32_t index, int error) noexcept 
         if (!again)
             log::warning(
                 "the page in slot {} ({} at byte {}) does not match its {}: the store lost or changed it",
-                slot, part.store->name(), RecordLayout::offset(slot - part.base),
+                slot, part.store->name(), slots_.place_of(slot).offset(),
                 slots_.sealed() ? "seal" : "checksum");
     }
     while (SlotFetch* fetch = waiters.pop_front()) {
@@ -283,7 +338,7 @@ void ReadIn::pump() noexcept {
 std::optional<io::Clock::time_point> ReadIn::waits_since(const StorePart& part) noexcept {
     std::optional<io::Clock::time_point> oldest;
     runs_.for_each([&](const PageRun& run) {
-        if (part.holds(run.slot)) oldest = std::min(oldest.value_or(run.since), run.since);
+        if (part.holds(run.slots[0])) oldest = std::min(oldest.value_or(run.since), run.since);
     });
     return oldest;
 }
@@ -298,7 +353,7 @@ void ReadIn::stop() noexcept {
     cancel_all(starved_);
     runs_.for_each([this](PageRun& run) {
         if (run.submitted) {
-            slots_.part_of(run.slot).store->cancel(run.request);
+            slots_.part_of(run.slots[0]).store->cancel(run.request);
         } else {
             loop_.cancel(run.retry);
             end_run(run, -ECANCELED);

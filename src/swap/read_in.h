@@ -14,6 +14,15 @@
 
 namespace farswap {
 
+/// Memory for records that are not whole pages; frames of a pool.
+struct ReadBuffers {
+    std::byte* memory = nullptr;  ///< small * kSmallBlocks + large * large_blocks frames
+    std::uint32_t small = 0;
+    std::uint32_t large = 0;
+    std::uint32_t large_blocks = 0;
+};
+inline constexpr std::uint32_t kSmallBlocks = 2;
+
 /// A page that does not match its checksum is read from another copy, where the store has more than one:
 /// alone, so that nothing that was good is given up for it.
 ///
@@ -24,7 +33,7 @@ namespace farswap {
 class ReadIn {
   public:
     ReadIn(Slots& slots, FrameSupply& frames, io::Loop& loop, const SwapAreaOptions& options,
-           SwapEvents& events);
+           SwapEvents& events, const ReadBuffers& buffers);
     ReadIn(const ReadIn&) = delete;
     ReadIn& operator=(const ReadIn&) = delete;
 
@@ -57,7 +66,15 @@ class ReadIn {
 
     bool serve(SlotFetch& fetch) noexcept;
     bool launch(SlotFetch& fetch) noexcept;
+    struct Span {
+        std::uint32_t first_block;
+        std::uint32_t blocks;
+    };
     PageRun* prepare(SlotId slot, SlotRun wanted) noexcept;
+    Span span_of(SlotRun run) const noexcept;
+    bool is_direct(SlotRun run) const noexcept;
+    bool take_buffer(SlotRun run, std::byte** buffer) noexcept;
+    void give_buffer(std::byte* buffer) noexcept;
     SlotRun readable_around(SlotId slot, SlotRun window) const noexcept;
     void submit(PageRun& run) noexcept;
     bool ask_other_copy(PageRun& run) noexcept;
@@ -73,6 +90,8 @@ class ReadIn {
     const SwapAreaOptions& options_;
     SwapEvents& events_;
     PageRunTable runs_;
+    BufferSet small_;  ///< for a page whose record lies in two blocks
+    BufferSet large_;  ///< for runs of records
     FetchList hits_;
     FetchList starved_;
     FetchList* delivering_ = nullptr;  ///< the delivery that is being answered right now

@@ -35,14 +35,14 @@ Reservation::Reservation(Slots& slots, StorePart& part, io::Loop& loop, const Sw
 
 void Reservation::consider() noexcept {
     if (busy_ || !can_grow()) return;
-    const std::uint64_t free = std::uint64_t{part_.slots.free()} * RecordLayout::kRecordBytes;
+    const std::uint64_t free = std::uint64_t{part_.blocks_left()} * kBlockBytes;
     const std::uint64_t reserved = part_.store->reserved();
     const std::uint64_t spare = std::clamp(kSpareMax, reserved / 4, reserved / 2);
     if (free < chunk_ / 2 || free < spare) submit();
 }
 
 void Reservation::submit() noexcept {
-    const std::uint64_t capacity = part_.slots.capacity() * std::uint64_t{RecordLayout::kRecordBytes};
+    const std::uint64_t capacity = block_offset(part_.blocks.capacity());
     request_.bytes = std::min(part_.store->reserved() + chunk_, capacity);
     busy_ = submitted_ = true;
     part_.store->reserve(request_);
@@ -82,9 +82,9 @@ void Reservation::settle(int result) noexcept {
 
 /// Takes what the store has reserved into use.
 void Reservation::extend() noexcept {
-    const std::uint64_t records = RecordLayout::records_in(part_.store->reserved());
-    const auto limit = static_cast<std::uint32_t>(std::min<std::uint64_t>(records, part_.slots.capacity()));
-    if (limit > part_.slots.limit()) slots_.extend(part_, limit);
+    const std::uint64_t blocks = blocks_in(part_.store->reserved());
+    const auto limit = static_cast<std::uint32_t>(std::min<std::uint64_t>(blocks, part_.blocks.capacity()));
+    if (limit > part_.blocks.limit()) part_.blocks.extend(limit);
 }
 
 void Reservation::retry_timer(io::Timer& timer) {

@@ -27,7 +27,7 @@ class Reservation {
 
     /// Whether the space may still become larger.
     bool can_grow() const noexcept {
-        return !full_ && !stopped_ && part_.slots.limit() < part_.slots.capacity();
+        return !full_ && !stopped_ && part_.blocks.limit() < part_.blocks.capacity();
     }
     bool quiet() const noexcept { return !submitted_; }
 

@@ -17,8 +17,8 @@ namespace farswap {
 struct SlotEntry {
     std::uint64_t tag;   ///< by which the page is known again; of a page that is all one word, that word
     SealNumber seal;     ///< of its record; 0 until there is one
-    std::uint32_t link;  ///< the frame while has_frame(state); a parked slot's successor
-    std::uint32_t word;  ///< bits 0-3 state, bits 8-31 count
+    std::uint32_t link;  ///< the frame while has_frame(state); else the first unit of its place
+    std::uint32_t word;  ///< bits 0-3 state, 4-7 units of its record, 8-31 count
 };
 static_assert(sizeof(SlotEntry) == 24);
 
@@ -40,6 +40,22 @@ class SlotMap {
     FrameIndex frame(SlotId slot) const noexcept { return has_frame(state(slot)) ? at(slot).link : kNoFrame; }
     void set_frame(SlotId slot, FrameIndex frame) noexcept { at(slot).link = frame; }
 
+    /// Where its record begins, while it has no frame (the cache keeps it for those that have one).
+    std::uint32_t first_unit(SlotId slot) const noexcept {
+        FARSWAP_ASSERT(!has_frame(state(slot)));
+        return at(slot).link;
+    }
+    void set_first_unit(SlotId slot, std::uint32_t unit) noexcept {
+        FARSWAP_ASSERT(!has_frame(state(slot)));
+        at(slot).link = unit;
+    }
+    /// The length of its record, 1 to kUnitsPerBlock; 0 until it has been made.
+    std::uint32_t units(SlotId slot) const noexcept { return at(slot).word >> kUnitsShift & kUnitsMask; }
+    void set_units(SlotId slot, std::uint32_t units) noexcept {
+        SlotEntry& entry = at(slot);
+        entry.word = (entry.word & ~(kUnitsMask << kUnitsShift)) | units << kUnitsShift;
+    }
+
     std::uint64_t tag(SlotId slot) const noexcept { return at(slot).tag; }
     SealNumber seal(SlotId slot) const noexcept { return at(slot).seal; }
     void set_tag(SlotId slot, std::uint64_t tag, SealNumber seal) noexcept {
@@ -60,15 +76,10 @@ class SlotMap {
         return count(slot);
     }
 
-    /// The next in the queue of parked slots (StorePart::parked), which are free and have no frame.
-    SlotId next_parked(SlotId slot) const noexcept { return at(slot).link; }
-    void set_next_parked(SlotId slot, SlotId next) noexcept {
-        FARSWAP_ASSERT(state(slot) == SlotState::kFree);
-        at(slot).link = next;
-    }
-
   private:
     static constexpr std::uint32_t kStateMask = 0xf;
+    static constexpr unsigned kUnitsShift = 4;
+    static constexpr std::uint32_t kUnitsMask = 0xf;
     static constexpr unsigned kCountShift = 8;
     static_assert(kSlotStates <= kStateMask + 1);
 

@@ -9,11 +9,9 @@
 namespace farswap {
 namespace {
 
-/// Whether an earlier write may still land on one of the slots, counted from the store's first.
-bool in_doubt(const StorePart& part, std::uint32_t first, std::uint32_t count) noexcept {
-    return part.store->in_doubt(RecordLayout::offset(first),
-                                std::uint64_t{count} * RecordLayout::kRecordBytes);
-}
+/// Slots for each block: records of two units and more find one each. Pages of one word need slots, too.
+constexpr std::uint64_t kSlotsPerBlock = 4;
+constexpr std::uint32_t kSlotsAtOnce = 4096;  // taken into use, at least
 
 }  // namespace
 
@@ -23,22 +21,26 @@ Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::
 
     std::vector<StorePart> parts;
     std::uint64_t slots = 0;
-    constexpr std::uint64_t kSlotsMax = kNoSlot - 64;  // 16 TiB of pages
+    constexpr std::uint64_t kSlotsMax = kNoSlot - 64;
     std::uint64_t offered = 0;
     for (const std::unique_ptr<Store>& store : stores)
-        offered += std::min(RecordLayout::records_in(store->capacity()), kSlotsMax);
+        offered += blocks_in(store->capacity()) * kSlotsPerBlock;
     const std::uint64_t share = offered > kSlotsMax ? kSlotsMax / stores.size() : kSlotsMax;
     for (const std::unique_ptr<Store>& store : stores) {
-        if (RecordLayout::kRecordBytes % store->alignment() != 0)
-            return fail(EINVAL, "{}: cannot hold records of {} bytes, it is aligned to {}", store->name(),
-                        RecordLayout::kRecordBytes, store->alignment());
-        const std::uint64_t held = std::min(RecordLayout::records_in(store->capacity()), share);
-        if (held == 0) return fail(EINVAL, "{}: no room for a single page", store->name());
+        if (kBlockBytes % store->alignment() != 0)
+            return fail(EINVAL, "{}: cannot hold blocks of {} bytes, it is aligned to {}", store->name(),
+                        kBlockBytes, store->alignment());
+        const std::uint64_t blocks = std::min(blocks_in(store->capacity()), share);
+        if (blocks == 0) return fail(EINVAL, "{}: no room for a single page", store->name());
+        const std::uint64_t held = std::min(blocks * kSlotsPerBlock, share);
         Result<SlotAllocator> allocator = SlotAllocator::create(static_cast<std::uint32_t>(held));
         if (!allocator) return std::unexpected(std::move(allocator.error()));
+        Result<BlockMap> map = BlockMap::create(*store, static_cast<std::uint32_t>(blocks));
+        if (!map) return std::unexpected(std::move(map.error()));
         parts.push_back({.store = store.get(),
                          .base = static_cast<SlotId>(slots),
                          .slots = std::move(*allocator),
+                         .blocks = std::move(*map),
                          .dirty = {},
                          .written = {}});
         slots += held;
@@ -86,6 +88,11 @@ void Slots::apply(SlotId slot, SlotEvent event) noexcept {
     if (FrameList* queue = queue_of(slot, from, frame)) cache_.remove(*queue, frame);
     map_.set_state(slot, step.next);
     if (step.releases_frame) {
+        FARSWAP_ASSERT(cache_.placed(frame) || step.frees_slot);
+        if (cache_.placed(frame))
+            map_.set_first_unit(slot, cache_.first_unit(frame));
+        else
+            forget_unplaced(slot);
         cache_.release(frame);
         --frames_cached_;
     } else if (FrameList* queue = queue_of(slot, step.next, frame)) {
@@ -109,6 +116,7 @@ void Slots::add(SlotId slot, FrameIndex frame) noexcept {
 void Slots::add_filled(SlotId slot, std::uint64_t word) noexcept {
     FARSWAP_ASSERT(map_.state(slot) == SlotState::kFree && map_.count(slot) == 0);
     map_.set_tag(slot, word, 0);
+    forget_unplaced(slot);
     map_.increment(slot);
     map_.set_state(slot, slot_step(SlotState::kFree, SlotEvent::kAddedFilled).next);
 }
@@ -121,8 +129,10 @@ bool Slots::holds(SlotId slot, const std::byte* page) noexcept {
 }
 
 void Slots::start_read(SlotId slot, FrameIndex frame) noexcept {
-    map_.set_frame(slot, frame);
+    const std::uint32_t first_unit = map_.first_unit(slot);
     cache_.attach(frame, slot);
+    cache_.set_place(frame, first_unit);
+    map_.set_frame(slot, frame);
     ++frames_cached_;
     apply(slot, SlotEvent::kReadStarted);
 }
@@ -133,45 +143,53 @@ bool Slots::put(SlotId slot) noexcept {
     return true;
 }
 
+/// The slot's page goes before it was written.
+void Slots::forget_unplaced(SlotId slot) noexcept {
+    StorePart& part = part_of(slot);
+    FARSWAP_ASSERT(part.unplaced > 0);
+    --part.unplaced;
+    map_.set_units(slot, 0);
+}
+
+/// The slot has neither user nor frame any more.
 void Slots::free_slot(SlotId slot) noexcept {
     FARSWAP_ASSERT(map_.count(slot) == 0);
     StorePart& part = part_of(slot);
-    if (in_doubt(part, slot - part.base, 1)) return park(part, slot);
+    if (const std::uint32_t units = map_.units(slot); units > 0)
+        part.blocks.remove({map_.first_unit(slot), units});
     part.slots.release(slot - part.base);
 }
 
-void Slots::park(StorePart& part, SlotId slot) noexcept {
-    map_.set_next_parked(slot, kNoSlot);
-    if (part.parked.size++ == 0)
-        part.parked.head = slot;
-    else
-        map_.set_next_parked(part.parked.tail, slot);
-    part.parked.tail = slot;
+SlotRun Slots::allocate(StorePart& part, std::uint32_t count_max) noexcept {
+    const std::uint32_t count = std::min(count_max, part.blocks_left());
+    if (count == 0) return {};
+    // Not all at once: the search goes round through what is in use, and takes memory for each entry that it
+    // passes.
+    if (part.slots.free() < std::max(count, part.slots.limit() / 8)) {
+        const std::uint64_t more = std::max({count, part.slots.limit() / 8, kSlotsAtOnce});
+        part.slots.extend(static_cast<std::uint32_t>(
+            std::min<std::uint64_t>(part.slots.limit() + more, part.slots.capacity())));
+    }
+    const SlotAllocator::Run run = part.slots.allocate(count);
+    part.unplaced += run.count;
+    return run.count == 0 ? SlotRun{} : SlotRun{part.base + run.first, run.count};
 }
 
-/// Space is reserved by writes too, and those may be in doubt.
-void Slots::extend(StorePart& part, std::uint32_t limit) noexcept {
-    const std::uint32_t old = part.slots.limit();
-    part.slots.extend(limit);
-    if (!in_doubt(part, old, limit - old)) return;
-    for (std::uint32_t index = old; index < limit; ++index) {
-        if (!in_doubt(part, index, 1)) continue;
-        part.slots.take({index, 1});
-        park(part, part.base + index);
-    }
+void Slots::put_at(SlotId slot, std::uint32_t first_unit) noexcept {
+    StorePart& part = part_of(slot);
+    const FrameIndex frame = map_.frame(slot);
+    FARSWAP_ASSERT(map_.units(slot) > 0 && !cache_.placed(frame) && part.unplaced > 0);
+    --part.unplaced;
+    cache_.set_place(frame, first_unit);
+    part.blocks.add({first_unit, map_.units(slot)});
 }
 
-void Slots::unpark(StorePart& part, std::uint32_t looks_max) noexcept {
-    for (std::uint32_t looks = std::min(looks_max, part.parked.size); looks > 0; --looks) {
-        const SlotId slot = part.parked.head;
-        part.parked.head = map_.next_parked(slot);
-        --part.parked.size;
-        // Doubts do not end in the order in which they arose: one that stays must not hide the others.
-        if (in_doubt(part, slot - part.base, 1))
-            park(part, slot);
-        else
-            part.slots.release(slot - part.base);
-    }
+Place Slots::place_of(SlotId slot) const noexcept {
+    const SlotState state = map_.state(slot);
+    if (state == SlotState::kStored) return {map_.first_unit(slot), map_.units(slot)};
+    if (!has_frame(state)) return {};
+    const FrameIndex frame = map_.frame(slot);
+    return cache_.placed(frame) ? Place{cache_.first_unit(frame), map_.units(slot)} : Place{};
 }
 
 void Slots::note_use(SlotId slot) noexcept {

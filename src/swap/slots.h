@@ -8,34 +8,31 @@
 
 #include "farswap/store.h"
 #include "io/loop.h"
+#include "swap/block_map.h"
 #include "swap/fill_pages.h"
 #include "swap/page_records.h"
-#include "swap/record_layout.h"
 #include "swap/slot_allocator.h"
 #include "swap/slot_map.h"
 #include "swap/swap_cache.h"
 
 namespace farswap {
 
-/// Slots that are free, and not handed out as long as an earlier write may still land on them
-/// (Store::in_doubt). A queue, linked through the slot map; the allocator counts them as used.
-struct ParkedSlots {
-    SlotId head = kNoSlot;
-    SlotId tail = kNoSlot;
-    std::uint32_t size = 0;
-};
-
-/// One store's share of the slots: [base, base + slots.capacity()).
+/// One store's share of the slots: [base, base + slots.capacity()). A page gets a slot when it is added, and
+/// a place on the store when it is written. There are more slots than blocks, as records are mostly shorter
+/// than those.
 struct StorePart {
     Store* store;
     SlotId base;
     SlotAllocator slots;
-    FrameList dirty;    ///< kDirty, in the order in which they were added
-    FrameList written;  ///< kWritten, in the order in which their writes ended
-    ParkedSlots parked{};
+    BlockMap blocks;
+    std::uint32_t unplaced = 0;        ///< slots whose pages have no place yet; each may need a block
+    FrameList dirty;                   ///< kDirty, in the order in which they were added
+    FrameList written;                 ///< kWritten, in the order in which their writes ended
     io::Clock::time_point answered{};  ///< when an operation last succeeded
 
     bool holds(SlotId slot) const noexcept { return slot - base < slots.capacity(); }
+    /// Blocks that pages without a slot may still need.
+    std::uint32_t blocks_left() const noexcept { return blocks.free() - unplaced; }
 };
 
 class Slots {
@@ -71,24 +68,29 @@ class Slots {
     /// Returns true when this was the last reference.
     bool put(SlotId slot) noexcept;
 
-    /// Takes slots below `limit`, whose space is reserved now, into use.
-    void extend(StorePart& part, std::uint32_t limit) noexcept;
-    /// Hands parked slots back to the allocator whose doubts are over. Looks at no more than `looks_max`.
-    void unpark(StorePart& part, std::uint32_t looks_max) noexcept;
+    /// Slots for `count_max` pages, at most as many as there are blocks left for; they have no places yet.
+    SlotRun allocate(StorePart& part, std::uint32_t count_max) noexcept;
+    /// The slot's record gets its place: the units that it has, from this one on. In blocks just allocated.
+    void put_at(SlotId slot, std::uint32_t first_unit) noexcept;
+    /// Where the slot's record lies. No units: nowhere yet.
+    Place place_of(SlotId slot) const noexcept;
 
     /// The page of a slot that is kFilled; see FillPages for how long it stays.
     const std::byte* fill_page(SlotId slot) noexcept { return fills_.page(slot, map_.tag(slot)); }
 
     // Records; see page_records.h.
     bool sealed() const noexcept { return records_.sealed(); }
+    bool records_differ() const noexcept { return records_.differ(); }
     bool unchanged(SlotId slot, const std::byte* page) const noexcept {
         return records_.unchanged(map_, slot, page);
     }
     void make_record(SlotId slot, const std::byte* page, std::byte* record) noexcept {
         records_.make(map_, slot, store_of(slot), page, record);
     }
-    [[nodiscard]] bool open_record(SlotId slot, std::byte* record) noexcept {
-        return records_.open(map_, slot, store_of(slot), record);
+    /// The record is the page.
+    void take_whole(SlotId slot) noexcept { map_.set_units(slot, kUnitsPerBlock); }
+    [[nodiscard]] bool open_record(SlotId slot, std::byte* record, std::byte* page) noexcept {
+        return records_.open(map_, slot, store_of(slot), record, page);
     }
     /// Whether `page` is what the slot holds, wherever that is.
     bool holds(SlotId slot, const std::byte* page) noexcept;
@@ -115,8 +117,8 @@ class Slots {
         return static_cast<std::uint32_t>(&part_of(slot) - parts_.data());
     }
     FrameList* queue_of(SlotId slot, SlotState state, FrameIndex frame) noexcept;
+    void forget_unplaced(SlotId slot) noexcept;
     void free_slot(SlotId slot) noexcept;
-    void park(StorePart& part, SlotId slot) noexcept;
 
     SlotMap map_;
     SwapCache cache_;

@@ -16,14 +16,14 @@ namespace farswap {
 namespace {
 
 constexpr std::chrono::seconds kUnparkPeriod{1};
-constexpr std::uint32_t kUnparkLooks = 65536;  // slots in one go: a millisecond or so
+constexpr std::uint32_t kUnparkLooks = 65536;  // blocks in one go: a millisecond or so
 
 }  // namespace
 
 struct SwapArea::State final : SwapEvents {
     State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in,
-          std::unique_ptr<Pool> buffers_in, WriteBuffers per_store, io::Loop& loop_in,
-          const SwapAreaOptions& options_in);
+          std::unique_ptr<Pool> buffers_in, WriteBuffers per_store, const ReadBuffers& for_reads,
+          io::Loop& loop_in, const SwapAreaOptions& options_in);
     virtual ~State() = default;  // for clang-tidy, which sees the declaration in the header and not `final`
 
     void progress() noexcept override { pump(); }
@@ -57,7 +57,7 @@ struct SwapArea::State final : SwapEvents {
     std::vector<std::unique_ptr<Reservation>> reservations;  ///< one a store
     Placement placement;
     io::Timer pump_timer;
-    io::Timer unpark_timer;         ///< armed while slots are parked
+    io::Timer unpark_timer;         ///< armed while blocks are parked
     io::Timer patience_timer;       ///< somebody waits for slots of a higher priority
     bool frames_asked_for = false;  ///< take_frames() had none
     bool slots_asked_for = false;   ///< ... because no slot was left for them
@@ -70,15 +70,15 @@ struct SwapArea::State final : SwapEvents {
 };
 
 SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in,
-                       std::unique_ptr<Pool> buffers_in, WriteBuffers per_store, io::Loop& loop_in,
-                       const SwapAreaOptions& options_in)
+                       std::unique_ptr<Pool> buffers_in, WriteBuffers per_store, const ReadBuffers& for_reads,
+                       io::Loop& loop_in, const SwapAreaOptions& options_in)
     : options(options_in),
       loop(loop_in),
       stores(std::move(stores_in)),
       buffers(std::move(buffers_in)),
       slots(std::move(slots_in)),
       frames(*slots, options.read_frames_min),
-      reads(*slots, frames, loop, options, *this),
+      reads(*slots, frames, loop, options, *this, for_reads),
       placement(*slots, writes, reservations, options) {
     for (StorePart& part : slots->parts()) {
         writes.push_back(std::make_unique<WriteOut>(*slots, part, loop, options, *this, per_store));
@@ -92,10 +92,10 @@ SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::uniqu
     unpark_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->unpark(); };
 }
 
-/// Shares of a store in the room for sealed pages, of which at least two writes must be in flight.
-WriteBuffers buffers_for(const SwapAreaOptions& options, std::uint32_t frames, std::size_t stores) {
+/// Shares of a store in the room for records on their way out: at least two writes must be in flight.
+WriteBuffers write_buffers_for(const SwapAreaOptions& options, std::uint32_t frames, std::size_t stores) {
     WriteBuffers buffers{options.writes_max, options.write_run_max, nullptr};
-    if (!options.seal) return buffers;
+    if (!options.seal && options.compression == Compression::kOff) return buffers;
     const std::uint32_t most = options.writes_max * options.write_run_max;
     const auto share = static_cast<std::uint32_t>(frames / 8 / stores);
     const std::uint32_t pages =
@@ -106,10 +106,20 @@ WriteBuffers buffers_for(const SwapAreaOptions& options, std::uint32_t frames, s
     return buffers;
 }
 
+ReadBuffers read_buffers_for(const SwapAreaOptions& options, std::uint32_t frames) {
+    if (options.compression == Compression::kOff) return {};
+    return {.small = std::clamp(frames / 64, 4u, 64u),
+            .large = std::clamp(frames / 8 / (options.read_run_max + 1), 1u, 8u),
+            .large_blocks = options.read_run_max + 1};
+}
+
 /// The user waits for slots: until some are free, or until lower priorities are good enough.
 void SwapArea::State::ask_for_slots() noexcept {
     slots_asked_for = true;
     for (const std::unique_ptr<Reservation>& reservation : reservations) reservation->consider();
+    // A page counts for a whole block until it has been written, and often takes less then.
+    for (std::size_t i = 0; i < writes.size(); ++i)
+        if (slots->parts()[i].unplaced > 0) writes[i]->kick();
     if (!is_patient() || stopped) return;
     loop.arm(patience_timer, placement.patient_until());
     urge_writes();
@@ -158,15 +168,15 @@ void SwapArea::State::wake_user() noexcept {
     if (face->frames_available) face->frames_available();
 }
 
-/// Freed or new slots that a late write may still hit come into use when the store says that it cannot.
+/// Freed or new blocks that a late write may still hit come into use when the store says that it cannot.
 void SwapArea::State::note_parked() noexcept {
     const bool any =
-        std::ranges::any_of(slots->parts(), [](const StorePart& part) { return part.parked.size > 0; });
+        std::ranges::any_of(slots->parts(), [](const StorePart& part) { return part.blocks.parked() > 0; });
     if (any && !stopped && !unpark_timer.armed()) loop.arm(unpark_timer, io::Clock::now() + kUnparkPeriod);
 }
 
 void SwapArea::State::unpark() noexcept {
-    for (StorePart& part : slots->parts()) slots->unpark(part, kUnparkLooks);
+    for (StorePart& part : slots->parts()) part.blocks.unpark(kUnparkLooks);
     note_parked();
     pump();
 }
@@ -204,23 +214,27 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
     if (pool.frames() <= options.read_frames_min)
         return fail(EINVAL, "a pool of {} frames is too small: {} are kept for reads", pool.frames(),
                     options.read_frames_min);
-    Result<PageRecords> records = PageRecords::create(options.seal);
+    Result<PageRecords> records = PageRecords::create(options.seal, options.compression);
     if (!records) return std::unexpected(std::move(records.error()));
     Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores, std::move(*records));
     if (!slots) return std::unexpected(std::move(slots.error()));
-    WriteBuffers per_store = buffers_for(options, pool.frames(), stores.size());
+    WriteBuffers for_writes = write_buffers_for(options, pool.frames(), stores.size());
+    ReadBuffers for_reads = read_buffers_for(options, pool.frames());
     std::unique_ptr<Pool> buffers;
-    if (options.seal) {
-        const std::size_t frames = std::size_t{per_store.writes} * per_store.pages * stores.size();
-        auto made = Pool::create({.frames = frames, .lock = pool.locked(), .huge_pages = false});
+    if ((*slots)->records_differ()) {
+        const std::size_t written = std::size_t{for_writes.writes} * for_writes.pages * stores.size();
+        const std::size_t read = std::size_t{for_reads.small} * kSmallBlocks +
+                                 std::size_t{for_reads.large} * for_reads.large_blocks;
+        auto made = Pool::create({.frames = written + read, .lock = pool.locked(), .huge_pages = false});
         if (!made) return std::unexpected(std::move(made.error()));
         buffers = std::move(*made);
-        const FrameRun all = buffers->allocate_run(static_cast<std::uint32_t>(frames));
-        FARSWAP_ASSERT(all.count == frames);
-        per_store.memory = buffers->address(all.first);
+        const FrameRun all = buffers->allocate_run(static_cast<std::uint32_t>(written + read));
+        FARSWAP_ASSERT(all.count == written + read);
+        for_writes.memory = buffers->address(all.first);
+        for_reads.memory = for_writes.memory + written * kPageSize;
     }
-    auto state = std::make_unique<State>(std::move(stores), std::move(*slots), std::move(buffers), per_store,
-                                         loop, options);
+    auto state = std::make_unique<State>(std::move(stores), std::move(*slots), std::move(buffers), for_writes,
+                                         for_reads, loop, options);
     return std::unique_ptr<SwapArea>(new SwapArea(std::move(state)));
 }
 
@@ -331,8 +345,9 @@ void SwapArea::cancel_fetch(SlotFetch& fetch) noexcept {
 
 std::string SwapArea::describe(SlotId slot) const {
     const StorePart& part = state_->slots->part_of(slot);
-    return fmt::format("slot {} ({} at byte {})", slot, part.store->name(),
-                       RecordLayout::offset(slot - part.base));
+    const Place place = state_->slots->place_of(slot);
+    if (place.units == 0) return fmt::format("slot {} ({}, not written yet)", slot, part.store->name());
+    return fmt::format("slot {} ({} at byte {})", slot, part.store->name(), place.offset());
 }
 
 bool SwapArea::slots_exhausted() const noexcept {
@@ -346,7 +361,9 @@ std::uint64_t SwapArea::slots_used() const noexcept {
 }
 
 std::uint64_t SwapArea::slots_capacity() const noexcept {
-    return state_->slots->map().slots();
+    std::uint64_t blocks = 0;
+    for (const StorePart& part : state_->slots->parts()) blocks += part.blocks.capacity();
+    return blocks;
 }
 
 SwapArea::Counters SwapArea::counters() const noexcept {

@@ -11,6 +11,7 @@
 #include "farswap/store.h"
 #include "io/loop.h"
 #include "page/pool.h"
+#include "swap/compress.h"
 
 namespace farswap {
 
@@ -50,6 +51,8 @@ struct SwapAreaOptions {
     /// Pages are encrypted and authenticated before they leave (seal.h). Otherwise a checksum, which is kept
     /// here, tells those that the store has changed by accident.
     bool seal = true;
+    /// Of pages before they leave; their records share blocks of the store then.
+    Compression compression = Compression::kOff;
     /// Room for sealed pages on their way out, for each store; 0: an eighth of the pool for all together, at
     /// most writes_max * write_run_max.
     std::uint32_t write_buffer_pages = 0;
@@ -155,6 +158,7 @@ class SwapArea {
     /// with ENOSPC or capacity is reached).
     bool slots_exhausted() const noexcept;
     std::uint64_t slots_used() const noexcept;
+    /// Pages that the stores can hold if none gets smaller.
     std::uint64_t slots_capacity() const noexcept;
 
     /// Hooks, called from the loop. Set before use.

@@ -20,6 +20,8 @@ void SwapCache::attach(FrameIndex frame, SlotId slot) noexcept {
     entry.epoch = 0;
     entry.spent = 0;
     entry.lent = 0;
+    entry.placed = 0;
+    entry.first_unit = 0;
 }
 
 void SwapCache::release(FrameIndex frame) noexcept {

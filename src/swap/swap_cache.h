@@ -40,7 +40,7 @@ class SwapCache {
     void remove(FrameList& list, FrameIndex frame) noexcept;
     FrameIndex next(FrameIndex frame) const noexcept { return frames_[frame].next; }
 
-    static constexpr std::uint32_t kEpochMask = 0x3fffffff;
+    static constexpr std::uint32_t kEpochMask = 0x1fffffff;
     /// Which flush will cover the write of the frame's page (see WriteOut).
     std::uint32_t epoch(FrameIndex frame) const noexcept { return frames_[frame].epoch; }
     void set_epoch(FrameIndex frame, std::uint32_t epoch) noexcept {
@@ -50,6 +50,14 @@ class SwapCache {
     /// The page's only user has its own copy now: this one is the first to go.
     bool spent(FrameIndex frame) const noexcept { return frames_[frame].spent; }
     void set_spent(FrameIndex frame) noexcept { frames_[frame].spent = true; }
+
+    /// Where the record of the frame's page begins, and whether it has a place at all.
+    std::uint32_t first_unit(FrameIndex frame) const noexcept { return frames_[frame].first_unit; }
+    bool placed(FrameIndex frame) const noexcept { return frames_[frame].placed; }
+    void set_place(FrameIndex frame, std::uint32_t first_unit) noexcept {
+        frames_[frame].first_unit = first_unit;
+        frames_[frame].placed = true;
+    }
 
     /// Those who wait for the read into the frame.
     FetchList& waiters(FrameIndex frame) noexcept { return frames_[frame].waiters; }
@@ -68,12 +76,14 @@ class SwapCache {
     struct Frame {
         SlotId slot_plus_1;
         FrameIndex prev, next;  ///< in the list of the slot's state
-        std::uint32_t epoch : 30;
+        std::uint32_t epoch : 29;
         std::uint32_t spent : 1;
         std::uint32_t lent : 1;
+        std::uint32_t placed : 1;
         FetchList waiters;
+        std::uint32_t first_unit;
     };
-    static_assert(sizeof(Frame) == 32);
+    static_assert(sizeof(Frame) == 40);
 
     SwapCache(Pool& pool, ZeroTable<Frame> frames) noexcept : pool_(&pool), frames_(std::move(frames)) {}
 

@@ -2,12 +2,19 @@
 #include "swap/write_out.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 
 #include "base/assert.h"
 #include "base/log.h"
 #include "swap/retry.h"
 
 namespace farswap {
+namespace {
+
+constexpr std::uint32_t kRunMost = 256;  // pages in a run
+
+}  // namespace
 
 WriteOut::WriteOut(Slots& slots, StorePart& part, io::Loop& loop, const SwapAreaOptions& options,
                    SwapEvents& events, const WriteBuffers& buffers)
@@ -17,9 +24,11 @@ WriteOut::WriteOut(Slots& slots, StorePart& part, io::Loop& loop, const SwapArea
       options_(options),
       events_(events),
       run_max_(buffers.pages),
-      runs_(buffers.writes, buffers.pages, buffers.memory),
+      runs_(buffers.writes, buffers.pages, buffers.pages),
+      buffers_(buffers.memory),
       held_pages_(static_cast<std::uint32_t>(slots.cache().pool().frames() / 100 * options.held_percent /
                                              slots.parts().size())) {
+    FARSWAP_ASSERT(run_max_ <= kRunMost);
     // A quarter of what may be dirty, so that three quarters go on filling meanwhile; 16 MiB is enough for
     // any store.
     const std::uint32_t share = (slots.cache().pool().frames() - options.read_frames_min) / 4;
@@ -43,7 +52,7 @@ void WriteOut::start_writes() noexcept {
         const bool needed = kicked_ || (runs_.in_use() == 0 && events_.frames_wanted());
         const bool due = closed && part_.dirty.size > held_pages_;
         if (count == 0 || (!due && !needed)) break;
-        launch(count);
+        launch();
     }
 }
 
@@ -52,43 +61,156 @@ void WriteOut::kick() noexcept {
     start();
 }
 
-/// The pages at the head of the dirty queue that one write can take. `closed`: it cannot grow any more.
+/// How many pages at the head of the dirty queue one write can take. `closed`: it cannot grow any more.
 std::uint32_t WriteOut::head_run(bool* closed) const noexcept {
     SwapCache& cache = slots_.cache();
     FrameIndex frame = part_.dirty.head;
     if (frame == kNoFrame) return 0;
-    const SlotId slot = cache.slot_of(frame);
     std::uint32_t count = 1;
     for (; count < run_max_; ++count) {
         const FrameIndex next = cache.next(frame);
         if (next == kNoFrame) return count;
-        if (next != frame + 1 || cache.slot_of(next) != slot + count) break;
+        if (!may_join(frame, next)) break;
         frame = next;
     }
     *closed = true;
     return count;
 }
 
-void WriteOut::launch(std::uint32_t count) noexcept {
-    PageRun& run = *runs_.acquire();
-    const FrameIndex frame = part_.dirty.head;
-    const SlotId slot = slots_.cache().slot_of(frame);
+/// Whether the page behind another one in the queue may follow it in a write.
+bool WriteOut::may_join(FrameIndex last, FrameIndex next) const noexcept {
+    SwapCache& cache = slots_.cache();
+    if (cache.placed(last) != cache.placed(next)) return false;
+    if (buffers_ == nullptr && next != last + 1) return false;
+    if (!cache.placed(next)) return true;
+    const Place before = slots_.place_of(cache.slot_of(last));
+    const Place after = slots_.place_of(cache.slot_of(next));
+    if (buffers_ == nullptr) return after.first == before.end();
+    return after.first >= before.end() && after.first_block() <= before.last_block() + 1;
+}
+
+void WriteOut::launch() noexcept {
+    SwapCache& cache = slots_.cache();
+    const FrameIndex head = part_.dirty.head;
     // One page of each run stands for all: nobody may store into a frame after add().
-    FARSWAP_ASSERT(slots_.unchanged(slot, slots_.cache().address(frame)));
-    pages_writing_ += count;
-    for (std::uint32_t i = 0; i < count; ++i) {
-        FARSWAP_ASSERT(slots_.map().frame(slot + i) == frame + i && slots_.map().count(slot + i) > 0);
-        slots_.apply(slot + i, SlotEvent::kWriteStarted);
-        if (run.buffer != nullptr)
-            slots_.make_record(slot + i, slots_.cache().address(frame + i),
-                               run.buffer + std::size_t{i} * kPageSize);
-    }
-    runs_.prepare(run, KERNEL_WRITE, slot, frame, count, slots_);
+    FARSWAP_ASSERT(slots_.unchanged(cache.slot_of(head), cache.address(head)));
+    PageRun& run = *runs_.acquire();
+    run.buffer = buffers_ ? buffers_ + std::size_t{runs_.index(run)} * run_max_ * kBlockBytes : nullptr;
+    const std::uint32_t blocks = cache.placed(head)      ? gather_again(run)
+                                 : run.buffer != nullptr ? gather_records(run)
+                                                         : gather_pages(run);
+    const std::uint32_t first_block = slots_.place_of(run.slots[0]).first_block();
+    runs_.prepare(run, KERNEL_WRITE, first_block, blocks, run.buffer ? run.buffer : cache.address(head));
+    pages_writing_ += run.count;
     run.request.timeout = options_.io_timeout;
     run.request.complete = write_ended;
     run.retry.fire = retry_write;
     run.owner = this;
     submit(run);
+}
+
+/// The page at the head of the queue becomes part of the run.
+void WriteOut::take_head(PageRun& run) noexcept {
+    const FrameIndex frame = part_.dirty.head;
+    const SlotId slot = slots_.cache().slot_of(frame);
+    FARSWAP_ASSERT(slots_.map().count(slot) > 0);
+    run.add(slot, frame);
+    slots_.apply(slot, SlotEvent::kWriteStarted);
+}
+
+/// Pages that leave from their own frames, which are neighbours. How many blocks.
+std::uint32_t WriteOut::gather_pages(PageRun& run) noexcept {
+    bool closed = false;
+    const SlotAllocator::Run blocks = part_.blocks.allocate(head_run(&closed));
+    FARSWAP_ASSERT(blocks.count > 0);
+    for (std::uint32_t i = 0; i < blocks.count; ++i) {
+        const SlotId slot = slots_.cache().slot_of(part_.dirty.head);
+        slots_.take_whole(slot);
+        slots_.put_at(slot, (blocks.first + i) * kUnitsPerBlock);
+        take_head(run);
+    }
+    return blocks.count;
+}
+
+/// Makes records, one behind the other, and finds a place for as many as can be together. How many blocks.
+std::uint32_t WriteOut::gather_records(PageRun& run) noexcept {
+    SwapCache& cache = slots_.cache();
+    bool closed = false;
+    const std::uint32_t most = head_run(&closed);
+    std::uint32_t made = 0;
+    FrameIndex frame = part_.dirty.head;
+    for (std::uint32_t i = 0; i < most; ++i, frame = cache.next(frame)) {
+        const SlotId slot = cache.slot_of(frame);
+        slots_.make_record(slot, cache.address(frame), run.buffer + std::size_t{made} * kUnitBytes);
+        made += slots_.map().units(slot);
+    }
+    const SlotAllocator::Run found = part_.blocks.allocate(blocks_for(made));
+    FARSWAP_ASSERT(found.count > 0);
+    std::uint32_t used = 0;
+    for (std::uint32_t i = 0; i < most; ++i) {
+        const SlotId slot = cache.slot_of(part_.dirty.head);
+        const std::uint32_t units = slots_.map().units(slot);
+        if (used + units > found.count * kUnitsPerBlock) break;  // the rest is made once more, the same
+        slots_.put_at(slot, found.first * kUnitsPerBlock + used);
+        take_head(run);
+        used += units;
+    }
+    const std::uint32_t blocks = blocks_for(used);
+    for (std::uint32_t block = blocks; block < found.count; ++block)
+        part_.blocks.give_back(found.first + block);
+    std::memset(run.buffer + std::size_t{used} * kUnitBytes, 0,
+                std::size_t{blocks * kUnitsPerBlock - used} * kUnitBytes);
+    return blocks;
+}
+
+/// How many pages at the head of the queue, which have places, fill whole blocks: what lies in a block was
+/// written together, is lost together, and follows each other in the queue.
+std::uint32_t WriteOut::lost_together() const noexcept {
+    SwapCache& cache = slots_.cache();
+    const std::uint32_t first_block = slots_.place_of(cache.slot_of(part_.dirty.head)).first_block();
+    std::uint32_t whole = 0;
+    std::uint32_t count = 0;
+    Place last;
+    FrameIndex before = kNoFrame;
+    for (FrameIndex frame = part_.dirty.head;; frame = cache.next(frame)) {
+        const bool more = frame != kNoFrame && cache.placed(frame);
+        const Place place = more ? slots_.place_of(cache.slot_of(frame)) : Place{};
+        if (count > 0 && (!more || place.first_block() != last.last_block())) whole = count;
+        if (!more || count == run_max_ || (before != kNoFrame && !may_join(before, frame)) ||
+            place.last_block() - first_block >= run_max_)
+            break;
+        last = place;
+        before = frame;
+        ++count;
+    }
+    FARSWAP_ASSERT(whole > 0);
+    return whole;
+}
+
+/// Records that have been written before and were lost: to the same places, and the same to the byte. How
+/// many blocks.
+std::uint32_t WriteOut::gather_again(PageRun& run) noexcept {
+    SwapCache& cache = slots_.cache();
+    const std::uint32_t first_block = slots_.place_of(cache.slot_of(part_.dirty.head)).first_block();
+    std::array<std::uint8_t, kRunMost> records{};  // of each block, that the run has
+    std::uint32_t blocks = 0;
+    if (run.buffer) std::memset(run.buffer, 0, std::size_t{run_max_} * kBlockBytes);
+    for (std::uint32_t left = lost_together(); left > 0; --left) {
+        const FrameIndex frame = part_.dirty.head;
+        const SlotId slot = cache.slot_of(frame);
+        const Place place = slots_.place_of(slot);
+        if (run.buffer)
+            slots_.make_record(slot, cache.address(frame),
+                               run.buffer + (place.offset() - block_offset(first_block)));
+        for (std::uint32_t block = place.first_block(); block <= place.last_block(); ++block)
+            ++records[block - first_block];
+        blocks = place.last_block() - first_block + 1;
+        take_head(run);
+    }
+    // A block that is written without one of its records loses that.
+    for (std::uint32_t block = 0; block < blocks; ++block)
+        FARSWAP_ASSERT(records[block] == part_.blocks.records(first_block + block));
+    return blocks;
 }
 
 void WriteOut::submit(PageRun& run) noexcept {
@@ -131,8 +253,8 @@ void WriteOut::end_run(PageRun& run, SlotEvent event) noexcept {
     PageRunTable::unpin(run);
     pages_writing_ -= run.count;
     for (std::uint32_t i = 0; i < run.count; ++i) {
-        slots_.cache().set_epoch(run.frame + i, epoch_);
-        slots_.apply(run.slot + i, event);
+        slots_.cache().set_epoch(run.frames[i], epoch_);
+        slots_.apply(run.slots[i], event);
     }
     runs_.release(run);
 }
@@ -206,7 +328,7 @@ void WriteOut::settle_lost() noexcept {
     while (part_.written.head != kNoFrame)
         slots_.apply(slots_.cache().slot_of(part_.written.head), SlotEvent::kLost);
     runs_.for_each([this](PageRun& run) {
-        for (std::uint32_t i = 0; i < run.count; ++i) slots_.apply(run.slot + i, SlotEvent::kLost);
+        for (std::uint32_t i = 0; i < run.count; ++i) slots_.apply(run.slots[i], SlotEvent::kLost);
     });
     written_in_epoch_ = 0;
     kicked_ = true;

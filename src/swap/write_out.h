@@ -16,15 +16,15 @@ namespace farswap {
 /// How much may be in flight to one store, and the memory for it.
 struct WriteBuffers {
     std::uint32_t writes = 0;
-    std::uint32_t pages = 0;  ///< in one write
-    std::byte* memory =
-        nullptr;  ///< writes * pages frames of a pool; null: pages leave from their own frames
+    std::uint32_t pages = 0;      ///< in one write
+    std::byte* memory = nullptr;  ///< writes * pages frames of a pool; null: records are the pages themselves
 };
 
-/// Pages are written in the order in which they were added, in runs of neighbouring slots and frames. A run
-/// that may still grow (it ends with the page added last) waits until it is full, until kick() is called, or
-/// until somebody needs frames while no write is in flight (else the end of that write comes soon enough, and
-/// the run has grown by then).
+/// Pages are written in the order in which they were added, in runs: their records, one behind the other, in
+/// blocks that are taken for them then. Where records are the pages themselves, a run takes neighbouring
+/// frames. A run that may still grow (it ends with the page added last) waits until it is full, until kick()
+/// is called, or until somebody needs frames while no write is in flight (else the end of that write comes
+/// soon enough, and the run has grown by then).
 ///
 /// Each write belongs to the epoch in which it completed; submitting a flush ends the epoch. When the flush
 /// has completed, the pages of its epoch and of earlier ones are safe. When it reports a loss (-ESTALE), all
@@ -63,7 +63,13 @@ class WriteOut {
 
     void start_writes() noexcept;
     std::uint32_t head_run(bool* closed) const noexcept;
-    void launch(std::uint32_t count) noexcept;
+    void launch() noexcept;
+    bool may_join(FrameIndex last, FrameIndex next) const noexcept;
+    std::uint32_t gather_pages(PageRun& run) noexcept;
+    std::uint32_t gather_records(PageRun& run) noexcept;
+    std::uint32_t gather_again(PageRun& run) noexcept;
+    std::uint32_t lost_together() const noexcept;
+    void take_head(PageRun& run) noexcept;
     void submit(PageRun& run) noexcept;
     void end_run(PageRun& run, SlotEvent event) noexcept;
     void consider_flush() noexcept;
@@ -79,6 +85,7 @@ class WriteOut {
     SwapEvents& events_;
     const std::uint32_t run_max_;  ///< pages in one write
     PageRunTable runs_;
+    std::byte* const buffers_;        ///< run_max_ frames for each run of the table, or null
     const std::uint32_t held_pages_;  ///< dirty pages that are not written yet unless frames are short
     FlushRequest flush_;
     io::Timer flush_timer_;      ///< the idle flush, or the next attempt of one that failed

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -17,10 +18,12 @@
 
 namespace farswap::test {
 
-/// A page whose content says which it is, at every 8th byte.
+/// A page whose content says which it is, at every 8th byte of its first part; the rest is zeros. Four sizes
+/// of that part take turns, so that pages compress differently.
 inline void fill_page(std::byte* page, std::uint64_t value) {
+    constexpr std::array<std::uint64_t, 4> kWords{512, 300, 150, 20};
     for (std::uint64_t i = 0; i < kPageSize / 8; ++i) {
-        const std::uint64_t word = value * 0x9e3779b97f4a7c15u + i;
+        const std::uint64_t word = i < kWords[value % 4] ? (value + i * 0x10001u) * 0x9e3779b97f4a7c15u : 0;
         std::memcpy(page + i * 8, &word, 8);
     }
 }

@@ -52,6 +52,7 @@ class MemoryStore final : public Store {
         }
         const Kind kind = (request.op & WRITE) ? Kind::kWrite : Kind::kRead;
         lengths.push_back(request.length / kPageSize);
+        if (request.op & WRITE) written.push_back({request.offset, request.length});
         pending_.push_back({.kind = kind, .request = &request});
     }
     void flush(FlushRequest& flush) noexcept override {
@@ -152,6 +153,8 @@ class MemoryStore final : public Store {
     }
 
     std::vector<std::uint32_t> lengths;  ///< pages of each request that was submitted
+    std::vector<std::pair<std::uint64_t, std::uint64_t>>
+        written;  ///< offset and length of each write, in bytes
     bool closed = false;
     /// Offset and length of what in_doubt() owns up to.
     std::vector<std::pair<std::uint64_t, std::uint64_t>> doubts;
