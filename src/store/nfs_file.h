@@ -21,8 +21,8 @@
 #include "store/nfs_control.h"
 #include "store/nfs_doubts.h"
 #include "store/nfs_window.h"
-#include "store/request_list.h"
 #include "store/nfs_wire.h"
+#include "store/request_list.h"
 
 namespace farswap::nfs {
 
@@ -119,6 +119,8 @@ class NfsFile final : public Store {
         int error = 0;
         Unstable unstable;
     };
+    /// Space comes bit by bit, in smaller ones while the server restarts faster than it takes them.
+    static constexpr std::uint64_t kReserveStep = 64u << 20, kReserveStepMin = 1u << 20;
     /// The look at a lease that is not trusted any more.
     struct Checking {
         bool wanted = false;
@@ -191,6 +193,7 @@ class NfsFile final : public Store {
 
     List<ReserveRequest> reserves_;
     Reserving reserving_;
+    std::uint64_t reserve_step_ = kReserveStep;  ///< bytes between two commits
     io::Timer beat_timer_;
     Beating beating_;
     Checking checking_;

@@ -16,11 +16,9 @@ using namespace std::chrono_literals;
 
 constexpr auto kCloseMax = 4s;
 constexpr auto kCloseRetry = 100ms;
-constexpr std::uint32_t kZerosMax = 256 * 1024;  // bytes a write of zeros
-constexpr std::uint32_t kZerosInFlight = 4;      // keeps the server busy, and requests hardly waiting
-constexpr std::uint64_t kReserveStep = 64u
-                                       << 20;     // bytes between two commits, so that space comes bit by bit
-constexpr std::uint32_t kReserveAttemptsMax = 8;  // a step that server restarts keep undoing
+constexpr std::uint32_t kZerosMax = 256 * 1024;       // bytes a write of zeros
+constexpr std::uint32_t kZerosInFlight = 4;           // keeps the server busy, and requests hardly waiting
+constexpr std::uint32_t kReserveAttemptsMax = 8;      // a step that server restarts keep undoing
 static_assert(kZerosInFlight + 3 <= kInternalCalls);  // + commit, reserve's commit, heartbeat
 
 alignas(4096) constexpr std::array<std::byte, kZerosMax> kZeros{};
@@ -135,7 +133,7 @@ void NfsFile::advance_reserve() noexcept {
         } else if (result == 0) {
             reserving_ = {};
             reserving_.active = true;
-            reserving_.end = std::min(first.bytes, file_.reserved + kReserveStep);
+            reserving_.end = std::min(first.bytes, file_.reserved + reserve_step_);
             reserving_.next = file_.reserved;
             return send_zeros();
         }
@@ -197,13 +195,20 @@ void NfsFile::on_zeros(Call& call) noexcept {
 
 void NfsFile::on_reserve_commit(const Reply& reply) noexcept {
     Reserving& now = reserving_;
-    if (reply.error == 0 && !now.unstable.kept_by(reply.verifier) && ++now.attempts < kReserveAttemptsMax) {
-        now.next = file_.reserved;  // lost with the server's memory: write them again
-        now.unstable = {};
-        return send_zeros();
+    const bool kept = now.unstable.kept_by(reply.verifier);
+    if (reply.error == 0 && !kept) {
+        reserve_step_ = std::max(reserve_step_ / 2, kReserveStepMin);
+        if (++now.attempts < kReserveAttemptsMax) {
+            // Lost with the server's memory: written again, with fewer at stake.
+            now.next = file_.reserved;
+            now.end = std::min(now.end, file_.reserved + reserve_step_);
+            now.unstable = {};
+            return send_zeros();
+        }
     }
-    if (reply.error == 0 && now.unstable.kept_by(reply.verifier)) {
+    if (reply.error == 0 && kept) {
         file_.reserved = now.end;
+        reserve_step_ = std::min(reserve_step_ * 2, kReserveStep);
     } else {
         now.error = reply.error == 0 || reply.error == -ESTALE ? -EIO : reply.error;
     }

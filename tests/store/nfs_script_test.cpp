@@ -22,7 +22,8 @@ constexpr std::uint32_t kStale = 70;  // NFS3ERR_STALE, RFC 1813 section 2.6
 class NfsScriptTest : public testing::Test, protected Driver {
   protected:
     /// A store on a file that has been claimed already.
-    void start(ScriptedServer::Script script, std::chrono::nanoseconds trust_max = 1h) {
+    void start(ScriptedServer::Script script, std::chrono::nanoseconds trust_max = 1h,
+               std::uint64_t capacity = 16 * kMiB) {
         server = std::make_unique<ScriptedServer>(std::move(script));
         nfs::ClaimedFile file;
         file.name = "nfs://scripted/file";
@@ -31,7 +32,8 @@ class NfsScriptTest : public testing::Test, protected Driver {
         file.address = server->address();
         file.file.size = 8;
         file.lease.nonce = nonce;
-        file.capacity = file.reserved = 16 * kMiB;
+        file.capacity = capacity;
+        file.reserved = 16 * kMiB;
         file.read_max = file.write_max = kMiB;
         store = std::make_unique<nfs::NfsFile>(*loop, std::move(file), trust_max);
     }
@@ -39,6 +41,7 @@ class NfsScriptTest : public testing::Test, protected Driver {
     // Of the scripts, which may still be asked while the store and the server are given up.
     std::atomic<unsigned> reads = 0, writes = 0, commits = 0;
     std::atomic<std::uint32_t> refused = 0;
+    std::atomic<std::uint64_t> written = 0;  ///< bytes
     std::atomic<bool> sober = false;
     std::binary_semaphore timed_out{0};
     std::unique_ptr<ScriptedServer> server;
@@ -88,6 +91,18 @@ TEST_F(NfsScriptTest, LossThatNoFlushWasToldOfIsReportedToTheNext) {
     ASSERT_EQ(write(*store, 4096, pattern(4096, 4096)), 4096);
     EXPECT_EQ(flush(*store), -ESTALE);
     EXPECT_EQ(store->counters().lost_writes, 1u);
+}
+
+TEST_F(NfsScriptTest, SpaceIsReservedThoughTheServerRestartsAllTheTime) {
+    start(
+        [this](const Call& call) -> std::optional<Answer> {
+            // It restarts with every tenth MiB, so that no step longer than that is ever kept.
+            if (call.procedure == Procedure::kWrite) written += call.count;
+            return Answer{.verifier = static_cast<std::uint8_t>(1 + written / (10 * kMiB))};
+        },
+        1h, 512 * kMiB);
+    EXPECT_EQ(reserve(*store, 300 * kMiB), 0);
+    EXPECT_EQ(store->reserved(), 300 * kMiB);
 }
 
 TEST_F(NfsScriptTest, WhatWaitedForALostFileIsNotSent) {
