@@ -148,6 +148,10 @@ std::string permit_io_uring(const MachineFacts& facts) {
     return "in a container: --security-opt seccomp=PROFILE that allows io_uring_setup, _enter and _register";
 }
 
+bool uses_io_uring(const MachineFacts& facts) {
+    return facts.io_engine ? *facts.io_engine == io::EngineKind::kIoUring : facts.io_uring_error == 0;
+}
+
 Finding io_engine(const MachineFacts& facts) {
     const std::string subject = "I/O engine";
     if (!facts.io_engine_refusal.empty()) return {Verdict::kNo, subject, facts.io_engine_refusal, ""};
@@ -175,8 +179,9 @@ Finding locked_memory(const MachineFacts& facts) {
     if (facts.can_lock_all) return {Verdict::kOk, "locked memory", "no limit", ""};
     const auto text = fmt::format("{} for a pool of {} (at the default cap)",
                                   format_size(facts.memlock_limit), format_size(facts.pool));
-    // The pool is counted twice: once locked, once registered with io_uring.
-    if (facts.memlock_limit >= 2 * facts.pool) return {Verdict::kOk, "locked memory", text, ""};
+    // With io_uring the pool is counted twice: once locked, once registered.
+    const std::uint64_t needed = uses_io_uring(facts) ? 2 * facts.pool : facts.pool;
+    if (facts.memlock_limit >= needed) return {Verdict::kOk, "locked memory", text, ""};
     return {Verdict::kWarn, "locked memory", text + ": it will serve unlocked",
             "ulimit -l unlimited, or a line \"USER - memlock unlimited\" in /etc/security/limits.conf"};
 }

@@ -39,7 +39,7 @@ struct MachineFacts {
     int ptrace_error = 0;              ///< of PTRACE_SEIZE on a child of ours
     bool can_ptrace_all = false;       ///< CAP_SYS_PTRACE
     bool can_filter = false;           ///< CAP_SYS_ADMIN or no_new_privs, which a seccomp filter needs
-    int io_uring_error = 0;            ///< of io_uring_setup(2)
+    int io_uring_error = 0;            ///< of io::try_io_uring()
     std::optional<io::EngineKind> io_engine{};  ///< what FARSWAP_IO_ENGINE asks for
     std::string io_engine_refusal{};            ///< why what it holds is none
     int io_uring_disabled = 0;                  ///< kernel.io_uring_disabled

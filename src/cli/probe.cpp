@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -108,12 +107,6 @@ int probe_ptrace() {
     return error;
 }
 
-int probe_io_uring() {
-    io_uring_params params{};
-    const Fd ring(static_cast<int>(::syscall(SYS_io_uring_setup, 2, &params)));
-    return ring ? 0 : errno;
-}
-
 int probe_pagemap_scan() {
     const Fd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
     if (!pagemap) return errno;
@@ -161,7 +154,7 @@ MachineFacts probe_machine() {
     facts.ptrace_error = probe_ptrace();
     facts.can_ptrace_all = has_capability(CAP_SYS_PTRACE);
     facts.can_filter = has_capability(CAP_SYS_ADMIN) || ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
-    facts.io_uring_error = probe_io_uring();
+    facts.io_uring_error = io::try_io_uring();
     if (const auto asked = io::engine_asked_for())
         facts.io_engine = *asked;
     else

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "io/epoll_engine.h"
+#include "io/ring.h"
 #include "io/uring_engine.h"
 
 namespace farswap::io {
@@ -26,6 +27,12 @@ Result<std::optional<EngineKind>> engine_asked_for() {
     for (const EngineKind kind : {EngineKind::kIoUring, EngineKind::kEpoll})
         if (std::string_view(value) == name_of(kind)) return kind;
     return fail(EINVAL, "{}={} names no engine: set it to io_uring or epoll, or unset it", kVariable, value);
+}
+
+int try_io_uring() {
+    Ring ring;
+    const Status usable = ring.init(2, 4);
+    return usable ? 0 : usable.error().code;
 }
 
 bool is_refusal(int error) noexcept {

@@ -19,8 +19,12 @@ const char* name_of(EngineKind kind) noexcept;
 /// EINVAL when it names none.
 Result<std::optional<EngineKind>> engine_asked_for();
 
-/// Whether this error of io_uring_setup(2) means that the machine does not let us have it: a seccomp filter
-/// or a security module (EPERM, EACCES), kernel.io_uring_disabled (EPERM), a kernel without (ENOSYS).
+/// Makes an io_uring and uses it once, as a loop does. -> 0, or the error number of io_uring_setup(2) or
+/// io_uring_enter(2).
+int try_io_uring();
+
+/// Whether this error of try_io_uring() means that the machine does not let us have it: a seccomp filter or a
+/// security module (EPERM, EACCES), kernel.io_uring_disabled (EPERM), a kernel without (ENOSYS).
 bool is_refusal(int error) noexcept;
 
 }  // namespace farswap::io

@@ -43,7 +43,9 @@ Status Ring::init(unsigned submissions, unsigned completions) {
         shows_task_work_ = setup.shows_task_work;
         if (!(params.features & IORING_FEAT_EXT_ARG) || !(params.features & IORING_FEAT_NODROP))
             return fail(ENOSYS, "this kernel's io_uring is too old; farswap needs Linux 6.8 or later");
-        return {};
+        error = use_once();
+        if (error == 0) return {};
+        break;
     }
     if (error == ENOSYS || error == EPERM)
         return fail_errno(
@@ -53,6 +55,24 @@ Status Ring::init(unsigned submissions, unsigned completions) {
     if (error == ENOMEM)
         return fail_errno(error, "io_uring cannot be set up: raise the locked-memory limit (ulimit -l)");
     return fail_errno(error, "io_uring cannot be set up");
+}
+
+/// A seccomp filter may permit io_uring_setup(2) and refuse io_uring_enter(2), which nobody would hear of
+/// later (see submit_and_wait). -> 0 or the error number.
+int Ring::use_once() noexcept {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    FARSWAP_ASSERT(sqe != nullptr);
+    io_uring_prep_nop(sqe);
+    int result = 0;
+    do result = io_uring_submit(&ring_);
+    while (result == -EINTR);
+    if (result < 0) return -result;
+    io_uring_cqe* done = nullptr;
+    do result = io_uring_wait_cqe(&ring_, &done);
+    while (result == -EINTR);
+    if (result < 0) return -result;
+    io_uring_cqe_seen(&ring_, done);
+    return 0;
 }
 
 io_uring_sqe* Ring::entry() noexcept {

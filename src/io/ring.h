@@ -30,7 +30,8 @@ class Ring {
     Ring(const Ring&) = delete;
     Ring& operator=(const Ring&) = delete;
 
-    /// Uses deferred task work (Linux 6.1), co-operative task work (5.19), or neither.
+    /// Uses deferred task work (Linux 6.1), co-operative task work (5.19), or neither, and tries the ring
+    /// out. The error's code is that of io_uring_setup(2) or io_uring_enter(2).
     Status init(unsigned submissions, unsigned completions);
 
     /// An entry to fill, after submitting the queued ones when there is none free. Null when the kernel takes
@@ -50,6 +51,8 @@ class Ring {
     io_uring& raw() noexcept { return ring_; }
 
   private:
+    int use_once() noexcept;
+
     io_uring ring_{};
     bool made_ = false;
     bool shows_task_work_ =

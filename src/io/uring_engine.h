@@ -11,7 +11,7 @@ namespace farswap::io {
 
 class UringEngine final : public Engine {
   public:
-    /// The error's code is that of io_uring_setup(2).
+    /// The error's code is that of io_uring_setup(2) or io_uring_enter(2).
     static Result<std::unique_ptr<Engine>> make(const LoopOptions& options);
 
     EngineKind kind() const noexcept override { return EngineKind::kIoUring; }

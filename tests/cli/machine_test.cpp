@@ -166,6 +166,13 @@ TEST(Assess, WarnsWhereTheJobStillRuns) {
     expect(Verdict::kWarn, "locked memory", facts, "8.0 MiB for a pool of 256 MiB");
     facts.memlock_limit = 512 << 20;
     expect(Verdict::kOk, "locked memory", facts, "");
+    facts.memlock_limit = 256 << 20;
+    expect(Verdict::kWarn, "locked memory", facts, "it will serve unlocked");
+    facts.io_uring_error = EPERM;  // epoll does not register it
+    expect(Verdict::kOk, "locked memory", facts, "");
+    facts.io_uring_error = 0;
+    facts.io_engine = io::EngineKind::kEpoll;
+    expect(Verdict::kOk, "locked memory", facts, "");
     facts.huge_pages = "always";
     expect(Verdict::kWarn, "huge pages", facts, "madvise");
     facts.overcommit = {.mode = 2, .commit_limit = 12ull << 30};

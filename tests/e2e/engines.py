@@ -7,10 +7,11 @@ import seccomp
 from fault_lab import REFUSED, case
 
 IO_URING = (425, 426, 427)  # io_uring_setup, _enter, _register
+ENTER = IO_URING[1:2]
 
 
-def refuse_io_uring(error=errno.EPERM):
-    return lambda: seccomp.forbid([(number, error) for number in IO_URING])
+def refuse_io_uring(error=errno.EPERM, calls=IO_URING):
+    return lambda: seccomp.forbid([(number, error) for number in calls])
 
 
 def with_engine(name):
@@ -34,13 +35,14 @@ def expect_equal_output(lab, url, directory, *program, **options):
 @case
 def io_uring_is_refused(lab):
     """Over a file and over NFS the output is equal, with several processes, too; `check` names the engine."""
-    for error in (errno.EPERM, errno.ENOSYS):
-        checked = lab.farswap("check", lab.file_url(), preexec=refuse_io_uring(error))
+    for error, calls in ((errno.EPERM, IO_URING), (errno.ENOSYS, IO_URING), (errno.EPERM, ENTER)):
+        checked = lab.farswap("check", lab.file_url(), preexec=refuse_io_uring(error, calls))
         text = checked.output.read_text()
         lab.expect(checked.status == 0, f"check ends with {checked.status}: {text}")
         lab.expect(f"io_uring is refused here ({os.strerror(error)}): epoll serves" in text, f"check does not name epoll: {text}")
     program = [lab.tools.workloads / "verify", "--size", "128M", "--operations", "1500"]  # prints a digest of its memory
-    expect_equal_output(lab, lab.file_url(), lab.store, *program, preexec=refuse_io_uring())
+    for calls in (IO_URING, ENTER):
+        expect_equal_output(lab, lab.file_url(), lab.store, *program, preexec=refuse_io_uring(calls=calls))
     server = lab.server()
     expect_equal_output(lab, server.url, server.store_directory(), *program, preexec=refuse_io_uring())
     run = lab.job(lab.file_url(), lab.tools.workloads / "fork_tree", "--filler", "64M", "--rounds", "1", ram="40M",

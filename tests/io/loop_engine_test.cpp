@@ -13,11 +13,11 @@
 namespace farswap::io {
 namespace {
 
-/// From here on io_uring_setup(2) fails with `error` in this process.
-void refuse_io_uring(unsigned error) {
+/// From here on `call`, io_uring_setup(2) or another, fails with `error` in this process.
+void refuse_io_uring(unsigned error, unsigned call = SYS_io_uring_setup) {
     std::array code{
         sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
         sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -57,6 +57,18 @@ TEST_F(LoopEngineDeathTest, EpollWhereIoUringIsRefused) {
         };
         EXPECT_EXIT(serve(), testing::ExitedWithCode(0), "^epoll$") << error;
     }
+}
+
+TEST_F(LoopEngineDeathTest, EpollWhereARingMayBeMadeAndNotEntered) {
+    for (const unsigned error : {EPERM, EACCES, ENOSYS}) {
+        const auto serve = [error] {
+            refuse_io_uring(error, SYS_io_uring_enter);
+            if (try_io_uring() != static_cast<int>(error)) std::_Exit(102);
+            tell_engine({});
+        };
+        EXPECT_EXIT(serve(), testing::ExitedWithCode(0), "^epoll$") << error;
+    }
+    EXPECT_EQ(try_io_uring(), 0);
 }
 
 TEST_F(LoopEngineDeathTest, OtherFailuresAreTold) {
