@@ -103,6 +103,21 @@ def late_writes(lab):
     late(lab, delays=5, seconds=25, late_s=10)
 
 
+@case
+def server_that_keeps_two_mib(lab):
+    """nfs-ganesha's MEM back end answers every WRITE and COMMIT with success and forgets what lies behind 2 MiB of a file: the
+    first page that should come back from there stops the program. It has no free space either, so that a size must be given.
+    """
+    server = lab.server(f"{lab.directory / 'export'},mem")
+    for url in (server.url, server.url.replace("version=3", "version=4")):
+        lab.expect_refusal(lab.job(url, "true"), REFUSED, "full")
+        run = lab.job(f"{url}&size=1G", *verify(lab, "--seconds", "60"), flags=["--quiet"], limit_s=200)
+        lab.expect("WRONG BYTE" not in run.error, f"the program read wrong bytes: {run.last_error()}")
+        lab.expect_refusal(run, REFUSED, "page 0x", "slot [0-9]+", re.escape(str(server.store_directory())))
+        cleaned = lab.farswap("check", "--clean", url).output.read_text()
+        lab.expect("nothing to remove" in cleaned, f"left on the server: {cleaned}")
+
+
 def away(lab, flags, until, seconds):
     """The server is killed under a program that checks its memory, and comes back once `until` says so of standard error
     so far. Returns the ended run."""
