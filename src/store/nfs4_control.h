@@ -8,6 +8,7 @@ namespace farswap::nfs {
 class Control4 final : public Control {
   public:
     static Result<std::unique_ptr<Control>> connect(const Server& server, Deadline deadline);
+    explicit Control4(std::unique_ptr<v4::Dialogue> dialogue) : dialogue_(std::move(dialogue)) {}
 
     void set_deadline(Deadline deadline) noexcept override { dialogue_->set_deadline(deadline); }
     bool broken() const noexcept override { return dialogue_->broken(); }
@@ -27,8 +28,6 @@ class Control4 final : public Control {
     Result<bool> commit(const FileHandle& file, const Verifier& verifier) override;
 
   private:
-    explicit Control4(std::unique_ptr<v4::Dialogue> dialogue) : dialogue_(std::move(dialogue)) {}
-
     Result<Found> find(const char* what, const v4::Dialogue::Put& put, std::span<const v4::Op> before);
     Status close(const FileHandle& file, const v4::StateId& state);
 

@@ -39,11 +39,11 @@ bool asks_for_patience(std::uint32_t status) {
 
 }  // namespace
 
-Dialogue::Dialogue(const Server& server, Deadline deadline)
+Dialogue::Dialogue(const Server& server, Deadline deadline, std::uint32_t xid)
     : deadline_(deadline),
       machine_(server.credential.machine),
       prefix_size_(make_prefix(prefix_, server.credential)),
-      xid_(static_cast<std::uint32_t>(random_number())),
+      xid_(xid),
       call_(kCallMax) {}
 
 Dialogue::~Dialogue() {
@@ -55,7 +55,8 @@ Dialogue::~Dialogue() {
 Result<std::unique_ptr<Dialogue>> Dialogue::connect(const Server& server, Deadline deadline) {
     const int port = server.nfs_port != 0 ? server.nfs_port : kPort;
     const std::string where = fmt::format("the NFS service (port {}) at {}", port, server.host);
-    std::unique_ptr<Dialogue> dialogue(new Dialogue(server, deadline));
+    std::unique_ptr<Dialogue> dialogue(
+        new Dialogue(server, deadline, static_cast<std::uint32_t>(random_number())));
     auto status = dialogue->open(server.host, port);
     if (status) status = dialogue->make_session();
     if (status) return dialogue;
@@ -70,6 +71,14 @@ Result<std::unique_ptr<Dialogue>> Dialogue::connect(const Server& server, Deadli
             return fail(error.code, "cannot reach {}: {}; is the server up, and the address right?", where,
                         error.message);
     }
+}
+
+Result<std::unique_ptr<Dialogue>> Dialogue::begin(Fd connected, const Server& server, Deadline deadline,
+                                                  std::uint32_t xid) {
+    std::unique_ptr<Dialogue> dialogue(new Dialogue(server, deadline, xid));
+    dialogue->fd_ = std::move(connected);
+    if (auto status = dialogue->make_session(); !status) return std::unexpected(status.error());
+    return dialogue;
 }
 
 Result<Address> Dialogue::peer() const {

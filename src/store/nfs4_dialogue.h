@@ -19,6 +19,10 @@ class Dialogue {
   public:
     /// Connects and makes a session. ECONNREFUSED, ETIMEDOUT, EPROTONOSUPPORT (no NFSv4.1 there).
     static Result<std::unique_ptr<Dialogue>> connect(const Server& server, Deadline deadline);
+    /// Makes a session on a socket that is connected and does not block. `xid` is the number before the first
+    /// call's; of `server` only the credential matters.
+    static Result<std::unique_ptr<Dialogue>> begin(Fd connected, const Server& server, Deadline deadline,
+                                                   std::uint32_t xid);
     /// Ends the session and the client with it, where the server answers soon.
     ~Dialogue();
     Dialogue(const Dialogue&) = delete;
@@ -38,7 +42,7 @@ class Dialogue {
     Status run(const char* what, const Put& put, const Take& take, std::span<const std::byte> data = {});
 
   private:
-    Dialogue(const Server& server, Deadline deadline);
+    Dialogue(const Server& server, Deadline deadline, std::uint32_t xid);
 
     Status open(const std::string& host, int port);
     Status open_address(const Address& address);
