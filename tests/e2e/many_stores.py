@@ -176,3 +176,21 @@ def mirror_serves_what_one_half_has_changed(lab):
                 file.write(bytes(MIB))
     sweep.one_round_more()
     sweep.end()
+
+
+@case
+def mirror_under_chaos(lab):
+    """Pages leave at random places, over two halves that are slow, fail and forget, each in its own way and at its own time."""
+    directories = [lab.directory / name for name in ("a", "b")]
+    for directory in directories:
+        directory.mkdir()
+    sweep = Sweep(lab, [f"file:{directory}" for directory in directories], "--mirror", "2", "--chaos", "20000", "--pool", "4M",
+                  size=64, ram="128M")
+    sweep.start()
+    for _ in range(30):
+        sweep.one_round_more()
+    sweep.end()
+    stores, pages = sweep.stores(), harness.read_stats(sweep.stats).get("pages", {})
+    lab.expect(len(stores) == 1 and stores[0]["name"].startswith("mirror("), f"stores: {stores}")
+    lab.expect(pages.get("in", 0) > 5000, f"few pages came back: {pages}")
+    lab.expect(not any(harness.listing(directory) for directory in directories), "something was left behind")
