@@ -94,9 +94,9 @@ NFS_CORE_PARAM {
     Enable_NLM = false; Enable_RQUOTA = false; Enable_UDP = false;
 }
 NFSv4 { Graceless = true; }
-MEM { Inode_Size = 2097152; }
 END
     shift 2
+    case "$*" in *,mem*) echo "MEM { Inode_Size = 2097152; }" ;; esac
     for spec; do ganesha_export_block $((id += 1)) "$spec"; done
 }
 
