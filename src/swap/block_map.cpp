@@ -33,11 +33,6 @@ void BlockMap::extend(std::uint32_t limit) noexcept {
     }
 }
 
-void BlockMap::give_back(std::uint32_t block) noexcept {
-    FARSWAP_ASSERT(records_[block] == 0);
-    free_.release(block);
-}
-
 void BlockMap::add(Place place) noexcept {
     for (std::uint32_t block = place.first_block(); block <= place.last_block(); ++block) {
         FARSWAP_ASSERT(free_.is_allocated(block) && records_[block] <= kUnitsPerBlock);

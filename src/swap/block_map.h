@@ -23,8 +23,8 @@ class BlockMap {
     void extend(std::uint32_t limit) noexcept;
     /// Up to `count_max` neighbouring blocks. Each must get a record at once.
     SlotAllocator::Run allocate(std::uint32_t count_max) noexcept { return free_.allocate(count_max); }
-    /// Gives one of them back that needs none after all.
-    void give_back(std::uint32_t block) noexcept;
+    /// Gives back what was allocated last but the first `used` blocks, which are all that have records.
+    void trim(SlotAllocator::Run run, std::uint32_t used) noexcept { free_.trim(run, used); }
     /// A record has got this place.
     void add(Place place) noexcept;
     /// A record has given this place up.

@@ -57,6 +57,12 @@ SlotAllocator::Run SlotAllocator::allocate(std::uint32_t count_max) noexcept {
     return best;
 }
 
+void SlotAllocator::trim(Run run, std::uint32_t used) noexcept {
+    FARSWAP_ASSERT(used <= run.count && cursor_ == run.first + run.count);
+    for (std::uint32_t slot = run.first + used; slot < run.first + run.count; ++slot) release(slot);
+    cursor_ = run.first + used;
+}
+
 void SlotAllocator::release(std::uint32_t slot) noexcept {
     FARSWAP_ASSERT(slot < limit_ && is_allocated(slot));
     const std::uint32_t word = slot / 64;

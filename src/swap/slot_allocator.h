@@ -29,6 +29,8 @@ class SlotAllocator {
 
     /// Up to `count_max` neighbouring slots, as many as can be found at once; empty when none is free.
     Run allocate(std::uint32_t count_max) noexcept;
+    /// Gives back all of the run that was allocated last but the first `used`; the next search starts there.
+    void trim(Run run, std::uint32_t used) noexcept;
     /// Takes slots that are free and below the limit out of what is handed out.
     void take(Run run) noexcept;
     /// Makes one slot free again. A second release is a broken invariant.

@@ -132,32 +132,28 @@ std::uint32_t WriteOut::gather_pages(PageRun& run) noexcept {
     return blocks.count;
 }
 
-/// Makes records, one behind the other, and finds a place for as many as can be together. How many blocks.
+/// Makes records, one behind the other, for as many blocks as there are together. How many blocks.
 std::uint32_t WriteOut::gather_records(PageRun& run) noexcept {
     SwapCache& cache = slots_.cache();
     bool closed = false;
     const std::uint32_t most = head_run(&closed);
-    std::uint32_t made = 0;
-    FrameIndex frame = part_.dirty.head;
-    for (std::uint32_t i = 0; i < most; ++i, frame = cache.next(frame)) {
-        const SlotId slot = cache.slot_of(frame);
-        slots_.make_record(slot, cache.address(frame), run.buffer + std::size_t{made} * kUnitBytes);
-        made += slots_.map().units(slot);
-    }
-    const SlotAllocator::Run found = part_.blocks.allocate(blocks_for(made));
+    const SlotAllocator::Run found = part_.blocks.allocate(most);
     FARSWAP_ASSERT(found.count > 0);
-    std::uint32_t used = 0;
-    for (std::uint32_t i = 0; i < most; ++i) {
-        const SlotId slot = cache.slot_of(part_.dirty.head);
+    std::uint32_t used = 0;  // units
+    while (run.count < most && used < found.count * kUnitsPerBlock) {
+        const FrameIndex frame = part_.dirty.head;
+        const SlotId slot = cache.slot_of(frame);
+        if (used + kUnitsPerBlock > run_max_ * kUnitsPerBlock) break;  // it may be as long as its page
+        slots_.make_record(slot, cache.address(frame), run.buffer + std::size_t{used} * kUnitBytes);
         const std::uint32_t units = slots_.map().units(slot);
-        if (used + units > found.count * kUnitsPerBlock) break;  // the rest is made once more, the same
+        // One that finds no place here is made once more for the next write, the same.
+        if (used + units > found.count * kUnitsPerBlock) break;
         slots_.put_at(slot, found.first * kUnitsPerBlock + used);
         take_head(run);
         used += units;
     }
     const std::uint32_t blocks = blocks_for(used);
-    for (std::uint32_t block = blocks; block < found.count; ++block)
-        part_.blocks.give_back(found.first + block);
+    part_.blocks.trim(found, blocks);
     std::memset(run.buffer + std::size_t{used} * kUnitBytes, 0,
                 std::size_t{blocks * kUnitsPerBlock - used} * kUnitBytes);
     return blocks;

@@ -36,6 +36,16 @@ TEST(SlotAllocator, SuccessiveRunsAreNeighbours) {
     EXPECT_EQ(slots.allocate(0).count, 0u);
 }
 
+TEST(SlotAllocator, GoesOnWhereATrimmedRunEnds) {
+    SlotAllocator slots = SlotAllocator::create(100).value();
+    slots.extend(100);
+    const SlotAllocator::Run run = slots.allocate(64);
+    slots.trim(run, 10);
+    EXPECT_EQ(slots.used(), 10u);
+    EXPECT_FALSE(slots.is_allocated(run.first + 10));
+    EXPECT_EQ(slots.allocate(5).first, run.first + 10);
+}
+
 TEST(SlotAllocator, PassesOverHolesAndComesBackToThem) {
     SlotAllocator slots = make(256, 256);
     ASSERT_EQ(slots.allocate(192).count, 192u);
