@@ -96,7 +96,8 @@ def high_priority_first_and_the_overflow_below(lab):
     for directory in directories:
         directory.mkdir()
     low, high, lowest = directories
-    sweep = Sweep(lab, [f"file:{low}?prio=3", f"file:{high}?prio=7&size=32M", f"file:{lowest}"])
+    # As long as they are: compressed, all pages find room in the small one.
+    sweep = Sweep(lab, [f"file:{low}?prio=3", f"file:{high}?prio=7&size=32M", f"file:{lowest}"], "--compress", "off")
     sweep.stop_file.touch()
     sweep.start()
     sweep.end()
