@@ -20,6 +20,12 @@ LEFT_WAIT_S = 3.0            # for what ends by itself once the pager is gone
 ENDING = []                  # not empty: end_all() was called
 RUNNING = {}                 # the session of each run that is going on, by its mark
 
+# Shells without job control start what they put into the background with these ignored, and what is ignored stays so
+# over exec; cases that send them would wait for ever.
+for number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
 
 @dataclasses.dataclass
 class Tools:

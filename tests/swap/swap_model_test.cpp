@@ -220,7 +220,7 @@ TEST_P(SwapModelTest, EveryPageKeepsItsContent) {
     random_.seed(GetParam());
     log::set_level(log::Level::kQuiet);  // a line for each restart helps nobody
     SwapAreaOptions options = quick();
-    options.compression = static_cast<Compression>(GetParam() / 6 % 3);
+    options.compression = static_cast<Compression>(GetParam() % 3);
     options.seal = GetParam() % 4 != 3;
     options.read_frames_min = 8;
     options.write_run_max = 16;
@@ -251,7 +251,7 @@ TEST_P(SwapModelTest, EveryPageKeepsItsContent) {
     EXPECT_EQ(pool_->free_frames(), pool_->frames());
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, SwapModelTest, ::testing::Range(1u, 18u));
+INSTANTIATE_TEST_SUITE_P(Seeds, SwapModelTest, ::testing::Range(1u, 13u));
 
 }  // namespace
 }  // namespace farswap::test
