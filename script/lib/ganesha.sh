@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Private nfs-ganesha servers on loopback for tests, the demo and benchmarks. Knows nothing of farswap itself.
 #
-#   ganesha.sh start DIR [--export PATH[,ro][,squash][,mem]]...   starts a server, prints the URL of its first export
-#   ganesha.sh kill DIR                                           ends it as a crash would (SIGKILL)
-#   ganesha.sh restart DIR                                        starts it again: same ports, same exports, same files
-#   ganesha.sh stop DIR                                           ends it; DIR and the exported files stay
+#   ganesha.sh start DIR [--export PATH[,OPTION]...]...   starts a server, prints the URL of its first export
+#   ganesha.sh kill DIR                                   ends it as a crash would (SIGKILL)
+#   ganesha.sh restart DIR                                starts it again: same ports, same exports, same files
+#   ganesha.sh stop DIR                                   ends it; DIR and the exported files stay
 #
 # or `source` it and call ganesha_start, ganesha_kill, ganesha_restart and ganesha_stop with the same arguments.
 # DIR (made if need be) takes the configuration, the log and `env`, which can be sourced:
 #   GANESHA_URL GANESHA_EXPORT GANESHA_NFS_PORT GANESHA_MOUNT_PORT GANESHA_QUERY GANESHA_PID
 # Without --export, DIR/export is exported. An export path is absolute, on ext4 or another file system with file
-# handles; `ro` makes it read-only, `squash` maps root to nobody. With `mem` it is ganesha's MEM back end (package
-# nfs-ganesha-mem), which lies: it keeps 2 MiB of a file, takes what is written behind them and forgets it. Any number of
-# servers may run at once, each with a DIR of its own. Needs root (open_by_handle_at) and the packages nfs-ganesha, nfs-ganesha-vfs and rpcbind.
+# handles. Options: `ro` makes it read-only, `squash` maps root to nobody, `secure` serves ports below 1024 only, and
+# with `mem` it is ganesha's MEM back end (package nfs-ganesha-mem), which lies: it keeps 2 MiB of a file, takes what is
+# written behind them and forgets it. Any number of servers may run at once, each with a DIR of its own. Needs root
+# (open_by_handle_at) and the packages nfs-ganesha, nfs-ganesha-vfs and rpcbind.
 
 ganesha_state=/run/farswap-ganesha # the rpcbind that we started, and the servers that use it
 ganesha_serve_s_max=10             # longest wait until a server answers
@@ -73,14 +74,15 @@ ganesha_free_port() { # below the ephemeral range, where outgoing connections do
 }
 
 ganesha_export_block() { # ID PATH[,ro][,squash]
-    local path=${2%%,*} access=RW squash=No_Root_Squash fsal=VFS
+    local path=${2%%,*} access=RW squash=No_Root_Squash fsal=VFS secure=false
     case ",${2#*,}," in *,ro,*) access=RO ;; esac
     case ",${2#*,}," in *,squash,*) squash=Root_Squash ;; esac
     case ",${2#*,}," in *,mem,*) fsal=MEM ;; esac
+    case ",${2#*,}," in *,secure,*) secure=true ;; esac
     cat <<END
 EXPORT {
     Export_Id = $1; Path = "$path"; Pseudo = "$path"; Access_Type = $access; Squash = $squash;
-    SecType = sys, none; Protocols = 3, 4; Transports = TCP; PrivilegedPort = false;
+    SecType = sys, none; Protocols = 3, 4; Transports = TCP; PrivilegedPort = $secure;
     FSAL { Name = $fsal; }
 }
 END

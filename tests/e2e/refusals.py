@@ -188,6 +188,20 @@ def missing_privileges(lab):
 
 
 @case
+def ports_below_1024_only(lab):
+    """An export that is `secure`, as exports(5) has it by default: root comes from such a port by itself. Who may not bind one is
+    refused, which shows that the server looks.
+    """
+    server = lab.server(f"{lab.directory / 'export'},secure")
+    for url in (server.url, server.url.replace("version=3", "version=4")):
+        run = lab.job(url, "sh", "-c", "exit 7", flags=["--quiet"])
+        lab.expect(run.status == 7, f"exit status {run.status} instead of 7: {run.last_error()}")
+        run = harness.run([*lab.unprivileged("net_bind_service"), lab.tools.farswap, "run", "--ram", "64M", "--swap", url, "--",
+                           "true"], lab.output(), limit_s=60)
+        lab.expect_refusal(run, REFUSED, str(server.store_directory()), left_in=[server.store_directory()])
+
+
+@case
 def caller_that_ignores_the_end_of_children(lab):
     """With SIGCHLD ignored the kernel keeps no exit status, and exec passes that on."""
     def ignore():

@@ -27,6 +27,7 @@ import knfsd_machine  # noqa: E402
 SIZE, CAP = "128M", "48M"
 # A round of it ends with a digest of all of its memory; rounds go on until the file is there.
 ROUNDS = '>"$0.started"; until [ -e "$0" ]; do "$@" || exit 1; done'
+GRACE_MAX_S = 120  # NFSv4: no file is made until a server that has just been started has waited for its former clients
 UP_S = (0.0, 8.0)  # of the server, from its first WRITEs to its end
 NEEDED = ("qemu-system-x86_64", "mke2fs", "depmod", "busybox", "rpcbind")
 
@@ -129,6 +130,20 @@ def look_for_what_is_left(tools, directory, url, found):
         found.append(f"left on the server: {listed.output.read_text()} {listed.error}")
 
 
+def look_at_ports(tools, directory, url, found):
+    """The export serves ports below 1024 only: who may have none is refused, and root gets one without asking for it."""
+    without = ["setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", "-all"]
+    for name, prefix, good in (("privileged", [], True), ("ordinary", without, False)):
+        deadline = time.monotonic() + GRACE_MAX_S
+        while True:
+            run = harness.run([*prefix, str(tools.farswap), "check", url], directory / f"port-{name}", limit_s=120)
+            said = run.output.read_text()
+            if "puts it off" not in said or time.monotonic() > deadline:
+                break
+        if (run.status == 0) != good:
+            found.append(f"check from a port that is {name} ends with {run.status}: {said[-300:]}")
+
+
 def suite(tools, directory, options, cleanup):
     plain = harness.run(program(tools), directory / "plain", limit_s=300)
     server = knfsd_machine.Server(directory)
@@ -136,9 +151,13 @@ def suite(tools, directory, options, cleanup):
     server.start()
     outcome = Outcome(options.version, kernel=server.said("ready").split()[1], accelerator=server.accelerator)
     url = server.url(options.version)
+    look_at_ports(tools, directory, url, outcome.problems)
     job = Job(tools, directory, url)
     try:
         outcome.kills = fail_power(server, job, options.kills)
+    except BaseException:
+        harness.end_all()  # it would wait for the server
+        raise
     finally:
         run = job.end()
     outcome.stats = harness.read_stats(job.stats_path)

@@ -17,9 +17,9 @@ PROGRAMS = ("usr/sbin/rpc.nfsd", "usr/sbin/rpc.mountd", "usr/sbin/exportfs")
 NFS_PORT, MOUNT_PORT = 2049, 20048  # in the machine
 RAM_MIB = 384
 DISK_MIB = 1024
-# sync: a COMMIT is answered when the disk has it. With async the server would not keep its word. The port that a client comes from
-# is not looked at, as each passes through qemu.
-EXPORTS = "/export *(rw,sync,insecure,no_root_squash,no_subtree_check,fsid=1)\n"
+# sync: a COMMIT is answered when the disk has it. With async the server would not keep its word. secure: only clients that come
+# from a port below 1024 are served, as is the default of exports(5); the port passes through qemu as it is.
+EXPORTS = "/export *(rw,sync,secure,no_root_squash,no_subtree_check,fsid=1)\n"
 
 
 def unpack_server(directory):
