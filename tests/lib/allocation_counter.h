@@ -1,4 +1,5 @@
-// Counts what is taken from the heap, by operator new or by malloc, but for what a test double takes.
+// Counts what is taken from the heap, by operator new or by malloc, but for what a test double takes; or
+// traps it.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,20 @@ class AllocationCounter {
     std::size_t start_;
 };
 
-/// While one lives, allocations are not counted.
+/// While one lives, an allocation of this thread's ends the program with a line that names `where` (a string
+/// that lives as long), and where it was made. Traps nest.
+class AllocationTrap {
+  public:
+    explicit AllocationTrap(const char* where);
+    ~AllocationTrap();
+    AllocationTrap(const AllocationTrap&) = delete;
+    AllocationTrap& operator=(const AllocationTrap&) = delete;
+
+  private:
+    const char* outer_;
+};
+
+/// While one lives, allocations are neither counted nor trapped.
 class UncountedAllocations {
   public:
     UncountedAllocations();

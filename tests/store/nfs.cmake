@@ -2,6 +2,6 @@
 farswap_test(nfs_wire_test SOURCES nfs_wire_test.cpp nfs_window_test.cpp LINK farswap_store)
 farswap_test(nfs4_session_test SOURCES nfs4_session_test.cpp LINK farswap_store)
 farswap_test(nfs_script_test SOURCES nfs_script_test.cpp scripted_server.cpp LINK farswap_store)
-farswap_test(nfs_store_test SOURCES nfs_store_test.cpp nfs_open_test.cpp nfs_doubts_test.cpp nfs_fault_test.cpp nfs_server.cpp
-    LINK farswap_store LOCK nfs_server)
+farswap_test(nfs_store_test SOURCES nfs_store_test.cpp nfs_open_test.cpp nfs_doubts_test.cpp nfs_fault_test.cpp nfs_server.cpp store_allocation_test.cpp
+    LINK farswap_store allocation_counter LOCK nfs_server)
 target_compile_definitions(nfs_store_test PRIVATE FARSWAP_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

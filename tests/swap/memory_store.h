@@ -137,6 +137,21 @@ class MemoryStore final : public Store {
             std::byte{4};
     }
 
+    /// What is stored, as reads would find it: by the offset of each page that was ever written.
+    using Image = std::unordered_map<std::uint64_t, std::vector<std::byte>>;
+    Image image() {
+        Image image;
+        for (const auto& [index, page] : durable_) image[index * kPageSize] = bytes_at(index * kPageSize);
+        for (const auto& [index, page] : volatile_) image[index * kPageSize] = bytes_at(index * kPageSize);
+        return image;
+    }
+    /// Puts other bytes where a page is stored, behind everybody's back.
+    void replace(std::uint64_t offset, const std::vector<std::byte>& bytes) {
+        const std::uint64_t index = offset / kPageSize;
+        Page& page = volatile_.contains(index) ? volatile_[index].page : durable_[index];
+        std::ranges::copy(bytes, page.begin());
+    }
+
     /// The page at the offset, as a read would find it.
     std::vector<std::byte> bytes_at(std::uint64_t offset) {
         const std::uint64_t index = offset / kPageSize;
@@ -154,7 +169,8 @@ class MemoryStore final : public Store {
 
     std::vector<std::uint32_t> lengths;  ///< pages of each request that was submitted
     std::vector<std::pair<std::uint64_t, std::uint64_t>>
-        written;  ///< offset and length of each write, in bytes
+        written;                                     ///< offset and length of each write, in bytes
+    std::vector<std::uint64_t>* read_log = nullptr;  ///< takes the offset of each page that a read gives out
     bool closed = false;
     /// Offset and length of what in_doubt() owns up to.
     std::vector<std::pair<std::uint64_t, std::uint64_t>> doubts;
@@ -204,6 +220,7 @@ class MemoryStore final : public Store {
     void transfer_page(const Operation& operation, std::uint64_t index, std::byte* memory) {
         if (operation.kind == Kind::kRead) {
             ++counters_.reads;
+            if (read_log) read_log->push_back(index * kPageSize);
             const Page& page = volatile_.contains(index) ? volatile_[index].page : durable_[index];
             std::memcpy(memory, page.data(), kPageSize);
         } else {

@@ -1,7 +1,6 @@
 // The swap area on a store that does what it is told: write-out, flushes, read-in, counts, frames and slots.
 #include "swap/swap_area.h"
 
-#include "allocation_counter.h"
 #include "area_fixture.h"
 #include "swap/page_records.h"
 
@@ -441,34 +440,6 @@ TEST_F(SwapAreaTest, RefusesWhatCannotWork) {
     SwapAreaOptions options;
     options.read_frames_min = pool_->frames();
     EXPECT_EQ(SwapArea::create(*pool_, *loop_, std::move(stores), options).error().code, EINVAL);
-}
-
-TEST_F(SwapAreaTest, NothingIsAllocatedAfterCreate) {
-    open({.frames = 256});
-    std::array<SlotId, 512> slots{};
-    std::array<SlotFetch, 8> fetches{};
-    const AllocationCounter counter;
-    for (std::uint32_t have = 0; have < slots.size();) {
-        FrameRun frames = area_->take_frames(std::min<std::uint32_t>(64, slots.size() - have));
-        if (frames.count == 0) settle();
-        for (std::uint32_t i = 0; i < frames.count; ++i) fill_page(pool_->address(frames.first + i), i);
-        while (frames.count > 0) {
-            const Result<SlotRun> run = area_->add(frames);
-            ASSERT_TRUE(run);
-            for (std::uint32_t i = 0; i < run->count; ++i) slots[have++] = run->first + i;
-            frames = {frames.first + run->count, frames.count - run->count};
-        }
-    }
-    for (std::size_t i = 0; i < fetches.size(); ++i) {
-        fetches[i].slot = slots[i * 3];
-        fetches[i].window = {slots[0], 64};
-        fetches[i].ready = [](SlotFetch&, const std::byte*, int) {};
-        area_->fetch(fetches[i]);
-    }
-    settle();
-    for (const SlotId slot : slots) area_->put(slot);
-    settle();
-    EXPECT_EQ(counter.allocations(), 0u);
 }
 
 TEST_F(SwapAreaTest, APageOfOneWordTakesNoFrameAndIsNotWritten) {

@@ -1,0 +1,379 @@
+// What is changed on a store behind the area's back comes back as an error, never as a page: random
+// tamperings by seed, each undone afterwards, so that nothing but the tampering can have been the reason. One
+// counts only when the bytes differ from the right ones and the area has read them.
+#include <fmt/format.h>
+
+#include <map>
+#include <regex>
+#include <set>
+
+#include "area_fixture.h"
+#include "base/log.h"
+#include "swap/place.h"
+
+namespace farswap::test {
+namespace {
+
+enum class How { kFlip, kSwap, kReplay, kZero, kForge, kTruncate, kRollback };
+constexpr std::size_t kHows = 7;
+constexpr const char* kNames[kHows] = {"flip", "swap", "replay", "zero", "forge", "truncate", "rollback"};
+
+class TamperTest : public AreaTest {
+  protected:
+    static constexpr std::uint32_t kPages = 192;  // twice the pool
+    static constexpr std::uint32_t kTruncatedMax = 24;
+
+    /// A stored page of 4 KiB: the unit of what is tampered with.
+    struct Block {
+        std::size_t store;
+        std::uint64_t offset;
+        auto operator<=>(const Block&) const = default;
+    };
+    using Bytes = std::vector<std::byte>;
+
+    ~TamperTest() override { log::set_level(log::Level::kWarning); }
+
+    void begin(unsigned seed, bool sealed) {
+        random_.seed(seed);
+        log::set_level(log::Level::kQuiet);  // a line for each tampering helps nobody
+        SwapAreaOptions options = quick();
+        options.seal = sealed;
+        std::vector<MemoryStoreOptions> stores;
+        const std::uint64_t capacity = (kPages + 112) * kPageSize;
+        for (unsigned i = 0; i < 1 + seed % 2; ++i)
+            stores.push_back(
+                {.name = fmt::format("store-{}", i), .capacity = capacity, .reserved = capacity});
+        open({.frames = 96, .stores = stores, .area = options});
+        reads_.resize(stores_.size());
+        for (std::size_t i = 0; i < stores_.size(); ++i) stores_[i]->read_log = &reads_[i];
+        add_random_pages(kPages);
+        for (int round = 0; round < 4; ++round) rewrite(kPages / 2);
+    }
+
+    std::size_t below(std::size_t limit) { return static_cast<std::size_t>(random_() % limit); }
+
+    Bytes random_page() {
+        Bytes page(kPageSize);
+        for (std::size_t i = 0; i < kPageSize; i += 8) {
+            const std::uint64_t word = random_();
+            std::memcpy(page.data() + i, &word, 8);
+        }
+        return page;
+    }
+
+    /// Pages that no compression makes smaller, so that each bit of a stored page is of use to somebody.
+    void add_random_pages(std::uint32_t count) {
+        while (count > 0) {
+            const FrameRun frames = area_->take_frames(std::min(count, 16u));
+            if (frames.count == 0) {
+                area_->kick_writes();
+                settle();
+                continue;
+            }
+            add_filled_frames(frames);
+            count -= frames.count;
+        }
+        push_out();
+    }
+
+    void add_filled_frames(FrameRun frames) {
+        std::vector<Bytes> pages;
+        for (std::uint32_t i = 0; i < frames.count; ++i) {
+            pages.push_back(random_page());
+            std::ranges::copy(pages.back(), pool_->address(frames.first + i));
+        }
+        for (std::size_t added = 0; frames.count > 0;) {
+            const SlotRun run = area_->add(frames).value();
+            for (std::uint32_t i = 0; i < run.count; ++i)
+                content_[run.first + i] = std::move(pages.at(added++));
+            frames = {frames.first + run.count, frames.count - run.count};
+        }
+    }
+
+    /// So many pages are given up and others take their places, of which the store's old content is kept.
+    void rewrite(std::uint32_t count) {
+        if (images_.size() == 4) images_.erase(images_.begin());
+        images_.emplace_back();
+        for (MemoryStore* store : stores_) images_.back().push_back(store->image());
+        for (std::size_t i = 0; i < stores_.size(); ++i)
+            for (const auto& [offset, bytes] : images_.back()[i]) {
+                std::vector<Bytes>& versions = older_[{i, offset}];
+                if (versions.empty() || versions.back() != bytes) versions.push_back(bytes);
+            }
+        for (auto& [block, versions] : older_)
+            if (versions.size() > 4) versions.erase(versions.begin());
+        for (std::uint32_t i = 0; i < count && !content_.empty(); ++i) {
+            const auto victim =
+                std::next(content_.begin(), static_cast<std::ptrdiff_t>(below(content_.size())));
+            area_->put(victim->first);
+            content_.erase(victim);
+        }
+        settle();
+        add_random_pages(count);
+        place();
+    }
+
+    /// Finds out where each slot's page lies, as messages have it.
+    void place() {
+        static const std::regex kWhere(R"(\(store-(\d+) at byte (\d+)\))");
+        slots_at_.clear();
+        for (const auto& [slot, bytes] : content_) {
+            std::smatch where;
+            const std::string said = area_->describe(slot);
+            ASSERT_TRUE(std::regex_search(said, where, kWhere)) << said;
+            slots_at_[{std::stoul(where[1]), std::stoull(where[2]) / kPageSize * kPageSize}].push_back(slot);
+        }
+    }
+
+    Block random_block() {
+        return std::next(slots_at_.begin(), static_cast<std::ptrdiff_t>(below(slots_at_.size())))->first;
+    }
+    Bytes stored(Block block) { return stores_[block.store]->bytes_at(block.offset); }
+
+    /// What the stores hold after the tampering, where that is not what they should hold.
+    std::map<Block, Bytes> draw(How how) {
+        const Block block = random_block();
+        switch (how) {
+            case How::kFlip: {
+                Bytes bytes = stored(block);
+                const std::size_t bit = below(kPageSize * 8);
+                bytes[bit / 8] ^= std::byte{1} << (bit % 8);
+                return {{block, bytes}};
+            }
+            case How::kSwap: {
+                const Block other = random_block();
+                return {{block, stored(other)}, {other, stored(block)}};
+            }
+            case How::kReplay: {
+                std::vector<Bytes> versions = older_[block];
+                std::erase(versions, stored(block));
+                if (versions.empty()) return {};
+                return {{block, versions[below(versions.size())]}};
+            }
+            case How::kZero:
+                return {{block, Bytes(kPageSize)}};
+            case How::kForge:
+                return {{block, random_page()}};
+            case How::kTruncate:
+                return cut();
+            case How::kRollback:
+                return roll_back();
+        }
+        return {};
+    }
+
+    /// The end of a store is gone, which reads as zeros.
+    std::map<Block, Bytes> cut() {
+        const std::size_t store = below(stores_.size());
+        std::vector<Block> blocks;
+        for (const auto& [block, slots] : slots_at_)
+            if (block.store == store) blocks.push_back(block);
+        std::map<Block, Bytes> changes;
+        for (std::size_t left = 1 + below(kTruncatedMax); left > 0 && !blocks.empty(); --left) {
+            changes[blocks.back()] = Bytes(kPageSize);
+            blocks.pop_back();
+        }
+        return changes;
+    }
+
+    /// All of a store is what it was before one of the last calls of rewrite().
+    std::map<Block, Bytes> roll_back() {
+        const std::size_t store = below(stores_.size());
+        std::map<Block, Bytes> changes;
+        for (const auto& [offset, bytes] : images_.at(below(images_.size())).at(store))
+            changes[{store, offset}] = bytes;
+        return changes;
+    }
+
+    /// True when it counted. Afterwards the stores are as before.
+    bool tamper(How how) {
+        drop_clean();
+        std::map<Block, Bytes> changes = draw(how);
+        std::erase_if(changes, [&](const auto& change) {
+            return change.second == stored(change.first) || !is_outside(change.first);
+        });
+        if (changes.empty()) return false;
+        std::map<Block, Bytes> right;
+        for (const auto& [block, bytes] : changes) {
+            right[block] = stored(block);
+            stores_[block.store]->replace(block.offset, bytes);
+        }
+        for (const auto& [block, bytes] : changes) expect_refused(block, how);
+        expect_others_right(changes);
+        for (const auto& [block, bytes] : right) stores_[block.store]->replace(block.offset, bytes);
+        drop_clean();
+        expect_right(slots_at_[changes.begin()->first].front());
+        ++counted_[static_cast<std::size_t>(how)];
+        return true;
+    }
+
+    /// Whether pages are read from there. The frame that is kept for reads may hold one all the time.
+    bool is_outside(Block block) {
+        const auto slots = slots_at_.find(block);
+        return slots != slots_at_.end() &&
+               std::ranges::none_of(slots->second, [&](SlotId slot) { return area_->lookup(slot); });
+    }
+
+    /// A fetch that may bring neighbours along.
+    Fetch fetch_around(SlotId slot) {
+        const auto before = static_cast<SlotId>(below(9));
+        const SlotId first = slot - std::min(slot, before);
+        return fetch_now(slot, {first, slot - first + 1 + static_cast<SlotId>(below(9))});
+    }
+
+    void expect_refused(Block block, How how) {
+        for (const SlotId slot : slots_at_[block]) {
+            std::vector<std::uint64_t>& log = reads_[block.store];
+            log.clear();
+            const Fetch fetch = fetch_around(slot);
+            ASSERT_EQ(fetch.result, -EILSEQ) << kNames[static_cast<std::size_t>(how)] << " of "
+                                             << area_->describe(slot) << " went unnoticed";
+            ASSERT_TRUE(fetch.page.empty()) << "bytes were given out";
+            ASSERT_NE(std::ranges::find(log, block.offset), log.end()) << "it was not read back";
+            ASSERT_EQ(area_->lookup(slot), nullptr) << "it is in the cache";
+            ++refused_;
+        }
+    }
+
+    void expect_right(SlotId slot) {
+        const Fetch fetch = fetch_around(slot);
+        ASSERT_EQ(fetch.result, 0) << area_->describe(slot);
+        ASSERT_EQ(fetch.page, content_.at(slot)) << area_->describe(slot);
+    }
+
+    /// Pages that nobody has touched, one of them a neighbour if there is one.
+    void expect_others_right(const std::map<Block, Bytes>& changes) {
+        std::set<Block> tried = {random_block(), random_block()};
+        const auto next = slots_at_.upper_bound(changes.begin()->first);
+        if (next != slots_at_.end()) tried.insert(next->first);
+        for (const Block& block : tried)
+            if (!changes.contains(block)) expect_right(slots_at_[block].front());
+    }
+
+    void give_up_all() {
+        for (const auto& [slot, bytes] : content_) area_->put(slot);
+        settle();
+    }
+
+    std::mt19937_64 random_;
+    std::map<SlotId, Bytes> content_;                ///< what each slot must hold
+    std::map<Block, std::vector<SlotId>> slots_at_;  ///< whose pages are read from there
+    std::map<Block, std::vector<Bytes>> older_;
+    std::vector<std::vector<MemoryStore::Image>> images_;  ///< of each store, the oldest first
+    std::vector<std::vector<std::uint64_t>> reads_;        ///< of each store, offsets
+    std::array<std::uint32_t, kHows> counted_{};
+    std::uint32_t refused_ = 0;
+};
+
+class TamperSeedTest : public TamperTest, public ::testing::WithParamInterface<unsigned> {};
+
+/// 20 seeds of these, and 300 tamperings of real stores (tests/e2e/tampering.py), are 10,000.
+constexpr std::uint32_t kTamperings = 485;
+
+TEST_P(TamperSeedTest, NoneIsMissed) {
+    begin(GetParam(), /*sealed=*/true);
+    for (std::uint32_t done = 0, drawn = 0; done < kTamperings && !HasFailure(); ++drawn) {
+        if (drawn % 97 == 96) rewrite(kPages / 4);
+        // Those that change many pages take long.
+        const std::size_t kind = below(16);
+        done += tamper(static_cast<How>(kind < 14 ? kind % 5 : kind - 9)) ? 1 : 0;
+        ASSERT_LT(drawn, 4 * kTamperings) << "tamperings leave the bytes as they were";
+    }
+    for (std::size_t i = 0; i < kHows; ++i) EXPECT_GT(counted_[i], 2u) << kNames[i];
+    EXPECT_GE(refused_, kTamperings);
+    for (std::size_t i = 0; i < kHows; ++i) RecordProperty(kNames[i], static_cast<int>(counted_[i]));
+    RecordProperty("refused_pages", static_cast<int>(refused_));
+    give_up_all();
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, TamperSeedTest, ::testing::Range(1u, 21u));
+
+/// What is kept of a page without seals is a checksum; it stays here, so that it knows old content, too.
+TEST_F(TamperTest, ChecksumsNoticeTheSame) {
+    begin(1, /*sealed=*/false);
+    for (std::size_t i = 0; i < 32 * kHows; ++i) {
+        if (i % 32 == 31) rewrite(kPages / 4);
+        tamper(static_cast<How>(i % kHows));
+    }
+    for (std::size_t i = 0; i < kHows; ++i) EXPECT_GT(counted_[i], 2u) << kNames[i];
+    give_up_all();
+}
+
+/// A record of another job's, of the same slot and the same page, is none of this one's.
+TEST_F(TamperTest, AnotherJobsRecordIsRefused) {
+    begin(4, /*sealed=*/true);
+    const std::map<Block, std::vector<SlotId>> their_slots = slots_at_;
+    const MemoryStore::Image theirs = store_->image();
+    give_up_all();
+    content_.clear();
+    older_.clear();
+    begin(4, /*sealed=*/true);  // the same random numbers, another key
+    ASSERT_EQ(slots_at_, their_slots);
+    drop_clean();
+    std::uint32_t tried = 0;
+    for (const auto& [block, slots] : slots_at_) {
+        if (tried == 8) break;
+        if (!is_outside(block)) continue;
+        const Bytes right = stored(block);
+        ASSERT_NE(right, theirs.at(block.offset));
+        stores_[block.store]->replace(block.offset, theirs.at(block.offset));
+        expect_refused(block, How::kReplay);
+        stores_[block.store]->replace(block.offset, right);
+        drop_clean();
+        expect_right(slots.front());
+        drop_clean();
+        ++tried;
+    }
+    EXPECT_EQ(tried, 8u);
+    give_up_all();
+}
+
+/// Compressed records lie several to a block: what is done to one is no harm to the others.
+TEST_F(TamperTest, OfRecordsThatShareABlockTheOneIsRefused) {
+    log::set_level(log::Level::kQuiet);
+    SwapAreaOptions options = quick();
+    options.compression = Compression::kLz4;
+    open({.frames = 96, .area = options});
+    std::map<SlotId, std::uint64_t> values;
+    for (std::uint64_t value = 0; value < kPages; value += 32) {
+        for (const SlotId slot : add_pages(32, value)) values[slot] = value + values.size() % 32;
+        push_out();
+    }
+    ASSERT_EQ(values.size(), kPages);
+    static const std::regex kWhere(R"(at byte (\d+))");
+    std::map<std::uint64_t, std::vector<SlotId>> in_block;
+    std::map<SlotId, std::uint64_t> offsets;
+    for (const auto& [slot, value] : values) {
+        std::smatch where;
+        const std::string said = area_->describe(slot);
+        ASSERT_TRUE(std::regex_search(said, where, kWhere)) << said;
+        offsets[slot] = std::stoull(where[1]);
+        in_block[offsets[slot] / kPageSize].push_back(slot);
+    }
+    ASSERT_LT(in_block.size(), kPages) << "no two records share a block";
+    std::uint32_t neighbours = 0;
+    for (const auto& [slot, offset] : offsets) {
+        drop_clean();
+        if (area_->lookup(slot) != nullptr) continue;
+        const std::uint64_t block = offset / kPageSize * kPageSize;
+        const Bytes right = store_->bytes_at(block);
+        Bytes bytes = right;
+        bytes[offset - block + below(kUnitBytes)] ^= std::byte{1} << below(8);
+        store_->replace(block, bytes);
+        ASSERT_EQ(fetch_now(slot).result, -EILSEQ) << area_->describe(slot);
+        for (const SlotId other : in_block[offset / kPageSize]) {
+            if (other == slot) continue;
+            const Fetch fetch = fetch_now(other);
+            ASSERT_EQ(fetch.result, 0) << area_->describe(other);
+            ASSERT_TRUE(page_holds(fetch.page.data(), values[other])) << area_->describe(other);
+            ++neighbours;
+        }
+        store_->replace(block, right);
+        ASSERT_EQ(fetch_now(slot).result, 0) << area_->describe(slot);
+    }
+    EXPECT_GT(neighbours, 50u);
+    for (const auto& [slot, value] : values) area_->put(slot);
+}
+
+}  // namespace
+}  // namespace farswap::test
