@@ -118,6 +118,7 @@ bool Pager::keep_thread_pages(Process& process) {
     process.target->threads().held_mutexes(
         process->task(),
         [&](std::uint64_t page) {
+            if (page >= PageTable::kAddressEnd) return false;
             const PageState state = process.pages->get(page).state();
             std::array<target::AddressRange, 1> present;
             if (state == PageState::kKept) return true;
@@ -127,6 +128,8 @@ bool Pager::keep_thread_pages(Process& process) {
         },
         process.kept_found);
     std::erase_if(process.kept_found, [&](std::uint64_t page) {
+        // It is the program that says where they lie, and it may say anything.
+        if (page >= PageTable::kAddressEnd) return true;
         const PageWord word = process.pages->get(page);
         if (word.fault_action() == FaultAction::kFillZeros) {
             let_go(process, page, word);

@@ -1,0 +1,303 @@
+#include "job.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "program.h"
+#include "store.h"
+#include "store/mirror_store.h"
+
+namespace farswap::simulate {
+namespace {
+
+constexpr std::uint64_t kAgents = 0x200'0000'0000;
+constexpr std::uint64_t kAgentPages = 2 + target::kCookiePages + kBatchPages + 1;
+constexpr std::int64_t kMillisecond = 1'000'000;
+constexpr std::uint64_t kPagesMax = 4096;  // of a store
+
+bool is_allowed(const Error& why) {
+    const Options& options = world->options;
+    switch (why.code) {
+        case EILSEQ:
+            return std::ranges::any_of(world->stores, &SimulatedStore::is_lying);
+        case ENOSPC:
+            return options.has(Feature::kFull);
+        default:
+            return options.has(Feature::kFailure) || (options.has(Feature::kErrors) && why.code != EPROTO);
+    }
+}
+
+}  // namespace
+
+SimulatedJob::SimulatedJob() : budget_(world->options.cap_pages * kPageSize, world->options.cap_pages * kPageSize) {
+    loop_ = io::Loop::create().value();
+    pool_ = Pool::create({.frames = world->options.frames, .lock = false, .huge_pages = false}).value();
+    make_area();
+    if (world->options.has(Feature::kChaos)) budget_.be_chaotic();
+    pager_ = std::make_unique<Pager>(*loop_, *pool_, *area_, budget_, stats_);
+    pager_->fatal = [this](const Error& why) { stop_for(why); };
+    area_->store_failed = [this](const Error& why) { stop_for(why); };
+    pager_->process_gone = [this](farswap::Process& gone, bool) {
+        std::erase_if(owners_, [&](const auto& one) { return one.second == &gone; });
+    };
+    poll_timer_.owner = this;
+    poll_timer_.fire = [](io::Timer& timer) { static_cast<SimulatedJob*>(timer.owner)->poll(); };
+}
+
+SimulatedJob::~SimulatedJob() = default;
+
+void SimulatedJob::make_area() {
+    Random& random = world->random;
+    const Options& options = world->options;
+    const std::uint64_t capacity = (options.has(Feature::kFull) ? 300 : kPagesMax) * kPageSize;
+    const StoreSize size{.capacity = capacity, .reserved = (32 + random.below(64)) * kPageSize};
+    const std::size_t count = options.has(Feature::kStores) ? 2 : 1;
+    std::vector<std::unique_ptr<Store>> stores;
+    for (std::size_t i = 0; i < count; ++i) {
+        auto store = std::make_unique<SimulatedStore>(fmt::format("store {}", i), size);
+        simulated_.push_back(store.get());
+        stores.push_back(std::move(store));
+    }
+    SwapAreaOptions area;
+    if (count > 1 && random.once_in(2)) area.priorities = {1, 0};
+    area.write_run_max = static_cast<std::uint32_t>(random.between(1, 32));
+    area.read_run_max = static_cast<std::uint32_t>(random.between(1, 32));
+    area.read_frames_min = static_cast<std::uint32_t>(random.between(4, 16));
+    area.writes_max = static_cast<std::uint32_t>(random.between(1, 6));
+    area.reads_max = static_cast<std::uint32_t>(random.between(1, 24));
+    area.held_percent = static_cast<std::uint32_t>(random.below(30));
+    area.io_timeout = std::chrono::milliseconds(500);
+    area.retry_delay = std::chrono::milliseconds(random.between(1, 50));
+    area.idle_flush_delay = std::chrono::milliseconds(random.between(1, 50));
+    area.reserve_chunk = (16 + random.below(128)) * kPageSize;
+    area.attempts_max = 12;
+    area_ = SwapArea::create(*pool_, *loop_, std::move(stores), area).value();
+}
+
+void SimulatedJob::stop_for(const Error& why) {
+    trace("stopped: " + why.message);
+    if (stopped_by_) return;
+    stopped_by_ = why;
+    world->stopped = true;
+    if (!is_allowed(why)) fail_run("the program was stopped without a reason: " + why.message);
+    world->kill_all();
+}
+
+farswap::Process* SimulatedJob::owner_of(const simulate::Process& process) const {
+    const auto found = owners_.find(process.id);
+    return found == owners_.end() ? nullptr : found->second;
+}
+
+void SimulatedJob::run() {
+    put_agent_in(start_program());
+    hand_agents_over();
+    loop_->arm(poll_timer_, io::Clock::now());
+    while (world->any_alive() || !pager_->processes().empty()) {
+        loop_->run_once(std::chrono::nanoseconds::max());
+        pager_->pump();
+        pager_->bury();
+    }
+    check_the_end();
+}
+
+/// The mappings, the thread and the registrations of an agent; the pager hears of it later.
+void SimulatedJob::put_agent_in(simulate::Process& process) {
+    Memory& memory = *process.memory;
+    std::uint64_t base = kAgents;
+    while (!memory.is_free(base, base + kAgentPages * kPageSize)) base += kAgentPages * kPageSize;
+    target::Agent agent;
+    agent.process = process.id;
+    agent.base = base;
+    agent.length = kAgentPages * kPageSize;
+    agent.cookie = base + kPageSize;
+    agent.staging = agent.cookie + (target::kCookiePages + 1) * kPageSize;
+    agent.staging_pages = kBatchPages;
+    const auto add = [&](std::uint64_t start, std::uint64_t pages, bool inherited) {
+        memory.vmas.emplace(start, Vma{.start = start,
+                                       .end = start + pages * kPageSize,
+                                       .agents = true,
+                                       .dont_fork = !inherited});
+    };
+    add(base, 1, false);
+    add(agent.cookie, target::kCookiePages, true);
+    add(agent.staging, kBatchPages, false);
+    farswap::Process* child = owner_of(process);
+    Context& uffd = memory.uffd != nullptr ? *memory.uffd : world->make_context(memory);
+    uffd.register_range(agent.staging, kBatchPages * kPageSize);
+    uffd.register_range(agent.cookie, target::kCookiePages * kPageSize);
+    process.channel = std::make_shared<Channel>();
+    Thread& thread = world->make_thread(process);
+    thread.is_agent = true;
+    thread.main = run_agent(thread, process.channel, uffd);
+    thread.at = thread.main.handle();
+    agent.thread = thread.id;
+    agent.pidfd = Fd(world->files.add({.kind = File::Kind::kPidfd, .process = process.id}));
+    agent.socket = Fd(world->files.add({.kind = File::Kind::kSocket, .channel = process.channel}));
+    agent.uffd = Fd(world->files.add({.kind = File::Kind::kUffd, .uffd = &uffd}));
+    trace(fmt::format("process {} gets agent {} at {:#x}{}", process.id, agent.thread, base, child ? ", a child" : ""));
+    if (child != nullptr) child->injecting = true;
+    ready_.push_back({process.id, process.programs, std::move(agent), child});
+}
+
+void SimulatedJob::hand_agents_over() {
+    for (Ready& ready : std::exchange(ready_, {})) {
+        simulate::Process* process = world->find(ready.process);
+        const bool same = process->alive && process->programs == ready.program;
+        if (ready.child != nullptr) {
+            if (owner_of(*process) != ready.child) continue;  // it is gone
+            ready.child->injecting = false;
+            if (same) pager_->give_agent(*ready.child, std::move(ready.agent));
+        } else if (auto adopted = pager_->adopt(std::move(ready.agent))) {
+            // It may have forked before anybody could have told us.
+            (*adopted)->forked = true;
+            owners_[ready.process] = *adopted;
+        }
+    }
+}
+
+/// As Members::consider(): is it one of the children that are known by their userfaultfd; is it worth an agent.
+void SimulatedJob::look_at(simulate::Process& process) {
+    const auto is_on_its_way = [&](const Ready& ready) { return ready.process == process.id; };
+    if (std::ranges::any_of(ready_, is_on_its_way)) return;
+    farswap::Process* owner = owner_of(process);
+    if (owner == nullptr) {
+        const Pager::Recognised recognised = pager_->recognise(process.id);
+        if (recognised.child != nullptr) {
+            owners_[process.id] = recognised.child;
+        } else if (recognised.certain && process.alive && world->random.once_in(3)) {
+            put_agent_in(process);
+        }
+        return;
+    }
+    const bool is_old = world->now - process.born > 2 * kMillisecond;
+    if (is_old && process.alive && !owner->gone && !owner->target->has_agent() && !owner->target->is_moving())
+        put_agent_in(process);
+}
+
+void SimulatedJob::measure() {
+    std::uint64_t sum = 0;
+    for (const auto& process : world->processes) {
+        if (!process->alive) continue;
+        const std::uint64_t rss = process->memory->pages_present() * kPageSize;
+        sum += rss;
+        if (farswap::Process* owner = owner_of(*process)) owner->rss = rss;
+    }
+    const std::uint64_t used = world->pages_in_use() * kPageSize;
+    shared_bytes_ = sum - std::min(sum, used);
+    pager_->note_shared(shared_bytes_);
+    budget_.measured(used + pool_->frames() * kPageSize);
+}
+
+/// As Members::hold_copies().
+void SimulatedJob::hold_copies() {
+    const std::uint64_t at_worst = budget_.used() + shared_bytes_;
+    const bool hold = at_worst > budget_.cap() && shared_bytes_ > 0;
+    if (!hold && at_worst > budget_.cap() / 4 * 3) return;
+    for (const auto& [number, owner] : owners_) {
+        if (!owner->forked || owner->gone) continue;
+        if (!hold)
+            pager_->release_copies(*owner);
+        else if (!pager_->hold_copies(*owner))
+            break;
+    }
+}
+
+/// As Job: nothing can leave, so that somebody is let in above the cap.
+void SimulatedJob::admit_the_stuck() {
+    const auto since = pager_->stuck_since();
+    const auto now = io::Clock::now();
+    if (since == io::Clock::time_point::max() || now - since < std::chrono::milliseconds(50)) return;
+    if (budget_.used() < budget_.soft_limit()) {
+        budget_.lend();
+        if (budget_.has_room(kPageSize)) return;
+    }
+    if (now - since < std::chrono::milliseconds(500)) return;
+    for (int i = 0; i < 64 && pager_->faults_waiting() > 0; i++) pager_->admit_one_waiting_fault();
+}
+
+void SimulatedJob::disturb() {
+    for (SimulatedStore* store : simulated_) store->disturb();
+    if (world->options.has(Feature::kChaos)) {
+        std::mt19937_64 random(world->random.next());
+        for (std::uint64_t strikes = world->random.below(4); strikes > 0; --strikes) pager_->evict_at_random(random);
+    }
+}
+
+void SimulatedJob::poll() {
+    ++polls_;
+    if (world->steps >= world->options.steps) world->winding_down = true;
+    hand_agents_over();
+    if (!stopped_by_) {
+        for (std::size_t i = 0; i < world->processes.size(); ++i)
+            if (world->processes[i]->alive) look_at(*world->processes[i]);
+    }
+    pager_->look_for_gone_children();
+    measure();
+    if (world->options.has(Feature::kHold)) hold_copies();
+    if (budget_.used() >= budget_.engage_at()) {
+        for (const auto& [number, owner] : owners_) {
+            if (owner->gone) continue;
+            if (polls_ % 64 == 0) owner->target->forgive_unmovable();
+            if (owner->target->registered().empty() || world->random.once_in(4)) (void)pager_->engage(*owner);
+        }
+    }
+    admit_the_stuck();
+    disturb();
+    if (world->random.once_in(8)) check_counts();
+    check_ram();
+    world->check_that_all_are_served();
+    loop_->arm(poll_timer_, io::Clock::now() + std::min<std::chrono::nanoseconds>(
+                                                   budget_.poll_period(), std::chrono::milliseconds(20)));
+}
+
+/// Each slot is counted once for every page that refers to it, and no other is in use.
+void SimulatedJob::check_counts() const {
+    std::map<SlotId, std::uint32_t> references;
+    for (const auto& process : pager_->processes()) {
+        std::uint64_t far = 0;
+        const auto count = [&](std::uint64_t, PageWord word) {
+            far += word.is_far();
+            if (word.has_slot()) ++references[word.value()];
+        };
+        process->pages->for_each(0, PageTable::kAddressEnd, count);
+        for (const auto& [at, word] : process->displaced) count(at, word);
+        if (far != process->far_pages)
+            fail_run(fmt::format("process {} has {} pages outside, and counts {}", process->target->process(), far,
+                                 process->far_pages));
+    }
+    for (const auto& [slot, count] : references) {
+        if (area_->count(slot) != count)
+            fail_run(fmt::format("slot {} is counted {} times, and {} pages refer to it", slot, area_->count(slot), count));
+    }
+    if (!world->options.has(Feature::kLate) && area_->slots_used() < references.size())
+        fail_run(fmt::format("{} slots are in use, and pages refer to {}", area_->slots_used(), references.size()));
+}
+
+/// What is in use stays below the cap and its slack, once all is registered.
+void SimulatedJob::check_ram() const {}
+
+void SimulatedJob::check_the_end() {
+    const auto end = io::Clock::now() + std::chrono::seconds(30);
+    bool done = false;
+    while (!done && io::Clock::now() < end) {
+        loop_->run_once(std::chrono::milliseconds(100));
+        pager_->pump();
+        done = area_->slots_used() == 0;
+    }
+    if (area_->slots_used() != 0)
+        fail_run(fmt::format("{} slots are in use, and all processes are gone", area_->slots_used()));
+    loop_->cancel(poll_timer_);
+    pager_.reset();
+    area_->shutdown(std::chrono::seconds(100));
+    if (pool_->pinned_frames() != 0) fail_run(fmt::format("{} frames are pinned at the end", pool_->pinned_frames()));
+    area_.reset();
+    if (pool_->free_frames() != pool_->frames())
+        fail_run(fmt::format("{} frames are not free at the end", pool_->frames() - pool_->free_frames()));
+    loop_.reset();
+    pool_.reset();
+    if (world->files.open() != 0) fail_run(fmt::format("{} descriptors are open at the end", world->files.open()));
+}
+
+}  // namespace farswap::simulate

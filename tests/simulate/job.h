@@ -1,0 +1,72 @@
+// The job of a simulated run: gives processes to the real pager, measures, and looks after all that must hold. What
+// src/pager/members.cpp and job.cpp decide by /proc and clocks is done here by the simulation's own lights.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "pager/budget.h"
+#include "pager/pager.h"
+#include "swap/swap_area.h"
+#include "world.h"
+
+namespace farswap::simulate {
+
+class SimulatedJob {
+  public:
+    SimulatedJob();
+    ~SimulatedJob();
+    SimulatedJob(const SimulatedJob&) = delete;
+    SimulatedJob& operator=(const SimulatedJob&) = delete;
+
+    /// From the first step to the last check.
+    void run();
+    /// How it ended: what stopped the program, if anything did.
+    const std::optional<Error>& stopped_by() const { return stopped_by_; }
+    const SwapArea& area() const { return *area_; }
+    const JobStats& stats() const { return stats_; }
+
+  private:
+    void make_area();
+    void stop_for(const Error& why);
+    void poll();
+    void measure();
+    void look_at(simulate::Process& process);
+    void put_agent_in(simulate::Process& process);
+    void hand_agents_over();
+    void hold_copies();
+    void admit_the_stuck();
+    void disturb();
+    void depart();
+    void peek();
+    void check_counts() const;
+    void check_ram() const;
+    void check_the_end();
+    farswap::Process* owner_of(const simulate::Process& process) const;
+
+    struct Ready {
+        pid_t process;
+        std::uint64_t program;
+        target::Agent agent;
+        farswap::Process* child;  ///< null: a process of its own
+    };
+
+    JobStats stats_;
+    std::unique_ptr<io::Loop> loop_;
+    std::unique_ptr<Pool> pool_;
+    std::vector<SimulatedStore*> simulated_;
+    std::unique_ptr<SwapArea> area_;
+    Budget budget_;
+    std::unique_ptr<Pager> pager_;
+    io::Timer poll_timer_;
+    std::map<pid_t, farswap::Process*> owners_;
+    std::vector<Ready> ready_;
+    std::optional<Error> stopped_by_;
+    std::uint64_t polls_ = 0;
+    std::uint64_t shared_bytes_ = 0;
+    std::uint64_t peeks_ = 0, peeks_answered_ = 0;
+};
+
+}  // namespace farswap::simulate

@@ -1,0 +1,60 @@
+// What a run is made of: its seed, its size, and which kinds of events it has.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace farswap::simulate {
+
+enum class Feature : unsigned {
+    kFork,
+    kUnmap,
+    kRemap,
+    kDiscard,    ///< madvise(2): DONTNEED, FREE
+    kExec,
+    kExit,       ///< of processes, before their time
+    kThreads,    ///< more than one, and their ends
+    kMutexes,    ///< robust ones
+    kPin,        ///< devices that read and write
+    kLock,       ///< mlock(2)
+    kForkAdvice, ///< MADV_DONTFORK, MADV_WIPEONFORK
+    kHold,       ///< copies on write wait for room
+    kChaos,      ///< evictions at random
+    kSlow,       ///< a store that takes its time
+    kErrors,     ///< of stores, for a moment
+    kLosses,     ///< stores that lose what was not flushed
+    kOutages,    ///< stores that go and return
+    kLate,       ///< writes that time out and are executed later
+    kStores,     ///< more than one store
+    kMirror,     ///< each page on two stores
+    kCorrupt,    ///< stores change what they hold: must be noticed
+    kFailure,    ///< a store that fails for good
+    kFull,       ///< a store that is too small
+    kDepart,     ///< processes that leave the job
+    kPeek,       ///< debuggers that read
+    kCount
+};
+inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);
+extern const std::array<std::string_view, kFeatures> kFeatureNames;
+
+struct Options {
+    std::uint64_t seed = 1;
+    std::uint64_t steps = 60'000;
+    std::uint32_t processes = 0;  ///< at one time; 0: by the seed
+    std::uint32_t pages = 0;      ///< that the program uses, about; 0: by the seed
+    std::uint32_t allowed = ~0u;  ///< features that the seed may choose
+    bool trace = false;
+    // By the seed:
+    std::uint32_t chosen = 0;
+    std::uint32_t threads = 0;
+    std::uint32_t frames = 0;
+    std::uint32_t cap_pages = 0;
+
+    bool has(Feature feature) const { return (chosen >> static_cast<unsigned>(feature) & 1) != 0; }
+    /// Chooses what the seed is to choose.
+    void choose();
+};
+
+}  // namespace farswap::simulate

@@ -1,0 +1,102 @@
+// A store whose every answer is a matter of chance: out of order, late, failed, torn, lost; that goes away and returns,
+// executes writes after it was given up on, and changes what it holds. Checks its callers.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "farswap/store.h"
+
+namespace farswap::simulate {
+
+struct StoreSize {
+    std::uint64_t capacity = 0, reserved = 0;  ///< bytes
+    std::uint64_t full_at = ~std::uint64_t{0};  ///< reserve() beyond it: -ENOSPC
+};
+
+class SimulatedStore final : public Store {
+  public:
+    SimulatedStore(std::string name, StoreSize size);
+    ~SimulatedStore() override;
+
+    const std::string& name() const noexcept override { return name_; }
+    std::uint64_t capacity() const noexcept override { return size_.capacity; }
+    std::uint64_t reserved() const noexcept override { return size_.reserved; }
+    std::uint32_t alignment() const noexcept override { return 512; }
+    std::uint32_t transfer_max() const noexcept override { return 1 << 20; }
+    void submit(Request& request) noexcept override;
+    void flush(FlushRequest& flush) noexcept override;
+    void reserve(ReserveRequest& reserve) noexcept override;
+    void cancel(Request& request) noexcept override;
+    bool in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept override;
+    void close() noexcept override;
+    Counters counters() const noexcept override { return counters_; }
+
+    // The simulation's side.
+
+    /// When the next operation ends, ns; the largest number when none is under way.
+    std::int64_t next_due() const;
+    /// Ends those whose time has come; calls back. How many.
+    int run_due();
+    /// Lets something happen to the store itself.
+    void disturb();
+    bool is_lying() const { return corrupted_; }
+    bool has_failed() const { return failed_; }
+
+  private:
+    using Sector = std::array<std::byte, 512>;
+    enum class Kind { kRead, kWrite, kFlush, kReserve };
+    struct Operation {
+        Kind kind;
+        Request* request = nullptr;
+        FlushRequest* flush = nullptr;
+        ReserveRequest* reserve = nullptr;
+        std::int64_t due = 0;
+        int result = 0;            ///< negative: it will fail so
+        std::uint64_t covers = 0;  ///< flush: of what completed up to this sequence number
+        bool lost = false;         ///< write: executed before a restart
+    };
+    struct Late {
+        std::uint64_t offset = 0;
+        std::vector<std::byte> bytes;
+        std::int64_t at = 0;  ///< when it is executed, or known not to be
+        bool executed = false;
+    };
+    struct Written {
+        Sector bytes{};
+        std::uint64_t sequence = 0;
+    };
+
+    void start(Operation operation, std::chrono::milliseconds timeout);
+    void decide(Operation& operation, std::chrono::milliseconds timeout);
+    void end(Operation operation);
+    int transfer(const Operation& operation);
+    void read(std::uint64_t offset, std::byte* into, std::size_t bytes) const;
+    void write(std::uint64_t offset, const std::byte* from, std::size_t bytes);
+    int flush_result(const Operation& operation);
+    void leave_in_doubt(const Request& request);
+    void run_late();
+    void restart();
+    void corrupt();
+
+    std::string name_;
+    StoreSize size_;
+    std::deque<Operation> operations_;
+    std::map<std::uint64_t, Sector> durable_;    ///< by sector
+    std::map<std::uint64_t, Written> volatile_;  ///< written, not flushed
+    std::map<std::uint64_t, Sector> old_;        ///< what was durable before, for stores that go back in time
+    std::vector<Late> late_;
+    std::uint64_t sequence_ = 0;
+    std::int64_t down_until_ = 0;
+    bool restarted_ = false;
+    bool failed_ = false;
+    bool corrupted_ = false;
+    bool closed_ = false;
+    Counters counters_;
+};
+
+}  // namespace farswap::simulate
