@@ -301,6 +301,7 @@ ssize_t __wrap_send(int descriptor, const void* data, std::size_t bytes, int fla
     channel.requests.push_back(request);
     for (const auto& process : world->processes) {
         if (process->channel.get() != &channel) continue;
+        if (request.op == AGENT_MOVE) process->memory->looked_before_move = process->memory->looked;
         for (const auto& thread : process->threads)
             if (thread->is_agent) thread->unblock();
     }
@@ -368,6 +369,7 @@ DIR* __wrap_opendir(const char* path) {
         return nullptr;
     }
     auto* directory = new Directory;
+    if (process->alive) process->memory->looked = world->steps;
     for (const auto& thread : process->threads) directory->numbers.push_back(thread->id);
     directories.push_back(directory);
     return reinterpret_cast<DIR*>(directory);

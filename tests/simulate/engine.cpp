@@ -34,8 +34,14 @@ class SimulatedEngine final : public Engine {
 
     void wait(std::chrono::nanoseconds timeout) noexcept override {
         // What the pager has done since took its time, too.
-        world->now += 500 + static_cast<std::int64_t>(world->random.below(4000));
+        const std::uint64_t before = world->steps;
+        const auto cost = static_cast<std::int64_t>(500 + world->random.below(4000));
+        world->now += cost * (idle_rounds_ > 64 ? 64 : 1);  // a pager that turns in circles is not to hold time up
         if (world->random.once_in(2)) world->step();
+        wait_for_something(timeout);
+        idle_rounds_ = world->steps == before ? idle_rounds_ + 1 : 0;
+    }
+    void wait_for_something(std::chrono::nanoseconds timeout) {
         const std::int64_t end = timeout == std::chrono::nanoseconds::max() ? kNever : world->now + timeout.count();
         for (;;) {
             const bool ready = is_ready();
@@ -87,6 +93,7 @@ class SimulatedEngine final : public Engine {
                });
     }
 
+    std::uint32_t idle_rounds_ = 0;  ///< in which no thread went on
     std::vector<Watch*> watches_;
     std::vector<Watch*> found_;
 };

@@ -218,6 +218,8 @@ void SimulatedJob::admit_the_stuck() {
 }
 
 void SimulatedJob::disturb() {
+    if (world->steps - disturbed_at_ < 100) return;  // who waits for a store must be able to get it
+    disturbed_at_ = world->steps;
     for (SimulatedStore* store : simulated_) store->disturb();
     if (world->options.has(Feature::kChaos)) {
         std::mt19937_64 random(world->random.next());
@@ -245,7 +247,7 @@ void SimulatedJob::poll() {
     }
     admit_the_stuck();
     disturb();
-    if (world->random.once_in(8)) check_counts();
+    if (world->steps - checked_at_ > 1000) check_counts();
     check_ram();
     world->check_that_all_are_served();
     loop_->arm(poll_timer_, io::Clock::now() + std::min<std::chrono::nanoseconds>(
@@ -253,7 +255,8 @@ void SimulatedJob::poll() {
 }
 
 /// Each slot is counted once for every page that refers to it, and no other is in use.
-void SimulatedJob::check_counts() const {
+void SimulatedJob::check_counts() {
+    checked_at_ = world->steps;
     std::map<SlotId, std::uint32_t> references;
     for (const auto& process : pager_->processes()) {
         std::uint64_t far = 0;

@@ -41,7 +41,7 @@ class SimulatedJob {
     void disturb();
     void depart();
     void peek();
-    void check_counts() const;
+    void check_counts();
     void check_ram() const;
     void check_the_end();
     farswap::Process* owner_of(const simulate::Process& process) const;
@@ -65,6 +65,7 @@ class SimulatedJob {
     std::vector<Ready> ready_;
     std::optional<Error> stopped_by_;
     std::uint64_t polls_ = 0;
+    std::uint64_t disturbed_at_ = 0, checked_at_ = 0;  ///< steps
     std::uint64_t shared_bytes_ = 0;
     std::uint64_t peeks_ = 0, peeks_answered_ = 0;
 };

@@ -106,6 +106,7 @@ int Context::move(std::uint64_t to, std::uint64_t from, std::uint64_t bytes, std
     for (std::uint64_t at = 0; at < bytes; at += kPageSize) {
         if (at > 0 && world->random.once_in(64)) return EAGAIN;  // somebody holds a lock: after a part
         const int error = move_page(*memory, to + at, from + at);
+        if (error == 0) memory->taken[from + at] = memory->looked_before_move;
         if (error != 0) return done > 0 ? EAGAIN : error;
         // Tried again after it was done, it finds itself at the destination (pager/moved_bytes.h).
         if (world->random.once_in(512)) return done > 0 ? EAGAIN : EEXIST;
@@ -146,8 +147,10 @@ int Context::protect(std::uint64_t start, std::uint64_t bytes, bool wp) {
         }
         const std::uint64_t end = std::min(vma->end, start + bytes);
         for (auto entry = memory->entries.lower_bound(std::max(at, vma->start));
-             entry != memory->entries.end() && entry->first < end; ++entry)
+             entry != memory->entries.end() && entry->first < end; ++entry) {
             entry->second.wp = wp;
+            entry->second.wp_look = memory->looked;
+        }
         error = 0;
         at = end;
     }
@@ -385,6 +388,7 @@ Task<std::shared_ptr<Memory>> Kernel::fork(Thread& thread) {
     for (const AddressRange& range : parent.removing) child->removing.push_back(range);
     co_await thread.pause();
     if (event != nullptr) co_await deliver(thread, *event);
+    parent.forked_at = world->steps;
     co_await thread.pause();
     unborn.memory.reset();
     co_return child;
@@ -409,16 +413,20 @@ Task<> Kernel::unshare(Thread& thread, std::uint64_t address) {
     }
 }
 
-void Kernel::write_at_exit(Thread& thread, std::uint64_t address, const char* what) {
+void Kernel::write_at_exit(Thread& thread, std::uint64_t address, const char* what,
+                           std::uint64_t since) {
     Process& process = *thread.process;
     Memory& memory = *process.memory;
     Vma* vma = memory.find(address);
     if (vma == nullptr) return;
     auto entry = memory.entries.find(address);
     if (vma->uffd != nullptr && (entry == memory.entries.end() || entry->second.wp)) {
+        const bool outside = entry == memory.entries.end();
+        const std::uint64_t look = outside ? memory.taken[address] : entry->second.wp_look;
+        if (look < since) return;
         fail_run(fmt::format("thread {} of process {} ends and the kernel cannot write to {} at {:#x}: the page is {}",
                              thread.id, process.id, what, address,
-                             entry == memory.entries.end() ? "outside" : "protected"));
+                             outside ? "outside" : "protected"));
     }
     if (entry == memory.entries.end() || entry->second.page == nullptr)
         memory.entries[address] = {.page = new Page{.maps = 1}, .exclusive = true};

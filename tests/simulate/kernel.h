@@ -43,6 +43,8 @@ struct Thread {
     bool is_agent = false;
     std::uint64_t control_page = 0;   ///< its clear_child_tid word and robust list lie there
     bool has_robust_list = false;     ///< it has told the kernel
+    std::uint64_t since = 0;          ///< step at which it began
+    std::uint64_t held_since = 0;     ///< step at which it took the mutex
     std::uint64_t held_mutex = 0;     ///< page of a robust mutex that it holds; 0: none
     std::int64_t run_time = 0;        ///< ns
 
@@ -155,7 +157,8 @@ class Kernel {
     /// GUP with FOLL_UNSHARE of one byte.
     static Task<> unshare(Thread& thread, std::uint64_t address);
     /// What the kernel writes when a thread ends, when nobody can wait any more: dies if it cannot.
-    static void write_at_exit(Thread& thread, std::uint64_t address, const char* what);
+    /// `since`: the step from which on the pager could know.
+    static void write_at_exit(Thread& thread, std::uint64_t address, const char* what, std::uint64_t since);
 
     /// The page of an entry that exists and is not the zero page, writable by its owner; no userfaultfd asked.
     static Page& make_exclusive(Process& process, Memory& memory, std::uint64_t address);

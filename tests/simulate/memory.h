@@ -33,6 +33,7 @@ struct Entry {
     Page* page = nullptr;
     bool exclusive = false;  ///< PageAnonExclusive: no fork has shared it since the last write or unshare
     bool wp = false;         ///< write-protected by userfaultfd
+    std::uint64_t wp_look = 0;  ///< as Memory::looks, when it was protected
     bool lazy = false;       ///< MADV_FREE: dropped some time, unless it is written to before
 };
 
@@ -62,6 +63,12 @@ struct Memory {
     Vma* find(std::uint64_t address);
     /// Makes mappings begin and end there.
     void split(std::uint64_t address);
+    std::uint64_t forked_at = 0;  ///< step at which it last did
+    /// When the pager last looked for threads and what they hold, in steps; and when it had, before the MOVE that took a
+    /// page. What a thread comes to hold between such a look and the MOVE nobody can know.
+    std::uint64_t looked = 0, looked_before_move = 0;
+    std::map<std::uint64_t, std::uint64_t> taken;
+
     bool is_free(std::uint64_t start, std::uint64_t end) const;
     bool is_claimed(std::uint64_t start, std::uint64_t end) const;
     bool is_removing(std::uint64_t address) const;

@@ -236,8 +236,9 @@ void start_thread(Process& process) {
 /// What the kernel does when a thread ends alone.
 void end_thread(Thread& thread) {
     if (is_tracing()) trace(fmt::format("thread {} ends", thread.id));
-    Kernel::write_at_exit(thread, thread.control_page, "its clear_child_tid word");
-    if (thread.held_mutex != 0 && thread.has_robust_list) Kernel::write_at_exit(thread, thread.held_mutex, "a mutex that it held");
+    Kernel::write_at_exit(thread, thread.control_page, "its clear_child_tid word", thread.since);
+    if (thread.held_mutex != 0 && thread.has_robust_list) 
+        Kernel::write_at_exit(thread, thread.held_mutex, "a mutex that it held", thread.held_since);
 }
 
 Task<> lock_mutex(Thread& thread) {
@@ -247,7 +248,9 @@ Task<> lock_mutex(Thread& thread) {
     }
     const std::uint64_t page = kMutexes + world->random.below(kMutexPages) * kPageSize;
     const bool there = co_await write_page(thread, page);
-    if (there) thread.held_mutex = page;
+    if (!there) co_return;
+    thread.held_mutex = page;
+    thread.held_since = world->steps;
 }
 
 /// A device reads and writes a page for a while, whatever the page tables say.
@@ -293,7 +296,9 @@ Task<> lock(Thread& thread) {
     if (Vma* now = memory->find(range.start)) now->locked = false;
 }
 
+/// Not just after a fork: the pager learns from the parent's mappings, a moment later, what its child has got wiped.
 void advise_about_forks(Memory& memory) {
+    if (world->steps - memory.forked_at < 1000) return;
     Vma* vma = any_mapping(memory);
     if (vma == nullptr) return;
     vma->dont_fork = world->random.once_in(2);
@@ -381,6 +386,7 @@ Task<> run_thread(Thread& thread) {
     co_await thread.pause();
     // Before it has run its first instructions nobody knows where it will be written to when it ends.
     thread.has_robust_list = co_await write_page(thread, thread.control_page);
+    thread.since = world->steps;
     for (;;) {
         co_await thread.pause();
         Process& process = *thread.process;
@@ -393,6 +399,7 @@ Task<> run_thread(Thread& thread) {
             execute(thread);
             co_await thread.pause();
             thread.has_robust_list = co_await write_page(thread, thread.control_page);
+    thread.since = world->steps;
             continue;
         }
         if (often(Feature::kThreads, 150) && threads_of(process) > 1) {

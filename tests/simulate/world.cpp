@@ -152,7 +152,9 @@ bool is_tracing() {
 
 void trace(const std::string& line) {
     if (world == nullptr) return;
-    trace_lines[traced++ % kTraceLines] = fmt::format("{:>8} {:>14.6f} {}", world->steps, world->now / 1e9, line);
+    std::string& last = trace_lines[traced++ % kTraceLines];
+    last = fmt::format("{:>8} {:>14.6f} {}", world->steps, world->now / 1e9, line);
+    if (world->options.trace) fmt::print(stderr, "{}\n", last);
 }
 
 void print_trace() {
