@@ -173,6 +173,15 @@ void Pager::displace(Process& process, std::uint64_t start, std::uint64_t end) {
     }
 }
 
+/// What is still to be announced keeps the userfaultfd from being quiet. Once it is, nothing is owed: what seemed to lie
+/// there had gone before it was registered, or was never registered in this process, so that its end is not announced.
+void Pager::forget_what_is_not_owed(Process& process) {
+    if (process.owed.empty() || process.gone || !process->uffd().is_quiet()) return;
+    for (const auto& [at, word] : process.displaced) let_go(process, at, word);
+    process.displaced.clear();
+    process.owed.clear();
+}
+
 void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     Process& process = process_of(target);
     displace(process, to, to + bytes);
@@ -358,7 +367,9 @@ Pager::Recognised Pager::recognise(pid_t process) {
     return {nullptr, !bears_marks};
 }
 
-void Pager::on_batch_end(target::Target&) {}
+void Pager::on_batch_end(target::Target& target) {
+    forget_what_is_not_owed(process_of(target));
+}
 
 void Pager::on_gone(target::Target& target, bool process_alive) {
     Process& process = process_of(target);

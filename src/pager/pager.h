@@ -205,6 +205,7 @@ class Pager : public target::TargetEvents {
 
     // events.cpp
     void give_up_fetch(Process& process, std::uint64_t address, PageWord word);
+    void forget_what_is_not_owed(Process& process);
     void displace(Process& process, std::uint64_t start, std::uint64_t end);
     void let_go(Process& process, std::uint64_t address, PageWord word);
     void inherit_pages(Process& parent, Process& child);

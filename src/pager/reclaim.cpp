@@ -40,6 +40,7 @@ void Pager::pump() {
         Process& process = *processes_[i];
         if (process.target->is_moved()) settle(process);
         start_guard(process);
+        forget_what_is_not_owed(process);
         if (process.leaving) bring_back(process);
     }
     return_frames_of_the_stopped();

@@ -106,6 +106,7 @@ int Context::move(std::uint64_t to, std::uint64_t from, std::uint64_t bytes, std
     for (std::uint64_t at = 0; at < bytes; at += kPageSize) {
         if (at > 0 && world->random.once_in(64)) return EAGAIN;  // somebody holds a lock: after a part
         const int error = move_page(*memory, to + at, from + at);
+        if (is_tracing()) trace(fmt::format("MOVE {:#x} to {:#x}: {}", from + at, to + at, error));
         if (error == 0) memory->taken[from + at] = memory->looked_before_move;
         if (error != 0) return done > 0 ? EAGAIN : error;
         // Tried again after it was done, it finds itself at the destination (pager/moved_bytes.h).

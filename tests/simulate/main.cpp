@@ -1,40 +1,101 @@
+// The command line of the simulator.
 #include <fmt/format.h>
-#include <signal.h>
-#include <unistd.h>
+#include <getopt.h>
 
 #include <cstdlib>
-#include <cstring>
+#include <string>
+#include <vector>
 
-#include "base/log.h"
-#include "job.h"
+#include "runner.h"
 
-using namespace farswap;
 using namespace farswap::simulate;
 
-namespace farswap::simulate {
-void fail_run(const std::string& what) {
-    fmt::print(stderr, "simulate: seed {} step {}: {}\n", world->options.seed, world->steps, what);
-    if (world->options.trace) print_trace();
-    _exit(1);
-}
+namespace {
+
+constexpr const char* kUsage =
+    "usage: simulate [--seed N] [--seeds N] [--steps N] [--seconds N | --hours N] [--jobs N]\n"
+    "                [--processes N] [--pages N] [--no-FEATURE]... [--no-shrink] [--trace]\n"
+    "features:";
+
+[[noreturn]] void refuse() {
+    std::string text = kUsage;
+    for (const auto feature : kFeatureNames) text += fmt::format(" {}", feature);
+    fmt::print(stderr, "{}\n", text);
+    std::exit(2);
 }
 
+std::uint64_t number(const char* text) {
+    char* end = nullptr;
+    const std::uint64_t value = std::strtoull(text, &end, 10);
+    if (*text == '\0' || *end != '\0') refuse();
+    return value;
+}
+
+enum Choice { kSeed = 1, kSeeds, kSteps, kSeconds, kHours, kJobs, kProcesses, kPages, kTrace, kNoShrink, kNo };
+
+std::vector<option> choices(const std::vector<std::string>& without) {
+    std::vector<option> all = {{"seed", required_argument, nullptr, kSeed},
+                               {"seeds", required_argument, nullptr, kSeeds},
+                               {"steps", required_argument, nullptr, kSteps},
+                               {"seconds", required_argument, nullptr, kSeconds},
+                               {"hours", required_argument, nullptr, kHours},
+                               {"jobs", required_argument, nullptr, kJobs},
+                               {"processes", required_argument, nullptr, kProcesses},
+                               {"pages", required_argument, nullptr, kPages},
+                               {"trace", no_argument, nullptr, kTrace},
+                               {"no-shrink", no_argument, nullptr, kNoShrink}};
+    for (unsigned i = 0; i < kFeatures; ++i)
+        all.push_back({without[i].c_str(), no_argument, nullptr, static_cast<int>(kNo + i)});
+    all.push_back({});
+    return all;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-    Options options;
-    options.seed = std::strtoull(argv[1], nullptr, 10);
-    if (argc > 2) options.steps = std::strtoull(argv[2], nullptr, 10);
-    options.trace = argc > 3;
-    signal(SIGABRT, [](int) {
-        if (world) { fmt::print(stderr, "simulate: seed {} step {}: aborted\n", world->options.seed, world->steps);
-        if (world->options.trace) print_trace();}
-        _exit(2);
-    });
-    options.choose();
-    log::set_level(log::Level::kQuiet);
-    if (options.trace) log::set_level(log::Level::kDebug);
-    World run(options);
-    SimulatedJob job;
-    job.run();
-    fmt::print("seed {}: {} steps, {} ops, {} reads checked, evicted {} stored {} cached {} second {}, {} s, stop {}\n", options.seed, run.steps, run.operations, run.reads_checked,
-      job.stats().pages_evicted, job.stats().faults_stored, job.stats().faults_cached, job.stats().second_chances, run.now/1000000000, job.stopped_by() ? job.stopped_by()->message : "-");
+    std::vector<std::string> without;
+    for (const auto feature : kFeatureNames) without.push_back(fmt::format("no-{}", feature));
+    const std::vector<option> all = choices(without);
+    Campaign campaign;
+    for (int choice = 0; (choice = getopt_long(argc, argv, "", all.data(), nullptr)) != -1;) {
+        const std::uint64_t value = optarg == nullptr ? 0 : number(optarg);
+        switch (choice) {
+            case kSeed:
+                campaign.first.seed = value;
+                break;
+            case kSeeds:
+                campaign.seeds = value;
+                break;
+            case kSteps:
+                campaign.first.steps = value;
+                break;
+            case kSeconds:
+                campaign.time = std::chrono::seconds(value);
+                break;
+            case kHours:
+                campaign.time = std::chrono::hours(value);
+                break;
+            case kJobs:
+                campaign.jobs = static_cast<unsigned>(value);
+                break;
+            case kProcesses:
+                campaign.first.processes = static_cast<std::uint32_t>(value);
+                break;
+            case kPages:
+                campaign.first.pages = static_cast<std::uint32_t>(value);
+                break;
+            case kTrace:
+                campaign.first.trace = true;
+                break;
+            case kNoShrink:
+                campaign.shrinks = false;
+                break;
+            default:
+                if (choice < kNo) refuse();
+                campaign.first.allowed &= ~(1u << (choice - kNo));
+        }
+    }
+    if (optind != argc || campaign.jobs == 0) refuse();
+    if (campaign.seeds == 0 && campaign.time.count() == 0) campaign.seeds = 1;
+    return run_campaign(campaign);
 }

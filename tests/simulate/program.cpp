@@ -167,6 +167,8 @@ Task<> remap(Thread& thread) {
         if (over.end - over.start == bytes && (over.end <= from.start || over.start >= from.end)) to = over.start;
     }
     if (to == 0) co_return;
+    // Until it returns, nobody knows that memory lies there.
+    const Claim claim(memory, {to, to + bytes});
     if (is_tracing()) trace(fmt::format("{}: remap {:#x}+{} to {:#x}", thread.process->id, from.start, bytes / kPageSize, to));
     co_await Kernel::remap(thread, from.start, to, bytes);
 }
