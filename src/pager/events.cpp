@@ -173,8 +173,9 @@ void Pager::displace(Process& process, std::uint64_t start, std::uint64_t end) {
     }
 }
 
-/// What is still to be announced keeps the userfaultfd from being quiet. Once it is, nothing is owed: what seemed to lie
-/// there had gone before it was registered, or was never registered in this process, so that its end is not announced.
+/// What is still to be announced keeps the userfaultfd from being quiet. Once it is, nothing is owed: what
+/// seemed to lie there had gone before it was registered, or was never registered in this process, so that
+/// its end is not announced.
 void Pager::forget_what_is_not_owed(Process& process) {
     if (process.owed.empty() || process.gone || !process->uffd().is_quiet()) return;
     for (const auto& [at, word] : process.displaced) let_go(process, at, word);

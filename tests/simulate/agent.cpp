@@ -21,7 +21,8 @@ Task<> move_range(Thread& thread, Context& uffd, const agent_range& range, agent
     while (result.moved < range.len) {
         co_await thread.pause();
         std::int64_t done = 0;
-        const int error = uffd.move(range.dst + result.moved, range.src + result.moved, range.len - result.moved, done);
+        const int error =
+            uffd.move(range.dst + result.moved, range.src + result.moved, range.len - result.moved, done);
         result.moved += static_cast<std::uint64_t>(done);
         if (error == EAGAIN && done > 0) continue;
         if (error == 0) co_return;

@@ -1,6 +1,6 @@
-// The system calls that src/target and src/pager make, with the simulation behind them: the linker leads each call of
-// the product here (ld(1), --wrap). What is not the simulation's goes to the real kernel. At each call other threads may
-// run first, as they may on a machine with more than one processor.
+// The system calls that src/target and src/pager make, with the simulation behind them: the linker leads each
+// call of the product here (ld(1), --wrap). What is not the simulation's goes to the real kernel. At each
+// call other threads may run first, as they may on a machine with more than one processor.
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -34,7 +34,8 @@ int answer(int error) {
 
 int copy(Context& uffd, uffdio_copy& request) {
     std::int64_t done = 0;
-    const int error = uffd.copy(request.dst, reinterpret_cast<const std::byte*>(request.src), request.len, done);
+    const int error =
+        uffd.copy(request.dst, reinterpret_cast<const std::byte*>(request.src), request.len, done);
     request.copy = done > 0 ? done : -error;
     if (is_tracing() && request.len > 0)
         trace(fmt::format("COPY {:#x}+{}: {}, {} done", request.dst, request.len / kPageSize, error,
@@ -56,7 +57,8 @@ int uffd_call(Context& uffd, unsigned long request, void* argument) {
         }
         case UFFDIO_WRITEPROTECT: {
             const auto& wp = *static_cast<uffdio_writeprotect*>(argument);
-            return answer(uffd.protect(wp.range.start, wp.range.len, (wp.mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0));
+            return answer(
+                uffd.protect(wp.range.start, wp.range.len, (wp.mode & UFFDIO_WRITEPROTECT_MODE_WP) != 0));
         }
         case UFFDIO_REGISTER: {
             const auto& wanted = *static_cast<uffdio_register*>(argument);
@@ -152,7 +154,8 @@ ssize_t read_uffd(Context& uffd, void* into, std::size_t bytes) {
             uffd.pending.erase(uffd.pending.begin());
             uffd.waiting.push_back(wait);
             messages[count++] = message_of(*wait);
-            if (is_tracing()) trace(fmt::format("fault {:#x}{} read", wait->address, wait->wp ? " (write)" : ""));
+            if (is_tracing())
+                trace(fmt::format("fault {:#x}{} read", wait->address, wait->wp ? " (write)" : ""));
         } else if (!uffd.events.empty()) {
             messages[count++] = take_event(uffd);
         } else {
@@ -187,8 +190,9 @@ bool read_piece(Process& process, std::uint64_t from, std::byte* into, std::size
         if (vma == nullptr) return false;
         const auto entry = memory.entries.find(at);
         if (entry == memory.entries.end() && vma->uffd != nullptr)
-            fail_run(fmt::format("the pager reads the page at {:#x} of process {}, which is outside: it waits for itself",
-                                 at, process.id));
+            fail_run(fmt::format(
+                "the pager reads the page at {:#x} of process {}, which is outside: it waits for itself", at,
+                process.id));
         if (entry == memory.entries.end() || entry->second.page == nullptr)
             std::memset(into, 0, part);
         else
@@ -213,7 +217,8 @@ long get_robust_list(pid_t number, robust_list_head** head, std::size_t* length)
     if (process == nullptr) return answer(ESRCH);
     for (const auto& thread : process->threads) {
         if (thread->id != number) continue;
-        *head = reinterpret_cast<robust_list_head*>(thread->has_robust_list ? thread->control_page + 0x300 : 0);
+        *head =
+            reinterpret_cast<robust_list_head*>(thread->has_robust_list ? thread->control_page + 0x300 : 0);
         *length = sizeof(robust_list_head);
         return 0;
     }
@@ -263,7 +268,8 @@ ssize_t __wrap_pread64(int descriptor, void* into, std::size_t bytes, off_t offs
     world->interrupt();
     File* file = world->files.find(descriptor);
     if (file == nullptr) return answer(EBADF);
-    if (file->kind == File::Kind::kPagemap) return file->memory ? read_pagemap(*file->memory, into, bytes, offset) : 0;
+    if (file->kind == File::Kind::kPagemap)
+        return file->memory ? read_pagemap(*file->memory, into, bytes, offset) : 0;
     FARSWAP_ASSERT(file->kind == File::Kind::kText);
     const std::string text = proc_text(file->process, file->name);
     const auto from = std::min(static_cast<std::size_t>(offset), text.size());

@@ -1,5 +1,5 @@
-// The clock of the whole program is the simulation's: this definition takes the place of libstdc++'s when the program is
-// linked, so that the product needs no seam for it.
+// The clock of the whole program is the simulation's: this definition takes the place of libstdc++'s when the
+// program is linked, so that the product needs no seam for it.
 #include <chrono>
 
 #include "world.h"

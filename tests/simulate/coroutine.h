@@ -1,5 +1,5 @@
-// Coroutines for what a simulated thread does: a system call that may have to wait in its middle is a function
-// that may. Knows nothing of threads.
+// Coroutines for what a simulated thread does: a system call that may have to wait in its middle is a
+// function that may. Knows nothing of threads.
 #pragma once
 
 #include <coroutine>
@@ -45,8 +45,8 @@ struct Promise<void> : PromiseBase {
 
 }  // namespace detail
 
-/// Begins when it is awaited, or by handle().resume(). To destroy it ends it wherever it waits, with all that it
-/// awaits; destructors of its local variables run.
+/// Begins when it is awaited, or by handle().resume(). To destroy it ends it wherever it waits, with all that
+/// it awaits; destructors of its local variables run.
 template <typename T = void>
 class [[nodiscard]] Task {
   public:

@@ -1,5 +1,6 @@
-// The loop's engine of a simulated run: to wait is to let the world go on until something has happened that the pager
-// would be woken for. Takes the place of src/io/engine.cpp when the program is linked; the loop itself is the real one.
+// The loop's engine of a simulated run: to wait is to let the world go on until something has happened that
+// the pager would be woken for. Takes the place of src/io/engine.cpp when the program is linked; the loop
+// itself is the real one.
 #include "io/engine.h"
 
 #include <algorithm>
@@ -18,7 +19,9 @@ class SimulatedEngine final : public Engine {
   public:
     EngineKind kind() const noexcept override { return EngineKind::kEpoll; }
 
-    bool begin(std::uint32_t, const FileOperation&) noexcept override { simulate::fail_run("a request to a file"); }
+    bool begin(std::uint32_t, const FileOperation&) noexcept override {
+        simulate::fail_run("a request to a file");
+    }
     bool cancel(std::uint32_t) noexcept override { return true; }
 
     void add(Watch& watch) noexcept override {
@@ -36,13 +39,15 @@ class SimulatedEngine final : public Engine {
         // What the pager has done since took its time, too.
         const std::uint64_t before = world->steps;
         const auto cost = static_cast<std::int64_t>(500 + world->random.below(4000));
-        world->now += cost * (idle_rounds_ > 64 ? 64 : 1);  // a pager that turns in circles is not to hold time up
+        world->now +=
+            cost * (idle_rounds_ > 64 ? 64 : 1);  // a pager that turns in circles is not to hold time up
         if (world->random.once_in(2)) world->step();
         wait_for_something(timeout);
         idle_rounds_ = world->steps == before ? idle_rounds_ + 1 : 0;
     }
     void wait_for_something(std::chrono::nanoseconds timeout) {
-        const std::int64_t end = timeout == std::chrono::nanoseconds::max() ? kNever : world->now + timeout.count();
+        const std::int64_t end =
+            timeout == std::chrono::nanoseconds::max() ? kNever : world->now + timeout.count();
         for (;;) {
             const bool ready = is_ready();
             // A pager that is slow finds more than one thing.
@@ -61,7 +66,8 @@ class SimulatedEngine final : public Engine {
         for (Watch* watch : watches_)
             if (world->files.is_readable(watch->fd)) found_.push_back(watch);
         // In any order.
-        for (std::size_t i = found_.size(); i > 1; --i) std::swap(found_[i - 1], found_[world->random.below(i)]);
+        for (std::size_t i = found_.size(); i > 1; --i)
+            std::swap(found_[i - 1], found_[world->random.below(i)]);
         int called = 0;
         while (!found_.empty()) {
             Watch* watch = found_.back();

@@ -14,7 +14,8 @@ namespace {
 std::string maps(const Memory& memory, bool with_details) {
     std::string text;
     for (const auto& [start, vma] : memory.vmas) {
-        text += fmt::format("{:x}-{:x} rw-p 00000000 00:00 0 {}\n", start, vma.end, vma.agents ? "[anon:farswap]" : "");
+        text += fmt::format("{:x}-{:x} rw-p 00000000 00:00 0 {}\n", start, vma.end,
+                            vma.agents ? "[anon:farswap]" : "");
         if (!with_details) continue;
         text += fmt::format("VmFlags: rd wr mr mw me ac{}{}{}\n", vma.dont_fork ? " dc" : "",
                             vma.wipe_on_fork ? " wf" : "", vma.locked ? " lo" : "");
@@ -31,8 +32,8 @@ std::string stat(const Process& process) {
 std::string status(const Process& process) {
     if (!process.alive) return fmt::format("State: Z\nTgid: {}\nThreads: 1\n", process.id);
     const std::uint64_t kib = process.memory->pages_present() * kPageSize / 1024;
-    return fmt::format("State: S\nTgid: {}\nVmRSS: {} kB\nRssAnon: {} kB\nRssShmem: 0 kB\nThreads: {}\n", process.id,
-                       kib, kib, process.threads.size());
+    return fmt::format("State: S\nTgid: {}\nVmRSS: {} kB\nRssAnon: {} kB\nRssShmem: 0 kB\nThreads: {}\n",
+                       process.id, kib, kib, process.threads.size());
 }
 
 }  // namespace

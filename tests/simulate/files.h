@@ -19,7 +19,7 @@ struct File {
     pid_t process = 0;
     std::shared_ptr<Channel> channel{};
     std::shared_ptr<Memory> memory{};  ///< pagemap: of whatever the process executed then
-    std::string name{};              ///< kText: after the process's number
+    std::string name{};                ///< kText: after the process's number
     std::string text{};
     std::size_t offset = 0;
 };

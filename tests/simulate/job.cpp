@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "program.h"
 #include "store.h"
-#include "store/mirror_store.h"
 
 namespace farswap::simulate {
 namespace {
@@ -16,6 +15,8 @@ constexpr std::uint64_t kAgents = 0x200'0000'0000;
 constexpr std::uint64_t kAgentPages = 2 + target::kCookiePages + kBatchPages + 1;
 constexpr std::int64_t kMillisecond = 1'000'000;
 constexpr std::uint64_t kPagesMax = 4096;  // of a store
+// What may come between two looks: copies on write, memory that is not registered yet.
+constexpr std::uint64_t kGrowthMax = 512 * kPageSize;
 
 bool is_allowed(const Error& why) {
     const Options& options = world->options;
@@ -31,7 +32,8 @@ bool is_allowed(const Error& why) {
 
 }  // namespace
 
-SimulatedJob::SimulatedJob() : budget_(world->options.cap_pages * kPageSize, world->options.cap_pages * kPageSize) {
+SimulatedJob::SimulatedJob()
+    : budget_(world->options.cap_pages * kPageSize, world->options.cap_pages * kPageSize) {
     loop_ = io::Loop::create().value();
     pool_ = Pool::create({.frames = world->options.frames, .lock = false, .huge_pages = false}).value();
     make_area();
@@ -73,6 +75,7 @@ void SimulatedJob::make_area() {
     area.idle_flush_delay = std::chrono::milliseconds(random.between(1, 50));
     area.reserve_chunk = (16 + random.below(128)) * kPageSize;
     area.attempts_max = 12;
+    area.seal = random.once_in(2);
     area_ = SwapArea::create(*pool_, *loop_, std::move(stores), area).value();
 }
 
@@ -115,10 +118,9 @@ void SimulatedJob::put_agent_in(simulate::Process& process) {
     agent.staging = agent.cookie + (target::kCookiePages + 1) * kPageSize;
     agent.staging_pages = kBatchPages;
     const auto add = [&](std::uint64_t start, std::uint64_t pages, bool inherited) {
-        memory.vmas.emplace(start, Vma{.start = start,
-                                       .end = start + pages * kPageSize,
-                                       .agents = true,
-                                       .dont_fork = !inherited});
+        memory.vmas.emplace(
+            start,
+            Vma{.start = start, .end = start + pages * kPageSize, .agents = true, .dont_fork = !inherited});
     };
     add(base, 1, false);
     add(agent.cookie, target::kCookiePages, true);
@@ -136,7 +138,8 @@ void SimulatedJob::put_agent_in(simulate::Process& process) {
     agent.pidfd = Fd(world->files.add({.kind = File::Kind::kPidfd, .process = process.id}));
     agent.socket = Fd(world->files.add({.kind = File::Kind::kSocket, .channel = process.channel}));
     agent.uffd = Fd(world->files.add({.kind = File::Kind::kUffd, .uffd = &uffd}));
-    trace(fmt::format("process {} gets agent {} at {:#x}{}", process.id, agent.thread, base, child ? ", a child" : ""));
+    trace(fmt::format("process {} gets agent {} at {:#x}{}", process.id, agent.thread, base,
+                      child ? ", a child" : ""));
     if (child != nullptr) child->injecting = true;
     ready_.push_back({process.id, process.programs, std::move(agent), child});
 }
@@ -157,7 +160,8 @@ void SimulatedJob::hand_agents_over() {
     }
 }
 
-/// As Members::consider(): is it one of the children that are known by their userfaultfd; is it worth an agent.
+/// As Members::consider(): is it one of the children that are known by their userfaultfd; is it worth an
+/// agent.
 void SimulatedJob::look_at(simulate::Process& process) {
     const auto is_on_its_way = [&](const Ready& ready) { return ready.process == process.id; };
     if (std::ranges::any_of(ready_, is_on_its_way)) return;
@@ -223,7 +227,8 @@ void SimulatedJob::disturb() {
     for (SimulatedStore* store : simulated_) store->disturb();
     if (world->options.has(Feature::kChaos)) {
         std::mt19937_64 random(world->random.next());
-        for (std::uint64_t strikes = world->random.below(4); strikes > 0; --strikes) pager_->evict_at_random(random);
+        for (std::uint64_t strikes = world->random.below(4); strikes > 0; --strikes)
+            pager_->evict_at_random(random);
     }
 }
 
@@ -267,19 +272,26 @@ void SimulatedJob::check_counts() {
         process->pages->for_each(0, PageTable::kAddressEnd, count);
         for (const auto& [at, word] : process->displaced) count(at, word);
         if (far != process->far_pages)
-            fail_run(fmt::format("process {} has {} pages outside, and counts {}", process->target->process(), far,
-                                 process->far_pages));
+            fail_run(fmt::format("process {} has {} pages outside, and counts {}", process->target->process(),
+                                 far, process->far_pages));
     }
     for (const auto& [slot, count] : references) {
         if (area_->count(slot) != count)
-            fail_run(fmt::format("slot {} is counted {} times, and {} pages refer to it", slot, area_->count(slot), count));
+            fail_run(fmt::format("slot {} is counted {} times, and {} pages refer to it", slot,
+                                 area_->count(slot), count));
     }
     if (!world->options.has(Feature::kLate) && area_->slots_used() < references.size())
-        fail_run(fmt::format("{} slots are in use, and pages refer to {}", area_->slots_used(), references.size()));
+        fail_run(fmt::format("{} slots are in use, and pages refer to {}", area_->slots_used(),
+                             references.size()));
 }
 
-/// What is in use stays below the cap and its slack, once all is registered.
-void SimulatedJob::check_ram() const {}
+/// What is in use stays below the cap and its slack.
+void SimulatedJob::check_ram() const {
+    const std::uint64_t used = (world->pages_in_use() + pool_->frames()) * kPageSize;
+    if (used > budget_.hard_limit() + kGrowthMax)
+        fail_run(fmt::format("{} KiB are in use, under a cap of {} and a slack of {}", used >> 10,
+                             budget_.cap() >> 10, (budget_.hard_limit() - budget_.cap()) >> 10));
+}
 
 void SimulatedJob::check_the_end() {
     const auto end = io::Clock::now() + std::chrono::seconds(30);
@@ -294,13 +306,15 @@ void SimulatedJob::check_the_end() {
     loop_->cancel(poll_timer_);
     pager_.reset();
     area_->shutdown(std::chrono::seconds(100));
-    if (pool_->pinned_frames() != 0) fail_run(fmt::format("{} frames are pinned at the end", pool_->pinned_frames()));
+    if (pool_->pinned_frames() != 0)
+        fail_run(fmt::format("{} frames are pinned at the end", pool_->pinned_frames()));
     area_.reset();
     if (pool_->free_frames() != pool_->frames())
         fail_run(fmt::format("{} frames are not free at the end", pool_->frames() - pool_->free_frames()));
     loop_.reset();
     pool_.reset();
-    if (world->files.open() != 0) fail_run(fmt::format("{} descriptors are open at the end", world->files.open()));
+    if (world->files.open() != 0)
+        fail_run(fmt::format("{} descriptors are open at the end", world->files.open()));
 }
 
 }  // namespace farswap::simulate

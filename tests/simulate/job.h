@@ -1,5 +1,6 @@
-// The job of a simulated run: gives processes to the real pager, measures, and looks after all that must hold. What
-// src/pager/members.cpp and job.cpp decide by /proc and clocks is done here by the simulation's own lights.
+// The job of a simulated run: gives processes to the real pager, measures, and looks after all that must
+// hold. What src/pager/members.cpp and job.cpp decide by /proc and clocks is done here by the simulation's
+// own lights.
 #pragma once
 
 #include <map>
@@ -39,8 +40,6 @@ class SimulatedJob {
     void hold_copies();
     void admit_the_stuck();
     void disturb();
-    void depart();
-    void peek();
     void check_counts();
     void check_ram() const;
     void check_the_end();
@@ -67,7 +66,6 @@ class SimulatedJob {
     std::uint64_t polls_ = 0;
     std::uint64_t disturbed_at_ = 0, checked_at_ = 0;  ///< steps
     std::uint64_t shared_bytes_ = 0;
-    std::uint64_t peeks_ = 0, peeks_answered_ = 0;
 };
 
 }  // namespace farswap::simulate

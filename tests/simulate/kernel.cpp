@@ -208,7 +208,9 @@ Task<> deliver(Thread& thread, Event& event) {
 
 /// A claim or a removal that is over when its coroutine ends, however it ends.
 struct Noted {
-    Noted(std::vector<AddressRange>& in, AddressRange what) : ranges(in), range(what) { ranges.push_back(range); }
+    Noted(std::vector<AddressRange>& in, AddressRange what) : ranges(in), range(what) {
+        ranges.push_back(range);
+    }
     ~Noted() { end(); }
     Noted(const Noted&) = delete;
     Noted& operator=(const Noted&) = delete;
@@ -229,8 +231,9 @@ std::unique_ptr<Event> take_mappings(Memory& memory, std::uint64_t start, std::u
         if (vma->second.uffd != nullptr) context = vma->second.uffd;
         vma = memory.vmas.erase(vma);
     }
-    auto event =
-        context == nullptr ? nullptr : std::make_unique<Event>(*context, UFFD_EVENT_UNMAP, start, end, end - start);
+    auto event = context == nullptr
+                     ? nullptr
+                     : std::make_unique<Event>(*context, UFFD_EVENT_UNMAP, start, end, end - start);
     memory.drop_range(start, end);
     memory.expected.erase(memory.expected.lower_bound(start), memory.expected.lower_bound(end));
     return event;
@@ -356,6 +359,7 @@ Task<std::shared_ptr<Memory>> Kernel::fork(Thread& thread) {
         std::shared_ptr<Memory> memory;
     } unborn{child};
     std::unique_ptr<Event> event;
+    parent.forked_at = std::uint64_t{1} << 62;
     for (const auto& [start, vma] : parent.vmas) {
         if (vma.uffd == nullptr || event != nullptr) continue;
         event = std::make_unique<Event>(*vma.uffd, UFFD_EVENT_FORK, 0, 0, 0);
@@ -414,8 +418,7 @@ Task<> Kernel::unshare(Thread& thread, std::uint64_t address) {
     }
 }
 
-void Kernel::write_at_exit(Thread& thread, std::uint64_t address, const char* what,
-                           std::uint64_t since) {
+void Kernel::write_at_exit(Thread& thread, std::uint64_t address, const char* what, std::uint64_t since) {
     Process& process = *thread.process;
     Memory& memory = *process.memory;
     Vma* vma = memory.find(address);
@@ -425,9 +428,9 @@ void Kernel::write_at_exit(Thread& thread, std::uint64_t address, const char* wh
         const bool outside = entry == memory.entries.end();
         const std::uint64_t look = outside ? memory.taken[address] : entry->second.wp_look;
         if (look < since) return;
-        fail_run(fmt::format("thread {} of process {} ends and the kernel cannot write to {} at {:#x}: the page is {}",
-                             thread.id, process.id, what, address,
-                             outside ? "outside" : "protected"));
+        fail_run(fmt::format(
+            "thread {} of process {} ends and the kernel cannot write to {} at {:#x}: the page is {}",
+            thread.id, process.id, what, address, outside ? "outside" : "protected"));
     }
     if (entry == memory.entries.end() || entry->second.page == nullptr)
         memory.entries[address] = {.page = new Page{.maps = 1}, .exclusive = true};

@@ -1,5 +1,6 @@
-// A kernel in a few hundred lines: address spaces, forks, page faults and userfaultfd with the orders of locks, queues
-// and wake-ups that docs/kernel-facts.md tells of. Knows nothing of pagers; calls.cpp leads the pager's system calls here.
+// A kernel in a few hundred lines: address spaces, forks, page faults and userfaultfd with the orders of
+// locks, queues and wake-ups that docs/kernel-facts.md tells of. Knows nothing of pagers; calls.cpp leads the
+// pager's system calls here.
 #pragma once
 
 #include <linux/userfaultfd.h>
@@ -37,16 +38,16 @@ struct Thread {
     Task<> main;
     std::coroutine_handle<> at;  ///< where it goes on
     bool blocked = false;
-    std::int64_t blocked_since = 0;   ///< ns
-    const char* waits_for = "";       ///< for messages
-    std::uint64_t waits_at = 0;       ///< an address, for messages
+    std::int64_t blocked_since = 0;  ///< ns
+    const char* waits_for = "";      ///< for messages
+    std::uint64_t waits_at = 0;      ///< an address, for messages
     bool is_agent = false;
-    std::uint64_t control_page = 0;   ///< its clear_child_tid word and robust list lie there
-    bool has_robust_list = false;     ///< it has told the kernel
-    std::uint64_t since = 0;          ///< step at which it began
-    std::uint64_t held_since = 0;     ///< step at which it took the mutex
-    std::uint64_t held_mutex = 0;     ///< page of a robust mutex that it holds; 0: none
-    std::int64_t run_time = 0;        ///< ns
+    std::uint64_t control_page = 0;  ///< its clear_child_tid word and robust list lie there
+    bool has_robust_list = false;    ///< it has told the kernel
+    std::uint64_t since = 0;         ///< step at which it began
+    std::uint64_t held_since = 0;    ///< step at which it took the mutex
+    std::uint64_t held_mutex = 0;    ///< page of a robust mutex that it holds; 0: none
+    std::int64_t run_time = 0;       ///< ns
 
     /// Lets others run; goes on when the scheduler likes.
     auto pause() {
@@ -76,8 +77,8 @@ struct Process {
     std::vector<std::unique_ptr<Thread>> threads;
     std::shared_ptr<Channel> channel;  ///< the agent's; null: there is none
     Context* agents_uffd = nullptr;
-    bool alive = true;   ///< false: a zombie
-    bool doomed = false; ///< ends after this step
+    bool alive = true;    ///< false: a zombie
+    bool doomed = false;  ///< ends after this step
     std::int64_t born = 0;
     std::uint64_t minor_faults = 0;
     std::uint64_t programs = 0;  ///< executed so far
@@ -97,8 +98,8 @@ struct FaultWait {
     bool woken = false;
 };
 
-/// A change of an address space that is to be read. From its making on fills answer EAGAIN, until its thread has gone
-/// on (userfaultfd_event_wait_completion() of fs/userfaultfd.c).
+/// A change of an address space that is to be read. From its making on fills answer EAGAIN, until its thread
+/// has gone on (userfaultfd_event_wait_completion() of fs/userfaultfd.c).
 struct Event {
     Event(Context& context, std::uint8_t type, std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
     ~Event();
@@ -118,8 +119,8 @@ struct Event {
 /// A userfaultfd.
 class Context {
   public:
-    Memory* memory = nullptr;  ///< null: gone
-    int changing = 0;          ///< mmap_changing
+    Memory* memory = nullptr;         ///< null: gone
+    int changing = 0;                 ///< mmap_changing
     std::vector<FaultWait*> pending;  ///< to be read
     std::vector<FaultWait*> waiting;  ///< read
     std::deque<Event*> events;
@@ -141,11 +142,12 @@ class Context {
     void shut();
 };
 
-/// What threads call. Each may be interrupted wherever it waits: then it is undone as far as the kernel undoes it.
+/// What threads call. Each may be interrupted wherever it waits: then it is undone as far as the kernel
+/// undoes it.
 class Kernel {
   public:
-    /// Makes the page at the address readable or writable and returns true: the caller uses it before it pauses. False:
-    /// there is no mapping.
+    /// Makes the page at the address readable or writable and returns true: the caller uses it before it
+    /// pauses. False: there is no mapping.
     static Task<bool> access(Thread& thread, std::uint64_t address, bool write);
     static Task<> unmap(Thread& thread, std::uint64_t start, std::uint64_t end);
     /// mremap(2) with MREMAP_FIXED of a part of one mapping.
@@ -160,7 +162,8 @@ class Kernel {
     /// `since`: the step from which on the pager could know.
     static void write_at_exit(Thread& thread, std::uint64_t address, const char* what, std::uint64_t since);
 
-    /// The page of an entry that exists and is not the zero page, writable by its owner; no userfaultfd asked.
+    /// The page of an entry that exists and is not the zero page, writable by its owner; no userfaultfd
+    /// asked.
     static Page& make_exclusive(Process& process, Memory& memory, std::uint64_t address);
     /// Nobody uses the address space any more.
     static void end_memory(Memory& memory);

@@ -31,7 +31,19 @@ std::uint64_t number(const char* text) {
     return value;
 }
 
-enum Choice { kSeed = 1, kSeeds, kSteps, kSeconds, kHours, kJobs, kProcesses, kPages, kTrace, kNoShrink, kNo };
+enum Choice {
+    kSeed = 1,
+    kSeeds,
+    kSteps,
+    kSeconds,
+    kHours,
+    kJobs,
+    kProcesses,
+    kPages,
+    kTrace,
+    kNoShrink,
+    kNo
+};
 
 std::vector<option> choices(const std::vector<std::string>& without) {
     std::vector<option> all = {{"seed", required_argument, nullptr, kSeed},

@@ -1,5 +1,5 @@
-// The memory of simulated processes: pages, page table entries, mappings, and the oracle that knows what each byte
-// must be. Data only; kernel.h says how it changes.
+// The memory of simulated processes: pages, page table entries, mappings, and the oracle that knows what each
+// byte must be. Data only; kernel.h says how it changes.
 #pragma once
 
 #include <array>
@@ -31,10 +31,10 @@ struct Page {
 /// What is mapped at an address. Without a page: the kernel's page of zeros.
 struct Entry {
     Page* page = nullptr;
-    bool exclusive = false;  ///< PageAnonExclusive: no fork has shared it since the last write or unshare
-    bool wp = false;         ///< write-protected by userfaultfd
+    bool exclusive = false;     ///< PageAnonExclusive: no fork has shared it since the last write or unshare
+    bool wp = false;            ///< write-protected by userfaultfd
     std::uint64_t wp_look = 0;  ///< as Memory::looks, when it was protected
-    bool lazy = false;       ///< MADV_FREE: dropped some time, unless it is written to before
+    bool lazy = false;          ///< MADV_FREE: dropped some time, unless it is written to before
 };
 
 struct Vma {
@@ -63,9 +63,9 @@ struct Memory {
     Vma* find(std::uint64_t address);
     /// Makes mappings begin and end there.
     void split(std::uint64_t address);
-    std::uint64_t forked_at = 0;  ///< step at which it last did
-    /// When the pager last looked for threads and what they hold, in steps; and when it had, before the MOVE that took a
-    /// page. What a thread comes to hold between such a look and the MOVE nobody can know.
+    std::uint64_t forked_at = 0;  ///< step at which it last did; far ahead while it does
+    /// When the pager last looked for threads and what they hold, in steps; and when it had, before the MOVE
+    /// that took a page. What a thread comes to hold between such a look and the MOVE nobody can know.
     std::uint64_t looked = 0, looked_before_move = 0;
     std::map<std::uint64_t, std::uint64_t> taken;
 

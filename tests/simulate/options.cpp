@@ -5,9 +5,9 @@
 namespace farswap::simulate {
 
 const std::array<std::string_view, kFeatures> kFeatureNames = {
-    "fork",   "unmap", "remap",   "discard", "exec",   "exit",   "threads", "mutexes", "pin",
-    "lock",   "fork-advice", "hold", "chaos", "slow",   "errors", "losses",  "outages", "late",
-    "stores", "mirror", "corrupt", "failure", "full", "depart", "peek"};
+    "fork",    "unmap", "remap",       "discard", "exec",    "exit", "threads", "mutexes",
+    "pin",     "lock",  "fork-advice", "hold",    "chaos",   "slow", "errors",  "losses",
+    "outages", "late",  "stores",      "corrupt", "failure", "full"};
 
 void Options::choose() {
     Random random(seed ^ 0x5eedull);
@@ -21,9 +21,6 @@ void Options::choose() {
                 break;
             case Feature::kFailure:
                 on = random.below(100) < 5;
-                break;
-            case Feature::kMirror:
-                on = random.below(100) < 20;
                 break;
             default:
                 break;

@@ -12,28 +12,25 @@ enum class Feature : unsigned {
     kFork,
     kUnmap,
     kRemap,
-    kDiscard,    ///< madvise(2): DONTNEED, FREE
+    kDiscard,  ///< madvise(2): DONTNEED, FREE
     kExec,
-    kExit,       ///< of processes, before their time
-    kThreads,    ///< more than one, and their ends
-    kMutexes,    ///< robust ones
-    kPin,        ///< devices that read and write
-    kLock,       ///< mlock(2)
-    kForkAdvice, ///< MADV_DONTFORK, MADV_WIPEONFORK
-    kHold,       ///< copies on write wait for room
-    kChaos,      ///< evictions at random
-    kSlow,       ///< a store that takes its time
-    kErrors,     ///< of stores, for a moment
-    kLosses,     ///< stores that lose what was not flushed
-    kOutages,    ///< stores that go and return
-    kLate,       ///< writes that time out and are executed later
-    kStores,     ///< more than one store
-    kMirror,     ///< each page on two stores
-    kCorrupt,    ///< stores change what they hold: must be noticed
-    kFailure,    ///< a store that fails for good
-    kFull,       ///< a store that is too small
-    kDepart,     ///< processes that leave the job
-    kPeek,       ///< debuggers that read
+    kExit,        ///< of processes, before their time
+    kThreads,     ///< more than one, and their ends
+    kMutexes,     ///< robust ones
+    kPin,         ///< devices that read and write
+    kLock,        ///< mlock(2)
+    kForkAdvice,  ///< MADV_DONTFORK, MADV_WIPEONFORK
+    kHold,        ///< copies on write wait for room
+    kChaos,       ///< evictions at random
+    kSlow,        ///< a store that takes its time
+    kErrors,      ///< of stores, for a moment
+    kLosses,      ///< stores that lose what was not flushed
+    kOutages,     ///< stores that go and return
+    kLate,        ///< writes that time out and are executed later
+    kStores,      ///< more than one store
+    kCorrupt,     ///< stores change what they hold: must be noticed
+    kFailure,     ///< a store that fails for good
+    kFull,        ///< a store that is too small
     kCount
 };
 inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);

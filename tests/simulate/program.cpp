@@ -49,13 +49,20 @@ std::uint64_t any_page(Memory& memory) {
     return vma->start + world->random.below(pages) * kPageSize;
 }
 
+/// The pager learns from the parent's mappings, a moment after a fork, what its child has got wiped: what is
+/// changed by then is missed (tests/README.md).
+bool has_just_forked(const Memory& memory) {
+    return world->steps < memory.forked_at + 1000;
+}
+
 /// A part of a mapping that nobody else is about to change.
 AddressRange any_part(Memory& memory, std::uint64_t pages_max) {
     Vma* vma = any_mapping(memory);
-    if (vma == nullptr) return {};
+    if (vma == nullptr || (vma->wipe_on_fork && has_just_forked(memory))) return {};
     const std::uint64_t pages = (vma->end - vma->start) / kPageSize;
-    const std::uint64_t count = world->random.once_in(3) ? std::min(pages, pages_max)
-                                                         : 1 + world->random.below(std::min(pages, pages_max));
+    const std::uint64_t count = world->random.once_in(3)
+                                    ? std::min(pages, pages_max)
+                                    : 1 + world->random.below(std::min(pages, pages_max));
     const std::uint64_t first = vma->start + world->random.below(pages - count + 1) * kPageSize;
     const AddressRange range{first, first + count * kPageSize};
     return memory.is_claimed(range.start, range.end) ? AddressRange{} : range;
@@ -65,7 +72,8 @@ std::uint64_t free_place(const Memory& memory, std::uint64_t pages) {
     const std::uint64_t window = 3 * std::uint64_t{world->options.pages};
     for (int tries = 0; tries < 12; ++tries) {
         const std::uint64_t at = kWindow + world->random.below(window) * kPageSize;
-        if (memory.is_free(at, at + pages * kPageSize) && !memory.is_claimed(at, at + pages * kPageSize)) return at;
+        if (memory.is_free(at, at + pages * kPageSize) && !memory.is_claimed(at, at + pages * kPageSize))
+            return at;
     }
     return 0;
 }
@@ -82,9 +90,9 @@ void check(const Thread& thread, std::uint64_t address) {
         memory.expected.erase(address);  // it is gone already
         return;
     }
-    fail_run(fmt::format("wrong bytes: page {:#x} of process {} is to hold write {} and holds {}", address,
-                         thread.process->id, version,
-                         page_holds(page.bytes.data(), 0) ? std::string("zeros") : std::string("something else")));
+    fail_run(fmt::format(
+        "wrong bytes: page {:#x} of process {} is to hold write {} and holds {}", address, thread.process->id,
+        version, page_holds(page.bytes.data(), 0) ? std::string("zeros") : std::string("something else")));
 }
 
 Task<bool> read_page(Thread& thread, std::uint64_t address) {
@@ -151,7 +159,8 @@ void map(Memory& memory) {
 Task<> unmap(Thread& thread) {
     const AddressRange range = any_part(*thread.process->memory, 40);
     if (range.start == range.end) co_return;
-    if (is_tracing()) trace(fmt::format("{}: unmap [{:#x}, {:#x})", thread.process->id, range.start, range.end));
+    if (is_tracing())
+        trace(fmt::format("{}: unmap [{:#x}, {:#x})", thread.process->id, range.start, range.end));
     // Others may map there as soon as the pages are gone.
     co_await Kernel::unmap(thread, range.start, range.end);
 }
@@ -164,12 +173,15 @@ Task<> remap(Thread& thread) {
     std::uint64_t to = free_place(*memory, bytes / kPageSize);
     if (world->random.once_in(4)) {  // over what is there
         const AddressRange over = any_part(*memory, bytes / kPageSize);
-        if (over.end - over.start == bytes && (over.end <= from.start || over.start >= from.end)) to = over.start;
+        if (over.end - over.start == bytes && (over.end <= from.start || over.start >= from.end))
+            to = over.start;
     }
     if (to == 0) co_return;
     // Until it returns, nobody knows that memory lies there.
     const Claim claim(memory, {to, to + bytes});
-    if (is_tracing()) trace(fmt::format("{}: remap {:#x}+{} to {:#x}", thread.process->id, from.start, bytes / kPageSize, to));
+    if (is_tracing())
+        trace(fmt::format("{}: remap {:#x}+{} to {:#x}", thread.process->id, from.start, bytes / kPageSize,
+                          to));
     co_await Kernel::remap(thread, from.start, to, bytes);
 }
 
@@ -180,7 +192,8 @@ Task<> discard(Thread& thread) {
     const Claim claim(memory, range);
     const bool lazily = world->random.once_in(4);
     if (is_tracing())
-        trace(fmt::format("{}: discard [{:#x}, {:#x}){}", thread.process->id, range.start, range.end, lazily ? " lazily" : ""));
+        trace(fmt::format("{}: discard [{:#x}, {:#x}){}", thread.process->id, range.start, range.end,
+                          lazily ? " lazily" : ""));
     co_await Kernel::discard(thread, range.start, range.end, lazily);
 }
 
@@ -239,7 +252,7 @@ void start_thread(Process& process) {
 void end_thread(Thread& thread) {
     if (is_tracing()) trace(fmt::format("thread {} ends", thread.id));
     Kernel::write_at_exit(thread, thread.control_page, "its clear_child_tid word", thread.since);
-    if (thread.held_mutex != 0 && thread.has_robust_list) 
+    if (thread.held_mutex != 0 && thread.has_robust_list)
         Kernel::write_at_exit(thread, thread.held_mutex, "a mutex that it held", thread.held_since);
 }
 
@@ -293,14 +306,14 @@ Task<> lock(Thread& thread) {
     if (range.end - range.start > 32 * kPageSize) co_return;
     const Claim claim(memory, range);
     vma->locked = true;
-    for (std::uint64_t at = range.start; at < range.end; at += kPageSize) co_await Kernel::access(thread, at, true);
+    for (std::uint64_t at = range.start; at < range.end; at += kPageSize)
+        co_await Kernel::access(thread, at, true);
     for (std::uint64_t left = world->random.below(200); left > 0; --left) co_await thread.pause();
     if (Vma* now = memory->find(range.start)) now->locked = false;
 }
 
-/// Not just after a fork: the pager learns from the parent's mappings, a moment later, what its child has got wiped.
 void advise_about_forks(Memory& memory) {
-    if (world->steps - memory.forked_at < 1000) return;
+    if (has_just_forked(memory)) return;
     Vma* vma = any_mapping(memory);
     if (vma == nullptr) return;
     vma->dont_fork = world->random.once_in(2);
@@ -401,7 +414,7 @@ Task<> run_thread(Thread& thread) {
             execute(thread);
             co_await thread.pause();
             thread.has_robust_list = co_await write_page(thread, thread.control_page);
-    thread.since = world->steps;
+            thread.since = world->steps;
             continue;
         }
         if (often(Feature::kThreads, 150) && threads_of(process) > 1) {

@@ -18,8 +18,8 @@
 namespace farswap::simulate {
 namespace {
 
-constexpr int kFailed = 3;               // a status of nobody else's
-constexpr rlim_t kSecondsMax = 60;       // of a processor, for one run: it turns in circles else
+constexpr int kFailed = 3;          // a status of nobody else's
+constexpr rlim_t kSecondsMax = 60;  // of a processor, for one run: it turns in circles else
 constexpr std::uint64_t kShrinkRuns = 120;
 
 /// The world's clock is not the machine's.
@@ -52,7 +52,8 @@ Running start(const Options& options) {
     if (!options.trace) dup2(running.said, STDERR_FILENO);
     const rlimit limit{kSecondsMax, kSecondsMax + 5};
     setrlimit(RLIMIT_CPU, &limit);
-    for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGXCPU}) ::signal(signal, tell_signal);
+    for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGXCPU})
+        ::signal(signal, tell_signal);
     Options chosen = options;
     chosen.choose();
     run_seed(chosen);
@@ -73,7 +74,8 @@ std::optional<std::string> end_of(Running& running, int status) {
     std::string said = text_of(running.said);
     ::close(running.said);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return std::nullopt;
-    if (said.empty()) said = fmt::format("simulate: seed {}: ended with status {:#x}\n", running.options.seed, status);
+    if (said.empty())
+        said = fmt::format("simulate: seed {}: ended with status {:#x}\n", running.options.seed, status);
     return said;
 }
 
@@ -86,8 +88,8 @@ bool fails(const Options& options, std::string& said) {
     return failure.has_value();
 }
 
-/// Makes a failing run smaller: fewer kinds of events, processes, pages, steps; other seeds where its own does not show
-/// it any more.
+/// Makes a failing run smaller: fewer kinds of events, processes, pages, steps; other seeds where its own
+/// does not show it any more.
 class Shrinker {
   public:
     explicit Shrinker(const Options& failing) : smallest_(failing) {}
@@ -154,7 +156,8 @@ int report(const Options& options, const std::string& said, bool shrinks) {
 }
 
 std::string command_of(const Options& options) {
-    std::string command = fmt::format("script/simulate --seed {} --seeds 1 --steps {}", options.seed, options.steps);
+    std::string command =
+        fmt::format("script/simulate --seed {} --seeds 1 --steps {}", options.seed, options.steps);
     if (options.processes != 0) command += fmt::format(" --processes {}", options.processes);
     if (options.pages != 0) command += fmt::format(" --pages {}", options.pages);
     for (unsigned feature = 0; feature < kFeatures; ++feature)
@@ -177,7 +180,8 @@ int run_campaign(const Campaign& campaign) {
     Options next = campaign.first;
     std::uint64_t begun = 0, ended = 0;
     const auto goes_on = [&] {
-        return (campaign.seeds == 0 || begun < campaign.seeds) && (campaign.time.count() == 0 || wall_clock() < end);
+        return (campaign.seeds == 0 || begun < campaign.seeds) &&
+               (campaign.time.count() == 0 || wall_clock() < end);
     };
     std::optional<int> result;
     while (!running.empty() || (!result && goes_on())) {
@@ -205,7 +209,8 @@ int run_campaign(const Campaign& campaign) {
         }
     }
     if (!result)
-        fmt::print("simulate: {} seeds, {} to {}, nothing found\n", ended, campaign.first.seed, next.seed - 1);
+        fmt::print("simulate: {} seeds, {} to {}, nothing found\n", ended, campaign.first.seed,
+                   next.seed - 1);
     return result.value_or(0);
 }
 

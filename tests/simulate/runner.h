@@ -1,5 +1,5 @@
-// Runs seeds, each in a process of its own, and makes what fails smaller. Knows options and exit statuses; nothing of
-// what happens in a run.
+// Runs seeds, each in a process of its own, and makes what fails smaller. Knows options and exit statuses;
+// nothing of what happens in a run.
 #pragma once
 
 #include <chrono>
@@ -11,10 +11,10 @@
 namespace farswap::simulate {
 
 struct Campaign {
-    Options first;                       ///< its seed is the first
-    std::uint64_t seeds = 0;             ///< so many; 0: as many as the time allows
-    std::chrono::seconds time{0};        ///< 0: no limit
-    unsigned jobs = 1;                   ///< processes at a time
+    Options first;                 ///< its seed is the first
+    std::uint64_t seeds = 0;       ///< so many; 0: as many as the time allows
+    std::chrono::seconds time{0};  ///< 0: no limit
+    unsigned jobs = 1;             ///< processes at a time
     bool shrinks = true;
 };
 

@@ -31,14 +31,17 @@ SimulatedStore::~SimulatedStore() {
 }
 
 void SimulatedStore::submit(Request& request) noexcept {
-    if (const int error = validate(request)) fail_run(fmt::format("{}: a request is not valid ({})", name_, error));
-    if (request.offset + request.length > size_.reserved) fail_run(name_ + ": a request beyond what is reserved");
+    if (const int error = validate(request))
+        fail_run(fmt::format("{}: a request is not valid ({})", name_, error));
+    if (request.offset + request.length > size_.reserved)
+        fail_run(name_ + ": a request beyond what is reserved");
     if (closed_) fail_run(name_ + ": a request after it was closed");
     const bool writes = (request.op & WRITE) != 0;
     for (const Operation& other : operations_) {
         if (other.request == nullptr || (!writes && other.kind != Kind::kWrite)) continue;
         if (overlap(request.offset, request.length, other.request->offset, other.request->length))
-            fail_run(fmt::format("{}: overlapping requests at {} and {}", name_, request.offset, other.request->offset));
+            fail_run(fmt::format("{}: overlapping requests at {} and {}", name_, request.offset,
+                                 other.request->offset));
     }
     start({.kind = writes ? Kind::kWrite : Kind::kRead, .request = &request}, request.timeout);
 }
@@ -74,7 +77,8 @@ void SimulatedStore::decide(Operation& operation, std::chrono::milliseconds time
         operation.result = random.once_in(2) ? -ENOTCONN : -ETIMEDOUT;
         if (operation.result == -ETIMEDOUT) takes = limit;
     }
-    if (operation.kind == Kind::kWrite && operation.result == 0 && options.has(Feature::kLate) && random.once_in(30)) {
+    if (operation.kind == Kind::kWrite && operation.result == 0 && options.has(Feature::kLate) &&
+        random.once_in(30)) {
         operation.result = -ETIMEDOUT;
         takes = limit;
     }
@@ -114,8 +118,8 @@ int SimulatedStore::run_due() {
     run_late();
     int ended = 0;
     for (std::size_t left = operations_.size(); left > 0; --left) {
-        const auto next =
-            std::ranges::min_element(operations_, {}, [](const Operation& operation) { return operation.due; });
+        const auto next = std::ranges::min_element(operations_, {},
+                                                   [](const Operation& operation) { return operation.due; });
         if (next == operations_.end() || next->due > world->now) break;
         const Operation operation = *next;
         operations_.erase(next);
@@ -152,7 +156,8 @@ int SimulatedStore::transfer(const Operation& operation) {
     if (operation.kind == Kind::kWrite && operation.result < 0) {
         if (operation.result == -ETIMEDOUT || operation.result == -ECANCELED) leave_in_doubt(request);
         // What failed may have been done in part.
-        if (world->random.once_in(2)) write(request.offset, request.data, world->random.below(request.length));
+        if (world->random.once_in(2))
+            write(request.offset, request.data, world->random.below(request.length));
     }
     if (operation.result < 0) return operation.result;
     if (operation.kind == Kind::kRead) {
@@ -202,7 +207,8 @@ int SimulatedStore::flush_result(const Operation& operation) {
             continue;
         }
         const auto kept = durable_.find(sector->first);
-        if (kept != durable_.end() && world->options.has(Feature::kCorrupt)) old_[sector->first] = kept->second;
+        if (kept != durable_.end() && world->options.has(Feature::kCorrupt))
+            old_[sector->first] = kept->second;
         durable_[sector->first] = sector->second.bytes;
         sector = volatile_.erase(sector);
     }
@@ -233,7 +239,8 @@ void SimulatedStore::disturb() {
     run_late();
     if (options.has(Feature::kLosses) && random.once_in(40)) restart();
     if (options.has(Feature::kOutages) && world->now >= down_until_ && random.once_in(100))
-        down_until_ = world->now + static_cast<std::int64_t>(random.below(random.once_in(8) ? 5 * kSecond : kSecond / 4));
+        down_until_ = world->now +
+                      static_cast<std::int64_t>(random.below(random.once_in(8) ? 5 * kSecond : kSecond / 4));
     if (options.has(Feature::kCorrupt) && random.once_in(40)) corrupt();
     if (options.has(Feature::kFailure) && random.once_in(200)) {
         trace(name_ + " fails for good");
@@ -241,8 +248,8 @@ void SimulatedStore::disturb() {
     }
 }
 
-/// The server lost its memory. What it had not been asked to keep may be gone, sector by sector; what is under way
-/// may have been taken before.
+/// The server lost its memory. What it had not been asked to keep may be gone, sector by sector; what is
+/// under way may have been taken before.
 void SimulatedStore::restart() {
     trace(name_ + " restarts");
     restarted_ = true;

@@ -1,5 +1,5 @@
-// A store whose every answer is a matter of chance: out of order, late, failed, torn, lost; that goes away and returns,
-// executes writes after it was given up on, and changes what it holds. Checks its callers.
+// A store whose every answer is a matter of chance: out of order, late, failed, torn, lost; that goes away
+// and returns, executes writes after it was given up on, and changes what it holds. Checks its callers.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@
 namespace farswap::simulate {
 
 struct StoreSize {
-    std::uint64_t capacity = 0, reserved = 0;  ///< bytes
+    std::uint64_t capacity = 0, reserved = 0;   ///< bytes
     std::uint64_t full_at = ~std::uint64_t{0};  ///< reserve() beyond it: -ENOSPC
 };
 

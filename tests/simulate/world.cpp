@@ -13,7 +13,8 @@ World* world = nullptr;
 namespace {
 
 constexpr std::size_t kTraceLines = 160;
-constexpr std::int64_t kWaitMax = 300'000'000'000;  // ns: longer than any outage and than any patience of the pager
+constexpr std::int64_t kWaitMax =
+    300'000'000'000;  // ns: longer than any outage and than any patience of the pager
 
 std::array<std::string, kTraceLines> trace_lines;
 std::size_t traced = 0;
@@ -140,8 +141,8 @@ void World::check_that_all_are_served() const {
         if (!process->alive) continue;
         for (const auto& thread : process->threads) {
             if (!thread->blocked || thread->is_agent || now - thread->blocked_since < kWaitMax) continue;
-            fail_run(fmt::format("thread {} of process {} waits for ever for {} at {:#x}", thread->id, process->id,
-                                 thread->waits_for, thread->waits_at));
+            fail_run(fmt::format("thread {} of process {} waits for ever for {} at {:#x}", thread->id,
+                                 process->id, thread->waits_for, thread->waits_at));
         }
     }
 }

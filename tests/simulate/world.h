@@ -1,5 +1,5 @@
-// All that is simulated of one run: time, chance, processes, descriptors, stores; and the scheduler that picks who goes
-// on. There is one world at a time, since system calls have no argument to carry it.
+// All that is simulated of one run: time, chance, processes, descriptors, stores; and the scheduler that
+// picks who goes on. There is one world at a time, since system calls have no argument to carry it.
 #pragma once
 
 #include <cstdint>
