@@ -63,7 +63,7 @@ class Builder:
             return None, "does not apply"
         objects = []
         for source in self.sources_of(file):
-            target = scratch / (source.stem + ".o")
+            target = scratch / f"{source.parent.name}_{source.stem}.o"
             command = self.compile[str(source)]
             command = re.sub(r" -o \S+ -c \S+", "", command)
             mutated = copy if source == ROOT / file else source
@@ -78,7 +78,9 @@ class Builder:
         link = self.link.replace("-o simulate ", f"-o {program} " + " ".join(map(shlex.quote, objects)) + " ")
         # What is compiled into the program itself is replaced, not preceded.
         for made in objects:
-            link = re.sub(rf" tests/simulate/CMakeFiles/simulate.dir/{pathlib.Path(made).stem}\.cpp\.o", "", link)
+            stem = pathlib.Path(made).stem
+            if stem.startswith("simulate_"):
+                link = link.replace(f" tests/simulate/CMakeFiles/simulate.dir/{stem.removeprefix('simulate_')}.cpp.o", "")
         built = run(["sh", "-c", link], cwd=self.build)
         if built.returncode != 0:
             return None, "does not link: " + built.stderr.strip().splitlines()[-1]
