@@ -114,14 +114,14 @@ void Pager::give_agent(Process& child, target::Agent agent) {
     child.target->give_agent(std::move(agent));
 }
 
-void Pager::send_agent_away(Process& process) {
+void Pager::send_agent_away(Process& process, std::uint32_t status) {
     if (!process.target->agent_idle() || !process.moved.empty() || process.staged > 0 ||
         process.installs_guard)
         return;
     const target::Agent& agent = process->agent();
     process.agents_sent_away.push_back({agent.base, agent.base + agent.length});
     process.inherited_marks.push_back(agent.cookie);  // its children have that, too
-    process.target->send_agent_away();
+    process.target->send_agent_away(status);
 }
 
 Status Pager::engage(Process& process) {
@@ -408,6 +408,10 @@ void Pager::bury() {
 
 void Pager::look_for_gone_children() {
     for (auto& process : processes_) {
+        // Who ends by exit(2) leaves the others alone: the agent would keep it for ever.
+        if (!process->gone && process->target->has_agent() && process->target->process() != 0 &&
+            target::is_alone(process->target->agent().thread, process->target->process()))
+            send_agent_away(*process, target::read_exit_status(process->target->process()));
         // Without an agent it tells only when asked that its address space is gone.
         if (process->gone || process->target->has_agent()) continue;
         const pid_t number = process->target->process();

@@ -30,9 +30,9 @@ class Pager : public target::TargetEvents {
     Result<Process*> adopt(target::Agent agent);
     /// A forked child got its agent.
     void give_agent(Process& child, target::Agent agent);
-    /// Has its agent end as soon as it may; another one may be given to it afterwards. Again if it has not
-    /// ended.
-    void send_agent_away(Process& process);
+    /// Has its agent end with `status` (it counts if nobody else is left) as soon as it may; another one may
+    /// be given to it afterwards. Again if it has not ended.
+    void send_agent_away(Process& process, std::uint32_t status = 0);
     /// Registers new mappings of the process; nothing is evicted from it before. ESRCH: it is gone.
     Status engage(Process& process);
     /// Whoever of the process writes to memory that a fork shares waits for room first, from when this is

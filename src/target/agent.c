@@ -231,7 +231,7 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
         } else if (request.op == AGENT_DROP_PRIVILEGES) {
             reply.status = drop_privileges(request.count);
         } else {
-            for (;;) call3(__NR_exit, 0, 0, 0);
+            for (;;) call3(__NR_exit, request.count, 0, 0);
         }
         answer(socket, &reply, passed);
     }

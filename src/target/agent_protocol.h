@@ -26,7 +26,8 @@ enum agent_op {
      * the agent's work begins. `count` is the program's PR_GET_DUMPABLE, which this would change. The status
      * tells whether it was allowed. */
     AGENT_DROP_PRIVILEGES = 8,
-    /* The thread ends. No reply. */
+    /* The thread ends, with the exit status in `count`: where it is the last one, that is the process's
+     * (do_exit, synchronize_group_exit() in kernel/exit.c). No reply. */
     AGENT_EXIT = 6,
 };
 

@@ -254,11 +254,26 @@ pid_t read_process(pid_t thread) {
     return text ? static_cast<pid_t>(labelled_number(*text, "Tgid:", 10)) : 0;
 }
 
+namespace {
+bool lives(pid_t task) {
+    const char state = read_state(task);
+    return state != '\0' && state != 'Z' && state != 'X';
+}
+}  // namespace
+
+std::uint32_t read_exit_status(pid_t process) {
+    auto text = read_proc_file(process, "stat");
+    return text ? std::strtoul(stat_field(*text, 52).data(), nullptr, 10) >> 8 & 0xff : 0;
+}
+
+bool is_alone(pid_t task, pid_t process) {
+    if (read_state(process) != 'Z') return false;
+    std::vector<pid_t> threads;
+    append_threads(process, threads);
+    return std::ranges::none_of(threads, [task](pid_t thread) { return thread != task && lives(thread); });
+}
+
 pid_t living_task(pid_t process) {
-    const auto lives = [](pid_t task) {
-        const char state = read_state(task);
-        return state != '\0' && state != 'Z' && state != 'X';
-    };
     if (lives(process)) return process;
     std::vector<pid_t> threads;
     append_threads(process, threads);

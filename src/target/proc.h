@@ -89,6 +89,10 @@ char read_state(pid_t process);
 /// A thread of the process that has not ended: the main one, or another when that one has (pthread_exit(3) in
 /// main; it stays as a zombie, and /proc/PID shows no memory). 0: the process is gone.
 pid_t living_task(pid_t process);
+/// With what its first thread has ended (exit(2)), 0 if that cannot be read.
+std::uint32_t read_exit_status(pid_t process);
+/// Whether `task` is all that is left of the process: its first thread has ended, and so have all others.
+bool is_alone(pid_t task, pid_t process);
 /// A thread of the kernel's own (PF_KTHREAD of include/linux/sched.h): it has no program.
 bool is_kernel_thread(pid_t process);
 /// The name of a task (prctl(2) PR_SET_NAME); empty when it is gone.

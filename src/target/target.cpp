@@ -121,16 +121,17 @@ bool Target::ask_agent(agent_request& request) noexcept {
     return true;
 }
 
-void Target::send_agent_away() noexcept {
+void Target::send_agent_away(std::uint32_t status) noexcept {
     FARSWAP_ASSERT(agent_idle());
     agent_request request{};
     request.op = AGENT_EXIT;
+    request.count = status;
     (void)send(socket_.get(), &request, offsetof(agent_request, range), MSG_NOSIGNAL | MSG_DONTWAIT);
     sent_away_ = true;
 }
 
 void Target::end_agent() noexcept {
-    send_agent_away();
+    send_agent_away(0);
     loop_.remove(socket_watch_);
     socket_.reset();
 }

@@ -94,7 +94,7 @@ class Target {
     /// Has the agent end. It is asked for nothing afterwards; without it the userfaultfd is ours alone.
     void end_agent() noexcept;
     /// The same, but another may take its place once the agent is lost_agent(). Only when agent_idle().
-    void send_agent_away() noexcept;
+    void send_agent_away(std::uint32_t status) noexcept;
     /// Since when the agent owes an answer; a stopped process owes it until it is continued.
     io::Clock::time_point asked_at() const noexcept { return asked_at_; }
 

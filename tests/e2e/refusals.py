@@ -252,3 +252,10 @@ def too_few_descriptors(lab):
     lab.expect(run.status == REFUSED and "ulimit -Hn" in run.error and run.error.count("\n") == 1,
                f"exit status {run.status}, {run.error!r}")
     lab.expect_nothing_left(run)
+
+
+@case
+def last_thread_ends_alone(lab):
+    """By exit(2), not exit_group(2): the agent is all that is left, and must not keep the process, nor change its status."""
+    run = lab.job(lab.file_url(), harness.PYTHON, "-c", "import ctypes; ctypes.CDLL(None).syscall(60, 3)", flags=["--quiet"])
+    lab.expect(run.status == 3, f"exit status {run.status}: {run.error}")

@@ -76,6 +76,7 @@ void SimulatedJob::make_area() {
     area.reserve_chunk = (16 + random.below(128)) * kPageSize;
     area.attempts_max = 12;
     area.seal = random.once_in(2);
+    area.compression = static_cast<Compression>(random.below(3));
     area_ = SwapArea::create(*pool_, *loop_, std::move(stores), area).value();
 }
 

@@ -340,6 +340,8 @@ Task<> Kernel::discard(Thread& thread, std::uint64_t start, std::uint64_t end, b
     for (std::uint64_t at = start; at < end; at += kPageSize) {
         const auto entry = memory.entries.find(at);
         if (lazily && entry != memory.entries.end() && entry->second.page != nullptr) {
+            // It may have come back since the event was read, as what it is now.
+            if (page_holds(entry->second.page->bytes.data(), 0)) memory.expected.erase(at);
             if (entry->second.exclusive && entry->second.page->pins == 0) entry->second.lazy = true;
             continue;
         }
