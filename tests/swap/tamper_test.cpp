@@ -3,8 +3,8 @@
 // counts only when the bytes differ from the right ones and the area has read them.
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <map>
-#include <regex>
 #include <set>
 
 #include "area_fixture.h"
@@ -115,13 +115,14 @@ class TamperTest : public AreaTest {
 
     /// Finds out where each slot's page lies, as messages have it.
     void place() {
-        static const std::regex kWhere(R"(\(store-(\d+) at byte (\d+)\))");
         slots_at_.clear();
         for (const auto& [slot, bytes] : content_) {
-            std::smatch where;
             const std::string said = area_->describe(slot);
-            ASSERT_TRUE(std::regex_search(said, where, kWhere)) << said;
-            slots_at_[{std::stoul(where[1]), std::stoull(where[2]) / kPageSize * kPageSize}].push_back(slot);
+            std::size_t store = 0;
+            unsigned long long offset = 0;
+            ASSERT_EQ(std::sscanf(said.c_str(), "slot %*u (store-%zu at byte %llu)", &store, &offset), 2)
+                << said;
+            slots_at_[{store, offset / kPageSize * kPageSize}].push_back(slot);
         }
     }
 
@@ -340,14 +341,13 @@ TEST_F(TamperTest, OfRecordsThatShareABlockTheOneIsRefused) {
         push_out();
     }
     ASSERT_EQ(values.size(), kPages);
-    static const std::regex kWhere(R"(at byte (\d+))");
     std::map<std::uint64_t, std::vector<SlotId>> in_block;
     std::map<SlotId, std::uint64_t> offsets;
     for (const auto& [slot, value] : values) {
-        std::smatch where;
         const std::string said = area_->describe(slot);
-        ASSERT_TRUE(std::regex_search(said, where, kWhere)) << said;
-        offsets[slot] = std::stoull(where[1]);
+        const std::size_t at = said.find("at byte ");
+        ASSERT_NE(at, std::string::npos) << said;
+        offsets[slot] = std::stoull(said.substr(at + 8));
         in_block[offsets[slot] / kPageSize].push_back(slot);
     }
     ASSERT_LT(in_block.size(), kPages) << "no two records share a block";
