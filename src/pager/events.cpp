@@ -145,8 +145,9 @@ void Pager::let_go(Process& process, std::uint64_t address, PageWord word) {
         }
         process->uffd().wake(address, kPageSize);
     }
-    if (word.has_slot()) area_.put(word.value());
-    if (word.is_far()) process.far_pages--;
+    if (!word.has_slot()) return;
+    area_.put(word.value());
+    (word.is_far() ? process.far_pages : process.kept_slots)--;
 }
 
 /// Gives up a read for a waiting thread whose page changes its address; the slot stays the page's.
@@ -292,8 +293,9 @@ void Pager::inherit_pages(Process& parent, Process& child) {
         const target::AddressRange* range = parent->registered().find(at);
         if (!forked.has(at, range == nullptr ? at + kPageSize : range->end)) return;
         child.pages->set(at, word.inherited());
-        if (word.has_slot()) area_.get(word.value());
-        if (word.is_far()) child.far_pages++;
+        if (!word.has_slot()) return;
+        area_.get(word.value());
+        (word.is_far() ? child.far_pages : child.kept_slots)++;
     });
 
     target::IntervalSet mapped = forked.found();
@@ -398,6 +400,7 @@ void Pager::drop_all(Process& process) {
     });
     for (const auto& [at, word] : process.displaced) let_go(process, at, word);
     process.displaced.clear();
+    FARSWAP_ASSERT(process.far_pages == 0 && process.kept_slots == 0);
     return_frames(process);
     std::erase_if(waiting_, [&](const WaitingFault& fault) { return fault.process == &process; });
 }

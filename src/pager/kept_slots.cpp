@@ -18,6 +18,7 @@ constexpr std::uint32_t kLooksAtOnce = 1u << 18;  // page words: about a millise
 void Pager::settle_back(Process& process, std::uint64_t address, PageWord word, bool is_hot) {
     if (!process.leaving && !is_hot && area_.worth_keeping(word.value())) {
         process.pages->set(address, word.brought_back_with_slot());
+        process.kept_slots++;
         return;
     }
     process.pages->set(address, word.brought_back(is_hot));
@@ -52,12 +53,16 @@ std::uint32_t Pager::give_up_slots(std::uint32_t wanted, std::uint32_t looks_max
     for (std::size_t turn = 0; turn < turns && given_up < wanted; turn++) {
         slots_hand_ %= processes_.size();
         Process& process = *processes_[slots_hand_];
+        if (process.kept_slots == 0) {
+            slots_hand_++;
+            continue;
+        }
         const std::uint64_t end = PageTable::kAddressEnd;
         process.slots_until =
             process.pages->find(process.slots_until, end, [&](std::uint64_t at, PageWord word) {
                 if (given_up == wanted || looked_at++ == looks_max) return true;
                 if (word.state() != PageState::kBack) return false;
-                area_.put(word.value());
+                let_go(process, at, word);
                 process.pages->set(at, word.without_slot());
                 given_up++;
                 return false;

@@ -10,7 +10,8 @@ namespace {
 
 std::string duration(std::chrono::nanoseconds time) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(time).count();
-    return seconds < 120 ? fmt::format("{} s", seconds) : fmt::format("{} min {} s", seconds / 60, seconds % 60);
+    return seconds < 120 ? fmt::format("{} s", seconds)
+                         : fmt::format("{} min {} s", seconds / 60, seconds % 60);
 }
 
 }  // namespace

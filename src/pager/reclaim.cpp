@@ -420,6 +420,7 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
         const PageWord word = process.pages->get(at);
         area_.return_frames({frames.first + done, 1});
         process.pages->set(at, word.evicted(word.value()));
+        process.kept_slots--;
         process.far_pages++;
         stats_.pages_clean++;
         done++;

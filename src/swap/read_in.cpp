@@ -118,8 +118,7 @@ PageRun* ReadIn::prepare(SlotId slot, SlotRun wanted) noexcept {
     if (frames.count < wanted.count) {
         const SlotId last_first = wanted.first + (wanted.count - frames.count);
         wanted = {std::min(slot, last_first), frames.count};
-        // What fits a buffer still does; pages that went straight to their frames still do, but for one that
-        // is less than its block.
+        // A part of what fits the buffer fits it, too; a part of pages that are whole blocks are such pages.
     }
     PageRun& run = *runs_.acquire();
     run.buffer = buffer;

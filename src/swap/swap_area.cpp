@@ -18,11 +18,55 @@ namespace {
 constexpr std::chrono::seconds kUnparkPeriod{1};
 constexpr std::uint32_t kUnparkLooks = 65536;  // blocks in one go: a millisecond or so
 
+/// Shares of a store in the room for records on their way out: at least two writes must be in flight.
+WriteBuffers write_buffers_for(const SwapAreaOptions& options, std::uint32_t frames, std::size_t stores) {
+    WriteBuffers buffers{options.writes_max, options.write_run_max, nullptr};
+    if (!options.seal && options.compression == Compression::kOff) return buffers;
+    const std::uint32_t most = options.writes_max * options.write_run_max;
+    const auto share = static_cast<std::uint32_t>(frames / 8 / stores);
+    const std::uint32_t pages =
+        options.write_buffer_pages != 0 ? options.write_buffer_pages : std::clamp(share, 2u, most);
+    buffers.writes =
+        std::clamp(pages / options.write_run_max, std::min(2u, options.writes_max), options.writes_max);
+    buffers.pages = std::clamp(pages / buffers.writes, 1u, options.write_run_max);
+    return buffers;
+}
+
+ReadBuffers read_buffers_for(const SwapAreaOptions& options, std::uint32_t frames) {
+    if (options.compression == Compression::kOff) return {};
+    return {.small = std::clamp(frames / 64, 4u, 64u),
+            .large = std::clamp(frames / 8 / (options.read_run_max + 1), 1u, 8u),
+            .large_blocks = options.read_run_max + 1};
+}
+
+/// Memory for records that differ from their pages, in a pool of its own: null where none do.
+struct Buffers {
+    std::unique_ptr<Pool> pool;
+    WriteBuffers per_store;  ///< of the first store; the others' follow it
+    ReadBuffers for_reads;
+};
+
+Result<Buffers> make_buffers(const SwapAreaOptions& options, const Pool& pages, std::size_t stores) {
+    Buffers buffers{nullptr, write_buffers_for(options, pages.frames(), stores),
+                    read_buffers_for(options, pages.frames())};
+    if (!options.seal && options.compression == Compression::kOff) return buffers;
+    const std::size_t written = std::size_t{buffers.per_store.writes} * buffers.per_store.pages * stores;
+    const std::size_t read = std::size_t{buffers.for_reads.small} * kSmallBlocks +
+                             std::size_t{buffers.for_reads.large} * buffers.for_reads.large_blocks;
+    auto pool = Pool::create({.frames = written + read, .lock = pages.locked(), .huge_pages = false});
+    if (!pool) return std::unexpected(std::move(pool.error()));
+    buffers.pool = std::move(*pool);
+    const FrameRun all = buffers.pool->allocate_run(static_cast<std::uint32_t>(written + read));
+    FARSWAP_ASSERT(all.count == written + read);
+    buffers.per_store.memory = buffers.pool->address(all.first);
+    buffers.for_reads.memory = buffers.per_store.memory + written * kPageSize;
+    return buffers;
+}
+
 }  // namespace
 
 struct SwapArea::State final : SwapEvents {
-    State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in,
-          std::unique_ptr<Pool> buffers_in, WriteBuffers per_store, const ReadBuffers& for_reads,
+    State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in, Buffers buffers,
           io::Loop& loop_in, const SwapAreaOptions& options_in);
     virtual ~State() = default;  // for clang-tidy, which sees the declaration in the header and not `final`
 
@@ -49,7 +93,7 @@ struct SwapArea::State final : SwapEvents {
     SwapAreaOptions options;
     io::Loop& loop;
     std::vector<std::unique_ptr<Store>> stores;
-    std::unique_ptr<Pool> buffers;  ///< sealed pages on their way out; null where pages leave in the clear
+    std::unique_ptr<Pool> buffer_pool;  ///< records on their way; null where those are the pages themselves
     std::unique_ptr<Slots> slots;
     FrameSupply frames;
     ReadIn reads;
@@ -70,47 +114,25 @@ struct SwapArea::State final : SwapEvents {
 };
 
 SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::unique_ptr<Slots> slots_in,
-                       std::unique_ptr<Pool> buffers_in, WriteBuffers per_store, const ReadBuffers& for_reads,
-                       io::Loop& loop_in, const SwapAreaOptions& options_in)
+                       Buffers buffers, io::Loop& loop_in, const SwapAreaOptions& options_in)
     : options(options_in),
       loop(loop_in),
       stores(std::move(stores_in)),
-      buffers(std::move(buffers_in)),
+      buffer_pool(std::move(buffers.pool)),
       slots(std::move(slots_in)),
       frames(*slots, options.read_frames_min),
-      reads(*slots, frames, loop, options, *this, for_reads),
+      reads(*slots, frames, loop, options, *this, buffers.for_reads),
       placement(*slots, writes, reservations, options) {
     for (StorePart& part : slots->parts()) {
-        writes.push_back(std::make_unique<WriteOut>(*slots, part, loop, options, *this, per_store));
-        if (per_store.memory != nullptr)
-            per_store.memory += std::size_t{per_store.writes} * per_store.pages * kPageSize;
+        WriteBuffers& own = buffers.per_store;
+        writes.push_back(std::make_unique<WriteOut>(*slots, part, loop, options, *this, own));
+        if (own.memory != nullptr) own.memory += std::size_t{own.writes} * own.pages * kPageSize;
         reservations.push_back(std::make_unique<Reservation>(*slots, part, loop, options, *this));
     }
     pump_timer.owner = patience_timer.owner = unpark_timer.owner = this;
     pump_timer.fire =
         patience_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->pump(); };
     unpark_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->unpark(); };
-}
-
-/// Shares of a store in the room for records on their way out: at least two writes must be in flight.
-WriteBuffers write_buffers_for(const SwapAreaOptions& options, std::uint32_t frames, std::size_t stores) {
-    WriteBuffers buffers{options.writes_max, options.write_run_max, nullptr};
-    if (!options.seal && options.compression == Compression::kOff) return buffers;
-    const std::uint32_t most = options.writes_max * options.write_run_max;
-    const auto share = static_cast<std::uint32_t>(frames / 8 / stores);
-    const std::uint32_t pages =
-        options.write_buffer_pages != 0 ? options.write_buffer_pages : std::clamp(share, 2u, most);
-    buffers.writes =
-        std::clamp(pages / options.write_run_max, std::min(2u, options.writes_max), options.writes_max);
-    buffers.pages = std::clamp(pages / buffers.writes, 1u, options.write_run_max);
-    return buffers;
-}
-
-ReadBuffers read_buffers_for(const SwapAreaOptions& options, std::uint32_t frames) {
-    if (options.compression == Compression::kOff) return {};
-    return {.small = std::clamp(frames / 64, 4u, 64u),
-            .large = std::clamp(frames / 8 / (options.read_run_max + 1), 1u, 8u),
-            .large_blocks = options.read_run_max + 1};
 }
 
 /// The user waits for slots: until some are free, or until lower priorities are good enough.
@@ -218,23 +240,10 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
     if (!records) return std::unexpected(std::move(records.error()));
     Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores, std::move(*records));
     if (!slots) return std::unexpected(std::move(slots.error()));
-    WriteBuffers for_writes = write_buffers_for(options, pool.frames(), stores.size());
-    ReadBuffers for_reads = read_buffers_for(options, pool.frames());
-    std::unique_ptr<Pool> buffers;
-    if ((*slots)->records_differ()) {
-        const std::size_t written = std::size_t{for_writes.writes} * for_writes.pages * stores.size();
-        const std::size_t read = std::size_t{for_reads.small} * kSmallBlocks +
-                                 std::size_t{for_reads.large} * for_reads.large_blocks;
-        auto made = Pool::create({.frames = written + read, .lock = pool.locked(), .huge_pages = false});
-        if (!made) return std::unexpected(std::move(made.error()));
-        buffers = std::move(*made);
-        const FrameRun all = buffers->allocate_run(static_cast<std::uint32_t>(written + read));
-        FARSWAP_ASSERT(all.count == written + read);
-        for_writes.memory = buffers->address(all.first);
-        for_reads.memory = for_writes.memory + written * kPageSize;
-    }
-    auto state = std::make_unique<State>(std::move(stores), std::move(*slots), std::move(buffers), for_writes,
-                                         for_reads, loop, options);
+    Result<Buffers> buffers = make_buffers(options, pool, stores.size());
+    if (!buffers) return std::unexpected(std::move(buffers.error()));
+    auto state =
+        std::make_unique<State>(std::move(stores), std::move(*slots), std::move(*buffers), loop, options);
     return std::unique_ptr<SwapArea>(new SwapArea(std::move(state)));
 }
 
@@ -266,17 +275,21 @@ Result<SlotRun> SwapArea::add(FrameRun frames) noexcept {
     if (run.count == 0) return fail(ENOSPC, "no free slot");  // short enough to need no memory
     FARSWAP_ASSERT(run.count <= state_->lent);
     state_->lent -= run.count;
+    std::uint32_t filled = 0;
     for (std::uint32_t i = 0; i < run.count; ++i) {
         const FrameIndex frame = frames.first + i;
         if (const auto word = fill_word(state_->slots->cache().address(frame))) {
             state_->slots->add_filled(run.first + i, *word);
             state_->frames.give_back({frame, 1});
-            ++state_->pages_filled;
+            ++filled;
         } else {
             state_->slots->add(run.first + i, frame);
         }
     }
     state_->pages_out += run.count;
+    state_->pages_filled += filled;
+    // Pages of one word have given back a frame and a place that others may wait for.
+    if (filled > 0 && (state_->frames_wanted() || state_->slots_asked_for)) state_->schedule_pump();
     const StorePart& part = state_->slots->part_of(run.first);
     state_->writes[static_cast<std::size_t>(&part - state_->slots->parts().data())]->start();
     return run;

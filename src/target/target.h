@@ -93,7 +93,8 @@ class Target {
     void move_settled() noexcept;
     /// Has the agent end. It is asked for nothing afterwards; without it the userfaultfd is ours alone.
     void end_agent() noexcept;
-    /// The same, but another may take its place once the agent is lost_agent(). Only when agent_idle().
+    /// The same, with that exit status, but another may take its place once the agent is lost_agent(). Only
+    /// when agent_idle().
     void send_agent_away(std::uint32_t status) noexcept;
     /// Since when the agent owes an answer; a stopped process owes it until it is continued.
     io::Clock::time_point asked_at() const noexcept { return asked_at_; }

@@ -39,13 +39,18 @@ TEST(RunOptions, HaveDefaults) {
     EXPECT_FALSE(options.pool);
     EXPECT_FALSE(options.outage_max);
     EXPECT_FALSE(options.quiet || options.verbose || options.overcommit);
+    EXPECT_TRUE(options.seal && !options.wait_when_full);
+    EXPECT_EQ(options.compression, Compression::kLz4);
     EXPECT_EQ(options.stats_file, "");
 }
 
 TEST(RunOptions, AreAllTaken) {
-    const auto options =
-        run_of({"run", "--ram=512M", "--swap", "nfs://a/b", "--swap", "file:/c", "--stats", "s.json",
-                "--pool", "8M", "--on-outage", "stop:90", "--overcommit", "--verbose", "--", "sort"});
+    const auto options = run_of(
+        {"run",    "--ram=512M", "--swap",      "nfs://a/b", "--swap",       "file:/c",   "--stats", "s.json",
+         "--pool", "8M",         "--on-outage", "stop:90",   "--overcommit", "--on-full", "wait",    "--seal",
+         "off",    "--compress", "zstd",        "--verbose", "--",           "sort"});
+    EXPECT_TRUE(options.wait_when_full && !options.seal);
+    EXPECT_EQ(options.compression, Compression::kZstd);
     EXPECT_EQ(options.ram.bytes, 512u << 20);
     EXPECT_THAT(options.swap, ElementsAre("nfs://a/b", "file:/c"));
     EXPECT_EQ(options.stats_file, "s.json");
@@ -63,6 +68,9 @@ TEST(RunOptions, AreRefusedInOneLine) {
         EXPECT_THAT(error_of({"run", "--on-outage", wrong, "sort"}), HasSubstr("write wait, or stop:SECONDS"))
             << wrong;
     EXPECT_FALSE(run_of({"run", "--on-outage", "wait", "sort"}).outage_max);
+    EXPECT_THAT(error_of({"run", "--on-full", "panic", "sort"}), HasSubstr("--on-full"));
+    EXPECT_THAT(error_of({"run", "--seal", "maybe", "sort"}), HasSubstr("--seal"));
+    EXPECT_THAT(error_of({"run", "--compress", "rar", "sort"}), HasSubstr("--compress"));
     EXPECT_THAT(error_of({"run", "--bad", "sort"}), HasSubstr("--bad: no such option"));
     EXPECT_THAT(error_of({"run"}), HasSubstr("no program given"));
     EXPECT_THAT(error_of({"run", "--"}), HasSubstr("no program given"));

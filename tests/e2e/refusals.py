@@ -1,4 +1,5 @@
 """Cases of bad_input.py in which farswap must refuse before the program runs, or in which the program cannot run."""
+import os
 import pathlib
 import resource
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import threading
 
 import harness
+from faults import Background, wait_until
 from fault_lab import NOT_EXECUTABLE, NOT_FOUND, REFUSED, USAGE, Skip, case
 
 
@@ -259,3 +261,32 @@ def last_thread_ends_alone(lab):
     """By exit(2), not exit_group(2): the agent is all that is left, and must not keep the process, nor change its status."""
     run = lab.job(lab.file_url(), harness.PYTHON, "-c", "import ctypes; ctypes.CDLL(None).syscall(60, 3)", flags=["--quiet"])
     lab.expect(run.status == 3, f"exit status {run.status}: {run.error}")
+
+
+HOLD_AND_WAIT = """
+import os, subprocess, sys
+hold = "import os, sys; held = os.urandom(70 << 20); print('held', flush=True); sys.stdin.read()"
+holder = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+assert holder.stdout.readline() == b"held\\n"
+print("held", flush=True)
+os.set_blocking(holder.stdin.fileno(), True)
+waiter = subprocess.Popen([sys.executable, "-c", "import os; text = os.urandom(70 << 20); print(len(text))"])
+os.read(0, 1)
+holder.communicate()
+sys.exit(waiter.wait())
+"""
+
+
+@case
+def full_stores_are_waited_for(lab):
+    """Two processes need more than the stores hold: one waits until the other has ended, if that is asked for."""
+    stdin, tell = os.pipe()
+    job = Background(lab, lab.file_url("?size=64M"), harness.PYTHON, "-c", HOLD_AND_WAIT, ram="48M", flags=["--on-full", "wait"],
+                     limit_s=120, stdin=stdin)
+    error = lab.directory / f"run{lab.runs}.err"
+    lab.expect(wait_until(lambda: error.exists() and "swap is full" in error.read_text()), "nothing says that swap is full")
+    os.write(tell, b".")
+    run = job.end()
+    os.close(stdin)
+    os.close(tell)
+    lab.expect(run.status == 0 and str(70 << 20) in run.output.read_text(), f"exit status {run.status}: {run.error}")

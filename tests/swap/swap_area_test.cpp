@@ -464,6 +464,26 @@ TEST_F(SwapAreaTest, APageOfOneWordTakesNoFrameAndIsNotWritten) {
     EXPECT_EQ(area_->slots_used(), 0u);
 }
 
+TEST_F(SwapAreaTest, FramesOfPagesOfOneWordServeAReadThatWaitsForThem) {
+    open({.frames = 65});
+    const std::vector<SlotId> far = add_pages(2, 3);
+    push_out();
+    const FrameRun frames = area_->take_frames(64);
+    ASSERT_EQ(frames.count, 64u);
+    Fetch first(far[0]), second(far[1]);
+    area_->fetch(first);  // with the last frame
+    area_->fetch(second);
+    run_loop();
+    ASSERT_EQ(store_->pending(Kind::kRead), 1u);
+    for (std::uint32_t i = 0; i < frames.count; ++i)
+        std::fill_n(pool_->address(frames.first + i), kPageSize, std::byte{0});
+    ASSERT_TRUE(area_->add(frames).has_value());
+    run_loop();
+    EXPECT_EQ(store_->pending(Kind::kRead), 2u) << "it need not wait for the first one";
+    settle();
+    EXPECT_TRUE(page_holds(second.page.data(), 4));
+}
+
 TEST_F(SwapAreaTest, APageThatIsItsSlotsContentIsKnownWhereverThatIs) {
     const std::vector<SlotId> slots = add_pages(2, 40);
     const FrameRun frames = area_->take_frames(2);
