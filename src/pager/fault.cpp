@@ -324,17 +324,6 @@ void Pager::retry_waiting() {
     if (again) arm_retry();
 }
 
-void Pager::admit_one_waiting_fault() {
-    if (waiting_.empty()) return;
-    const WaitingFault fault = waiting_.front();
-    waiting_.pop_front();
-    if (fault.process->gone) return;
-    budget_.allow_overdraft(true);
-    const Served served = serve_again(fault);
-    budget_.allow_overdraft(false);
-    if (served != Served::kDone) waiting_.push_back(fault);
-}
-
 void Pager::arm_retry() {
     if (retry_timer_.index == ~0u) loop_.arm(retry_timer_, io::Clock::now() + kRetryAfter);
 }

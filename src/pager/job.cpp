@@ -254,7 +254,8 @@ void Job::State::admit_the_stuck() {
     const auto since = pager.stuck_since();
     const auto now = io::Clock::now();
     if (since == io::Clock::time_point::max() || now - since < kStuckBeforeAdmitting) return;
-    if (budget.used() < budget.soft_limit()) {
+    // With swap full, a loan would go to whoever takes memory fastest.
+    if (budget.used() < budget.soft_limit() && !pager.is_full()) {
         budget.lend();
         if (budget.has_room(kPageSize)) return;
     }
@@ -263,7 +264,8 @@ void Job::State::admit_the_stuck() {
     if (budget.used() >= budget.hard_limit() && !members.is_injecting_any()) return;
     // Above the soft limit these are let go on a few at a time: looks are a millisecond apart.
     const int most = budget.used() >= budget.soft_limit() && members.is_injecting_any() ? 2 : 64;
-    for (int i = 0; i < most && pager.faults_waiting() > 0; i++) pager.admit_one_waiting_fault();
+    for (int i = 0; i < most && pager.admit_one_waiting_fault(); i++) {
+    }
 }
 
 /// A program that gets a page now and then lives no more than one that gets none.

@@ -1,15 +1,10 @@
 // Slots that stay with pages which are back inside: kept, compared when the page leaves again, given up when
 // others need them more.
-#include <algorithm>
-#include <cerrno>
-
-#include "base/log.h"
 #include "pager/pager.h"
 
 namespace farswap {
 namespace {
 
-constexpr std::uint32_t kSlotsAtOnce = 64;
 constexpr std::uint32_t kLooksAtOnce = 1u << 18;  // page words: about a millisecond
 
 }  // namespace
@@ -72,41 +67,6 @@ std::uint32_t Pager::give_up_slots(std::uint32_t wanted, std::uint32_t looks_max
         slots_hand_++;
     }
     return given_up;
-}
-
-/// No slot is left for what should leave: kept ones are given up, however many have to be looked at; with
-/// none of them left either, the job waits or is stopped.
-void Pager::swap_is_full() {
-    if (give_up_slots(kSlotsAtOnce, ~0u) > 0) return arm_retry();
-    full_ = true;
-    const std::uint64_t mebibytes = area_.slots_capacity() * kPageSize >> 20;
-    if (waits_when_full_) {
-        if (!std::exchange(full_said_, true))
-            log::warning("swap is full ({} MiB): the program waits for memory until some of it is freed",
-                         mebibytes);
-    } else if (!std::exchange(failed_, true)) {
-        fatal(Error{ENOSPC,
-                    fmt::format("swap is full ({} MiB): the program was stopped; give it a larger store "
-                                "(?size=) or a second --swap",
-                                mebibytes)});
-    }
-}
-
-/// With swap full, a far page that comes back, although the cap is reached, frees the slot by which another
-/// page can leave.
-void Pager::trade_places() {
-    const auto fault = std::ranges::find_if(waiting_, [this](const WaitingFault& waiting) {
-        const PageWord word = waiting.process->pages->get(waiting.address);
-        return !waiting.process->gone && word.is_far() && !word.fetching() && area_.count(word.value()) == 1;
-    });
-    if (fault == waiting_.end()) return;
-    const WaitingFault chosen = *fault;
-    waiting_.erase(fault);
-    full_ = false;  // until the next page that should leave finds no slot
-    budget_.allow_overdraft(true);
-    const Served served = serve_again(chosen);
-    budget_.allow_overdraft(false);
-    if (served != Served::kDone) waiting_.push_back(chosen);
 }
 
 }  // namespace farswap

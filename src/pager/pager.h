@@ -103,7 +103,10 @@ class Pager : public target::TargetEvents {
     void look_for_gone_children();
 
     /// Lets one waiting fault have its page although the cap is reached: nothing could be moved out for long.
-    void admit_one_waiting_fault();
+    /// False: there is none that may have it.
+    bool admit_one_waiting_fault();
+    /// Whether, at the last look, all slots were in use.
+    bool is_full() const noexcept { return full_; }
 
     /// Called once when a page cannot be had: the job must be stopped.
     std::function<void(Error)> fatal;
@@ -174,6 +177,8 @@ class Pager : public target::TargetEvents {
     std::uint32_t changed_pages(Process& process, FrameRun frames, const MovedPage* pages);
     void give_up_slots_in_time();
     std::uint32_t give_up_slots(std::uint32_t wanted, std::uint32_t looks_max);
+
+    // full_swap.cpp
     void swap_is_full();
     void trade_places();
 
@@ -258,7 +263,7 @@ class Pager : public target::TargetEvents {
     WorthTrying comparing_;       ///< pages that leave with their slots
     std::size_t slots_hand_ = 0;  ///< the process that give_up_slots() looks at next
     bool full_ = false;           ///< no page can leave: all slots are in use
-    bool full_said_ = false;
+    io::Clock::time_point full_said_next_{};
     bool waits_when_full_ = false;
     bool failed_ = false;
 };

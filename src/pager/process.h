@@ -79,6 +79,7 @@ struct Process {
     std::map<std::uint64_t, PageWord> displaced;
     bool leaving = false;              ///< all that is outside is to come back, and nothing leaves any more
     std::uint64_t kept_slots = 0;      ///< pages that are back and have kept their slots
+    std::uint64_t admitted = 0;        ///< pages had above the cap because nothing could leave
     std::uint64_t slots_until = 0;     ///< where the search for slots to give up goes on
     std::uint64_t returned_until = 0;  ///< where the search for what is outside goes on
     std::uint32_t holds = 0;           ///< of those who read it: nothing more goes out

@@ -58,7 +58,7 @@ void Pager::pump() {
     // What is in the cache must become clean before its frames can serve again; and with no slot left in what
     // the store has reserved, none are lent until it has reserved more. Either is the store's time.
     if (stalled) area_.kick_writes();
-    if (!stalled || area_.counters().frames_dirty > 0 || short_of_frames_) {
+    if (!stalled || area_.counters().frames_dirty > 0 || (short_of_frames_ && !full_)) {
         if (stuck_since_ != io::Clock::time_point::max()) stuck_before_ = stuck_since_;
         stuck_since_ = io::Clock::time_point::max();
     } else if (stuck_since_ == io::Clock::time_point::max()) {
@@ -183,10 +183,7 @@ std::uint32_t Pager::borrow_frames(Process& process, std::uint32_t frames_max) {
         frames += run.count;
     }
     full_ = false;
-    if (frames > 0)
-        full_said_ = false;
-    else if (area_.slots_exhausted())
-        swap_is_full();
+    if (frames == 0 && area_.slots_exhausted()) swap_is_full();
     return frames;
 }
 

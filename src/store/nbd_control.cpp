@@ -4,9 +4,13 @@
 #include <libnbd.h>
 
 #include <algorithm>
+#include <thread>
 
 namespace farswap::nbd {
 namespace {
+
+constexpr int kTries = 5;
+constexpr std::chrono::milliseconds kBetweenTries{50};
 
 /// One step of the handle's state machine. False when the deadline has passed or the connection broke: errno
 /// and text are libnbd's, or ETIMEDOUT.
@@ -66,10 +70,20 @@ Result<Control> Control::connect(const std::vector<Endpoint>& endpoints, Deadlin
     return control;
 }
 
-/// Starts a command and waits for its answer. Whatever goes wrong closes the handle: libnbd may not touch the
-/// memory any more.
+/// Five times at most: a server whose disk fails now and then answers EIO, and goes on.
 template <typename Start>
 Status Control::run(const char* what, Start start) {
+    for (int left = kTries - 1;; left--) {
+        Status ran = run_once(what, start);
+        if (ran || ran.error().code != EIO || !handle_ || left == 0) return ran;
+        std::this_thread::sleep_for(kBetweenTries);
+    }
+}
+
+/// Starts a command and waits for its answer. Whatever goes wrong but the answer itself closes the handle:
+/// libnbd may not touch the memory any more.
+template <typename Start>
+Status Control::run_once(const char* what, Start start) {
     struct Answer {
         bool arrived = false;
         int error = 0;

@@ -36,6 +36,8 @@ class Control {
   private:
     template <typename Start>
     Status run(const char* what, Start start);
+    template <typename Start>
+    Status run_once(const char* what, Start start);
 
     Endpoint endpoint_;
     Handle handle_;

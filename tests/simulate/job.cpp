@@ -214,12 +214,13 @@ void SimulatedJob::admit_the_stuck() {
     const auto since = pager_->stuck_since();
     const auto now = io::Clock::now();
     if (since == io::Clock::time_point::max() || now - since < std::chrono::milliseconds(50)) return;
-    if (budget_.used() < budget_.soft_limit()) {
+    if (budget_.used() < budget_.soft_limit() && !pager_->is_full()) {
         budget_.lend();
         if (budget_.has_room(kPageSize)) return;
     }
     if (now - since < std::chrono::milliseconds(500)) return;
-    for (int i = 0; i < 64 && pager_->faults_waiting() > 0; i++) pager_->admit_one_waiting_fault();
+    for (int i = 0; i < 64 && pager_->admit_one_waiting_fault(); i++) {
+    }
 }
 
 void SimulatedJob::disturb() {

@@ -200,6 +200,16 @@ TEST_F(NbdStoreTest, PassesErrorsOn) {
     EXPECT_EQ(write(*store, 0, pattern(0, kPageSize)), static_cast<int>(kPageSize));
 }
 
+TEST_F(NbdStoreTest, OpensOnAServerThatFailsNowAndThen) {
+    server = std::make_unique<NbdServer>(std::vector<std::string>{
+        "--filter=error", "memory", "64M", "error-pread-rate=5%", "error-pwrite-rate=5%"});
+    for (int i = 0; i < 5; i++) {  // 20 reads each
+        auto opened = try_open(server->url());
+        ASSERT_TRUE(opened) << opened.error().message;
+        (*opened)->close();
+    }
+}
+
 TEST_F(NbdStoreTest, WaitsForAServerThatIsAwayUntilTheDeadline) {
     serve_file();
     server->kill();

@@ -1,0 +1,75 @@
+// All slots are in use: who goes on, who waits, and what is said.
+#include <algorithm>
+#include <cerrno>
+
+#include "base/log.h"
+#include "pager/pager.h"
+
+namespace farswap {
+namespace {
+
+constexpr std::uint32_t kSlotsAtOnce = 64;
+constexpr std::chrono::minutes kSayAgain{1};
+
+}  // namespace
+
+/// No slot is left for what should leave: kept ones are given up, however many have to be looked at; with
+/// none of them left either, the job waits or is stopped.
+void Pager::swap_is_full() {
+    if (give_up_slots(kSlotsAtOnce, ~0u) > 0) return arm_retry();
+    full_ = true;
+    const std::uint64_t mebibytes = area_.slots_capacity() * kPageSize >> 20;
+    if (waits_when_full_) {
+        const auto now = io::Clock::now();
+        if (now < full_said_next_) return;
+        full_said_next_ = now + kSayAgain;
+        log::warning("swap is full ({} MiB): the program waits for memory until some of it is freed",
+                     mebibytes);
+    } else if (!std::exchange(failed_, true)) {
+        fatal(Error{ENOSPC,
+                    fmt::format("swap is full ({} MiB): the program was stopped; give it a larger store "
+                                "(?size=) or a second --swap",
+                                mebibytes)});
+    }
+}
+
+/// With swap full, a far page that comes back, although the cap is reached, frees the slot by which another
+/// page can leave.
+void Pager::trade_places() {
+    const auto fault = std::ranges::find_if(waiting_, [this](const WaitingFault& waiting) {
+        const PageWord word = waiting.process->pages->get(waiting.address);
+        return !waiting.process->gone && word.is_far() && !word.fetching() && area_.count(word.value()) == 1;
+    });
+    if (fault == waiting_.end()) return;
+    const WaitingFault chosen = *fault;
+    waiting_.erase(fault);
+    full_ = false;  // until the next page that should leave finds no slot
+    budget_.allow_overdraft(true);
+    const Served served = serve_again(chosen);
+    budget_.allow_overdraft(false);
+    if (served != Served::kDone) waiting_.push_back(chosen);
+}
+
+/// Lets one waiting fault have its page although the cap is reached and nothing can leave: of the process
+/// that has had the fewest in this way. Who frees memory often needs a few pages of it first, and would wait
+/// for ever behind those who need many. False: nobody waits who may have one.
+bool Pager::admit_one_waiting_fault() {
+    const auto admitted = [](const WaitingFault& waiting) { return waiting.process->admitted; };
+    const auto fault = std::ranges::min_element(waiting_, {}, admitted);
+    if (fault == waiting_.end()) return false;
+    const WaitingFault chosen = *fault;
+    // Half of what is left stays for those who have not asked yet.
+    if (full_ && budget_.used() + chosen.process->admitted * kPageSize >= budget_.hard_limit()) return false;
+    waiting_.erase(fault);
+    if (chosen.process->gone) return true;
+    budget_.allow_overdraft(true);
+    const Served served = serve_again(chosen);
+    budget_.allow_overdraft(false);
+    if (served == Served::kDone)
+        chosen.process->admitted++;
+    else
+        waiting_.push_back(chosen);
+    return true;
+}
+
+}  // namespace farswap
