@@ -67,6 +67,7 @@ bool Members::deal_with(const target::AdviceGate::Call& call) {
     const auto held_back = injector_.hold_back(process->target->process());
     if (!held_back) return false;
     (void)pager_.engage(*process);
+    if (process->target->refresh_due()) return false;
     gate_.let_go(call);
     return true;
 }

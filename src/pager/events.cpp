@@ -130,6 +130,7 @@ Status Pager::engage(Process& process) {
     const std::uint64_t unregistered_max = budget_.cap() / 256 / processes_.size();
     const std::uint64_t before = process->registered().bytes();
     auto refreshed = process.target->refresh_mappings(budget_.has_room(0) ? unregistered_max : 0);
+    for (const target::Target::Fresh& fresh : process->fresh()) begin_afresh(process, fresh);
     if (process->registered().bytes() != before) copies_may_grow(process);
     return refreshed;
 }
@@ -186,8 +187,11 @@ void Pager::forget_what_is_not_owed(Process& process) {
 
 void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     Process& process = process_of(target);
+    forget_unmapped(process, to, to + bytes);
+    forget_unmapped(process, from, from + bytes);
     displace(process, to, to + bytes);
     const auto move = [&](std::uint64_t at, PageWord word) {
+        remember_move(process, at, word);
         process.pages->set(to + (at - from), word.relocated());
     };
     process.pages->for_each(from, from + bytes, [&](std::uint64_t at, PageWord word) {
@@ -206,12 +210,13 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
         process.guards.add(to + (guard.start - from), to + (guard.end - from));
 }
 
-void Pager::on_remove(target::Target& target, std::uint64_t start, std::uint64_t end) {
+void Pager::on_remove(target::Target& target, std::uint64_t start, std::uint64_t end, bool before_fork) {
     Process& process = process_of(target);
     const target::Agent& agent = target.agent();
     if (start >= agent.base && end <= agent.base + agent.length) return;  // our own zap of staging
     const std::uint32_t now = tenths_now();
     process.pages->for_each(start, end, [&](std::uint64_t at, PageWord word) {
+        if (before_fork) remember_removal(process, at, word);
         let_go(process, at, word);
         process.pages->set(at, word.removal_announced(false, now));
     });
@@ -237,10 +242,7 @@ void Pager::on_remove(target::Target& target, std::uint64_t start, std::uint64_t
 void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t end) {
     Process& process = process_of(target);
     for (const target::AddressRange& range : process.owed.missing(start, end)) {
-        process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
-            let_go(process, at, word);
-            process.pages->set(at, word.unmapped());
-        });
+        unmap_later(process, range.start, range.end);
         target.range_unmapped(range.start, range.end);
         process.guards.remove(range.start, range.end);
     }
@@ -317,6 +319,7 @@ void Pager::inherit_pages(Process& parent, Process& child) {
         mapped.add(0, PageTable::kAddressEnd);  // it has ended or executed another program since
     }
     child.target->inherit_ranges(*parent.target, mapped);
+    if (parent.has_overtaking() || !parent.removed.empty()) inherit_overtaken(parent, child);
 }
 
 /// Puts a mark into the child by which it is found in /proc: it has no number yet.
@@ -371,7 +374,9 @@ Pager::Recognised Pager::recognise(pid_t process) {
 }
 
 void Pager::on_batch_end(target::Target& target) {
+    forget(process_of(target).removed);
     forget_what_is_not_owed(process_of(target));
+    forget_what_was_overtaken(process_of(target));
 }
 
 void Pager::on_gone(target::Target& target, bool process_alive) {
@@ -400,6 +405,9 @@ void Pager::drop_all(Process& process) {
     });
     for (const auto& [at, word] : process.displaced) let_go(process, at, word);
     process.displaced.clear();
+    forget(process.moved_away);
+    forget(process.removed);
+    process.unmapped.clear();
     FARSWAP_ASSERT(process.far_pages == 0 && process.kept_slots == 0);
     return_frames(process);
     std::erase_if(waiting_, [&](const WaitingFault& fault) { return fault.process == &process; });

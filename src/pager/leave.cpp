@@ -46,7 +46,7 @@ void Pager::bring_back(Process& process) {
 bool Pager::may_release(const Process& process) const {
     const bool agent_rests = !process.target->has_agent() || process.target->agent_idle();
     return process.leaving && process.far_pages == 0 && agent_rests && process.moved.empty() &&
-           process.staged == 0 && process.guards_wanted.empty();
+           process.staged == 0 && process.guards_wanted.empty() && !process.has_overtaking();
 }
 
 Pager::Leavings Pager::release(Process& process) {

@@ -288,9 +288,9 @@ void Members::engage() {
         // is mapping now.
         const auto held_back = injector_.hold_back(member->process);
         if (!held_back) continue;
-        if (periodic) process->target->forgive_unmovable();
+        if (periodic) process->target->forgive_refusals();
         const bool first = process->target->registered().empty();
-        if (!grew && !periodic && !first) continue;
+        if (!grew && !periodic && !first && !process->target->refresh_due()) continue;
         const auto began = cpu_time();
         (void)pager_.engage(*process);
         if (grew || first) not_recurring_ += cpu_time() - began;

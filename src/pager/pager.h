@@ -120,7 +120,7 @@ class Pager : public target::TargetEvents {
     void on_write_fault(target::Target& target, std::uint64_t address) override;
     void on_fork(target::Target& target, Fd child) override;
     void on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) override;
-    void on_remove(target::Target& target, std::uint64_t start, std::uint64_t end) override;
+    void on_remove(target::Target& target, std::uint64_t start, std::uint64_t end, bool before_fork) override;
     void on_unmap(target::Target& target, std::uint64_t start, std::uint64_t end) override;
     void on_agent_reply(target::Target& target, const agent_reply& reply) override;
     void on_batch_end(target::Target& target) override;
@@ -211,6 +211,17 @@ class Pager : public target::TargetEvents {
     // events.cpp
     void give_up_fetch(Process& process, std::uint64_t address, PageWord word);
     void forget_what_is_not_owed(Process& process);
+
+    // overtaken.cpp
+    void unmap_later(Process& process, std::uint64_t start, std::uint64_t end);
+    void remember_move(Process& process, std::uint64_t from, PageWord word);
+    void forget_unmapped(Process& process, std::uint64_t start, std::uint64_t end);
+    void begin_afresh(Process& process, const target::Target::Fresh& fresh);
+    void remember_removal(Process& process, std::uint64_t at, PageWord word);
+    void forget(std::vector<std::pair<std::uint64_t, PageWord>>& words);
+    void forget_what_was_overtaken(Process& process);
+    void inherit_overtaken(Process& parent, Process& child);
+
     void displace(Process& process, std::uint64_t start, std::uint64_t end);
     void let_go(Process& process, std::uint64_t address, PageWord word);
     void inherit_pages(Process& parent, Process& child);

@@ -77,6 +77,14 @@ struct Process {
     /// displace()).
     target::IntervalSet owed;
     std::map<std::uint64_t, PageWord> displaced;
+    /// Announced as unmapped, with their words, and the far pages that have moved, under their old addresses
+    /// and counted once more: a FORK that was overtaken may need them (overtaken.cpp).
+    target::IntervalSet unmapped;
+    std::vector<std::pair<std::uint64_t, PageWord>> moved_away;
+    /// The same of what is to be removed, until the events that were read with that are handled.
+    std::vector<std::pair<std::uint64_t, PageWord>> removed;
+    io::Clock::time_point overtaking_since{};
+    bool has_overtaking() const { return !unmapped.empty() || !moved_away.empty(); }
     bool leaving = false;              ///< all that is outside is to come back, and nothing leaves any more
     std::uint64_t kept_slots = 0;      ///< pages that are back and have kept their slots
     std::uint64_t admitted = 0;        ///< pages had above the cap because nothing could leave

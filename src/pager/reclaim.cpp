@@ -41,6 +41,7 @@ void Pager::pump() {
         if (process.target->is_moved()) settle(process);
         start_guard(process);
         forget_what_is_not_owed(process);
+        forget_what_was_overtaken(process);
         if (process.leaving) bring_back(process);
     }
     return_frames_of_the_stopped();

@@ -6,6 +6,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "base/log.h"
 #include "farswap/request.h"
@@ -16,6 +18,7 @@ namespace {
 constexpr std::uint64_t kSmallestMapping = 8 * kPageSize;  // smaller ones are not worth a fault
 constexpr std::uint64_t kBssTailMax = 1 << 20;
 constexpr std::size_t kMessagesPerRead = 32;
+constexpr int kQuietTries = 16;
 constexpr std::chrono::milliseconds kEndPeriodMax{64};
 
 /// Private anonymous memory that a program may have paged (kernel facts 2, "Never manage").
@@ -201,16 +204,18 @@ void Target::drain() noexcept {
 }
 
 bool Target::deliver(std::span<const uffd_msg> messages) {
+    auto forks = std::ranges::count(messages, UFFD_EVENT_FORK, &uffd_msg::event);
     for (const uffd_msg& message : messages) {
         switch (message.event) {
             case UFFD_EVENT_FORK:
+                forks--;
                 events_.on_fork(*this, Fd(static_cast<int>(message.arg.fork.ufd)));
                 break;
             case UFFD_EVENT_REMAP:
                 events_.on_remap(*this, message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
                 break;
             case UFFD_EVENT_REMOVE:
-                events_.on_remove(*this, message.arg.remove.start, message.arg.remove.end);
+                events_.on_remove(*this, message.arg.remove.start, message.arg.remove.end, forks > 0);
                 break;
             case UFFD_EVENT_UNMAP:
                 events_.on_unmap(*this, message.arg.remove.start, message.arg.remove.end);
@@ -232,6 +237,8 @@ bool Target::deliver(std::span<const uffd_msg> messages) {
 }
 
 Status Target::refresh_mappings(std::uint64_t unregistered_max) {
+    refresh_due_ = false;
+    fresh_.clear();
     IntervalSet evictable;
     std::vector<AddressRange> fresh;
     std::uint64_t fresh_bytes = 0;
@@ -251,16 +258,8 @@ Status Target::refresh_mappings(std::uint64_t unregistered_max) {
     });
     if (!visited) return visited;
     if (fresh_bytes > unregistered_max) {
-        std::erase_if(fresh, [this](const AddressRange& range) {
-            const int code = uffd_.register_range(range.start, range.end - range.start);
-            if (code == EBUSY || code == EINVAL) refused_.add(range.start, range.end);
-            if (code == 0) protect_zero_pages(range);
-            return code != 0;
-        });
-        // What we saw may be ahead of the events: a mapping that has just moved here would then seem to be an
-        // old one when its REMAP is read. Nothing is lost by looking again; registering is idempotent.
-        if (uffd_.is_quiet()) {
-            for (const AddressRange& range : fresh) registered_.add(range.start, range.end);
+        for (const AddressRange& range : fresh) {
+            if (!register_fresh(range)) evictable.remove(range.start, range.end);
         }
     } else {
         for (const AddressRange& range : fresh) evictable.remove(range.start, range.end);
@@ -269,6 +268,48 @@ Status Target::refresh_mappings(std::uint64_t unregistered_max) {
     for (const AddressRange& range : unmovable_.ranges()) evictable.remove(range.start, range.end);
     evictable_ = std::move(evictable);
     return {};
+}
+
+/// Reads what is announced until nothing is, or the program does not stop. Not during a MOVE.
+bool Target::be_quiet() {
+    for (int tries = 0; tries < kQuietTries; tries++) {
+        if (uffd_.is_quiet()) return true;
+        if (moving_ || gone_) return false;
+        drain();
+    }
+    return false;
+}
+
+/// Registers a mapping that seems to be new; false if it is not to be used yet.
+///
+/// What was seen of it may be ahead of the events, so that registered_ cannot take it over as it is: a
+/// mapping that has just moved here, and is registered already, would seem to be an old one when its REMAP is
+/// read. And one that is registered and not noted would not seem to be there when the next one moves to its
+/// place and that one's REMAP is read first. So nothing may be announced when it begins, nor when it is done.
+bool Target::register_fresh(const AddressRange& seen) {
+    const bool quiet = be_quiet();
+    if (!quiet && moving_) {
+        refresh_due_ = true;
+        return false;
+    }
+    bool all = true;
+    // Not what has been announced meanwhile.
+    for (const AddressRange& range : registered_.missing(seen.start, seen.end)) {
+        const int code = uffd_.register_range(range.start, range.end - range.start);
+        if (code == EBUSY || code == EINVAL) refused_.add(range.start, range.end);
+        all = all && code == 0;
+        if (code != 0) continue;
+        protect_zero_pages(range);
+        // Else it is looked at again, and nothing moves out of it before.
+        const bool certain = uffd_.is_quiet();
+        if (certain)
+            registered_.add(range.start, range.end);
+        else
+            refresh_due_ = true;
+        all = all && certain;
+        fresh_.push_back({range, certain});
+    }
+    return all;
 }
 
 /// Where memory was read before it was ever written, the kernel's zero page is mapped, and a write gets

@@ -39,8 +39,9 @@ class TargetEvents {
     virtual void on_fork(Target& target, Fd child) = 0;
     /// The pages of [from, from + bytes) now lie at `to`.
     virtual void on_remap(Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) = 0;
-    /// The pages are about to be dropped by madvise(2): they may still be there now.
-    virtual void on_remove(Target& target, std::uint64_t start, std::uint64_t end) = 0;
+    /// The pages are about to be dropped by madvise(2): they may still be there now. `before_fork`: a FORK
+    /// was read along with it, and is yet to be told of.
+    virtual void on_remove(Target& target, std::uint64_t start, std::uint64_t end, bool before_fork) = 0;
     /// The pages are gone with their mapping.
     virtual void on_unmap(Target& target, std::uint64_t start, std::uint64_t end) = 0;
     /// The agent has done what it was asked.
@@ -107,14 +108,30 @@ class Target {
     /// become a mapping for each look at it, since a registered one does not grow. `evictable()` is up to
     /// date afterwards: one range a mapping, as a MOVE across two is refused.
     Status refresh_mappings(std::uint64_t unregistered_max = 0);
+    /// The last look could not register all that is new: events waited that cannot be read during a MOVE.
+    /// Look again soon.
+    bool refresh_due() const noexcept { return refresh_due_; }
+    /// What the last look has registered. Not `certain`: what had lain there, or what has moved there, may
+    /// still be announced.
+    struct Fresh {
+        AddressRange range;
+        bool certain;
+    };
+    const std::vector<Fresh>& fresh() const noexcept { return fresh_; }
+    /// A range turns out to be registered with the kernel already.
+    void note_registered(const AddressRange& range) { registered_.add(range.start, range.end); }
     /// Write-protects the pages of the range that are the kernel's zero page.
     void protect_zero_pages(const AddressRange& range) const;
     void range_unmapped(std::uint64_t start, std::uint64_t end);
     void range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
     /// MOVE refused the mapping at `address` (locked, protection key): leave it alone until the next
-    /// forgive().
+    /// forgive_refusals().
     void range_unmovable(std::uint64_t address);
-    void forgive_unmovable() { unmovable_.clear(); }
+    /// What MOVE or the registration has refused may be tried again: the program may have changed its mind.
+    void forgive_refusals() {
+        unmovable_.clear();
+        refused_.clear();
+    }
     /// A child's mappings are registered like its parent's, as far as it has them.
     void inherit_ranges(const Target& parent, const IntervalSet& mapped);
     const IntervalSet& registered() const noexcept { return registered_; }
@@ -156,6 +173,8 @@ class Target {
     void agent_ready();
     void agent_lost();
     void look_whether_gone();
+    bool be_quiet();
+    bool register_fresh(const AddressRange& seen);
     bool deliver(std::span<const uffd_msg> messages);
 
     io::Loop& loop_;
@@ -166,10 +185,12 @@ class Target {
     Agent agent_;
     ThreadWatch threads_;
     IntervalSet registered_, evictable_, refused_, unmovable_;
+    std::vector<Fresh> fresh_;
     io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
     bool waiting_ = false;  ///< the agent owes a reply
     bool moving_ = false;   ///< ... to a MOVE, or that is not settled
     bool gone_ = false;
+    bool refresh_due_ = false;
     bool lost_agent_ = false;
     bool sent_away_ = false;  ///< the agent has been told to end
     io::Timer end_timer_;     ///< looks whether the address space has followed the agent

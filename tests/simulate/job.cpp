@@ -248,8 +248,9 @@ void SimulatedJob::poll() {
     if (budget_.used() >= budget_.engage_at()) {
         for (const auto& [number, owner] : owners_) {
             if (owner->gone) continue;
-            if (polls_ % 64 == 0) owner->target->forgive_unmovable();
-            if (owner->target->registered().empty() || world->random.once_in(4)) (void)pager_->engage(*owner);
+            if (polls_ % 64 == 0) owner->target->forgive_refusals();
+            const bool due = owner->target->registered().empty() || owner->target->refresh_due();
+            if (due || world->random.once_in(4)) (void)pager_->engage(*owner);
         }
     }
     admit_the_stuck();
@@ -273,6 +274,8 @@ void SimulatedJob::check_counts() {
         };
         process->pages->for_each(0, PageTable::kAddressEnd, count);
         for (const auto& [at, word] : process->displaced) count(at, word);
+        for (const auto* words : {&process->moved_away, &process->removed})
+            for (const auto& [at, word] : *words) ++references[word.value()];
         if (far != process->far_pages)
             fail_run(fmt::format("process {} has {} pages outside, and counts {}", process->target->process(),
                                  far, process->far_pages));

@@ -67,7 +67,7 @@ class Recorder : public TargetEvents {
     void on_remap(Target&, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) override {
         seen.push_back({Seen::kRemap, from, to, bytes});
     }
-    void on_remove(Target&, std::uint64_t start, std::uint64_t end) override {
+    void on_remove(Target&, std::uint64_t start, std::uint64_t end, bool) override {
         record({Seen::kRemove, start, end});
     }
     void on_unmap(Target&, std::uint64_t start, std::uint64_t end) override {
@@ -529,7 +529,7 @@ TEST_F(TargetTest, LockedMemoryIsRefusedAndLeftAlone) {
     ASSERT_TRUE(target_->refresh_mappings());
     EXPECT_EQ(target_->evictable().find(page(0)), nullptr);
     EXPECT_NE(target_->registered().find(page(0)), nullptr) << "its evicted pages are still ours to serve";
-    target_->forgive_unmovable();
+    target_->forgive_refusals();
     ASSERT_TRUE(target_->refresh_mappings());
     const AddressRange* locked = target_->evictable().find(page(0));
     ASSERT_NE(locked, nullptr);

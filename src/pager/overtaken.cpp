@@ -1,0 +1,95 @@
+// What must outlive an event because a FORK that came first may still be on its way. Events only.
+//
+// A fork copies the address space under the kernel's lock and queues its FORK after it has left that, as
+// every other change does (decision 0006). What another thread unmaps or moves in between is announced first,
+// and the child has it all the same, with what of it is outside. So the words of an unmapped range stay, and
+// those of a moved one are remembered, until nothing is on its way.
+#include <algorithm>
+
+#include "pager/pager.h"
+
+namespace farswap {
+namespace {
+
+// A thread that forks is not held up for so long between two instructions of the kernel; what is unmapped in
+// a program that never stops to change its mappings must be freed some time.
+constexpr std::chrono::seconds kForkIsRead{1};
+
+}  // namespace
+
+void Pager::unmap_later(Process& process, std::uint64_t start, std::uint64_t end) {
+    if (!process.has_overtaking()) process.overtaking_since = io::Clock::now();
+    process.unmapped.add(start, end);
+}
+
+void Pager::remember_move(Process& process, std::uint64_t from, PageWord word) {
+    if (!word.is_far()) return;  // the child has it by itself
+    if (!process.has_overtaking()) process.overtaking_since = io::Clock::now();
+    area_.get(word.value());
+    process.moved_away.emplace_back(from, word);
+}
+
+/// A FORK that was queued already when the REMOVE was read: the kernel drops the pages only after that, so
+/// that the child has them. One that is read later may have come later, too.
+void Pager::remember_removal(Process& process, std::uint64_t at, PageWord word) {
+    if (!word.is_far()) return;
+    area_.get(word.value());
+    process.removed.emplace_back(at, word);
+}
+
+/// Something else has come to lie in the range, or nothing that could need its words is on its way.
+void Pager::forget_unmapped(Process& process, std::uint64_t start, std::uint64_t end) {
+    for (const target::AddressRange& range : process.unmapped.overlap(start, end)) {
+        process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
+            let_go(process, at, word);
+            process.pages->set(at, word.unmapped());
+        });
+    }
+    process.unmapped.remove(start, end);
+}
+
+/// What was just registered has nothing outside. If it was quiet then, nor has what lay there before.
+void Pager::begin_afresh(Process& process, const target::Target::Fresh& fresh) {
+    const auto& [range, certain] = fresh;
+    forget_unmapped(process, range.start, range.end);
+    if (!certain) return;
+    process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
+        if (!word.has_slot()) return;
+        let_go(process, at, word);
+        process.pages->set(at, word.unmapped());
+    });
+}
+
+void Pager::forget(std::vector<std::pair<std::uint64_t, PageWord>>& words) {
+    for (const auto& [at, word] : words) area_.put(word.value());
+    words.clear();
+}
+
+void Pager::forget_what_was_overtaken(Process& process) {
+    if (!process.has_overtaking() || process.gone) return;
+    if (!process->uffd().is_quiet() && io::Clock::now() - process.overtaking_since < kForkIsRead) return;
+    forget_unmapped(process, 0, PageTable::kAddressEnd);
+    forget(process.moved_away);
+}
+
+/// The child of a fork that was overtaken has pages where its parent has them no more.
+void Pager::inherit_overtaken(Process& parent, Process& child) {
+    for (auto* words : {&parent.moved_away, &parent.removed}) {
+        for (const auto& [at, word] : *words) {
+            // As in ForkedPages: one that runs already and changes its mappings gets it.
+            if (child.pages->get(at).has_slot() || !child->uffd().is_registered(at, kPageSize).value_or(true))
+                continue;
+            area_.get(word.value());
+            child.pages->set(at, word.inherited());
+            child.far_pages++;
+            child.target->note_registered({at, at + kPageSize});
+        }
+    }
+    for (const target::AddressRange& range : parent.unmapped.ranges()) {
+        child.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord) {
+            child.target->note_registered({at, at + kPageSize});
+        });
+    }
+}
+
+}  // namespace farswap
