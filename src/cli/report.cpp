@@ -67,11 +67,17 @@ std::vector<std::string> summary_lines(const JobReport& report) {
             "pages", fmt::format("out {}  unchanged {}  one word {}  written {}  in {}  prefetched {}",
                                  pages(s.pages_evicted), count(s.pages_clean), count(s.swap.pages_filled),
                                  pages(s.swap.pages_written), pages(s.swap.pages_in), count(s.prefetched))));
+        if (s.swap.bytes_packed_peak > 0)
+            lines.push_back(
+                line("packed",
+                     fmt::format("{} in {} at the most  too large {}", pages(s.swap.pages_packed_at_peak),
+                                 format_size(s.swap.bytes_packed_peak), count(s.pages_too_large))));
         lines.push_back(
             line("faults", fmt::format("{}  first touch {}  second chance {}  cache {}  store {}",
                                        count(s.faults), count(s.faults_first), count(s.second_chances),
                                        count(s.faults_cached), count(s.faults_stored))));
-        for (const auto& store : report.stores) lines.push_back(store_line(store));
+        for (const auto& store : report.stores)
+            if (s.swap.bytes_packed_peak == 0) lines.push_back(store_line(store));
         lines.push_back(line("time", fmt::format("{}  waited for room {}  processes {}", seconds(s.elapsed_s),
                                                  seconds(static_cast<double>(s.throttled_ms) / 1000),
                                                  count(s.processes_seen))));
@@ -131,7 +137,10 @@ nlohmann::json stats_json(const JobReport& report) {
           {"written", s.swap.pages_written},
           {"in", s.swap.pages_in},
           {"prefetched", s.prefetched},
-          {"cache_hits", s.swap.cache_hits}}},
+          {"cache_hits", s.swap.cache_hits},
+          {"packed_at_peak", s.swap.pages_packed_at_peak},
+          {"packed_peak_bytes", s.swap.bytes_packed_peak},
+          {"too_large", s.pages_too_large}}},
         {"faults",
          {{"all", s.faults},
           {"first_touch", s.faults_first},

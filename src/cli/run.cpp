@@ -19,6 +19,7 @@
 #include "cli/setup_signals.h"
 #include "cli/stats_file.h"
 #include "cli/store_set.h"
+#include "store/no_store.h"
 #include "store/open.h"
 #include "target/attachable.h"
 
@@ -80,6 +81,10 @@ Status Run::check_urls() {
         return std::unexpected(plan.error());
     }
     priorities_ = std::move(*plan);
+    if (keeps_in_memory(options_.swap) && options_.compression == Compression::kOff) {
+        failure_status_ = kExitUsage;
+        return fail(EINVAL, "--swap none --compress off: nothing would be won; leave one of them out");
+    }
     return {};
 }
 
@@ -103,7 +108,10 @@ Status Run::refuse_unfit_machine() {
 Status Run::decide_budget() {
     const auto limit = tightest_memory_limit(read_text_file);
     if (!limit) return std::unexpected(limit.error());
-    const auto budget = make_budget(options_.ram, options_.pool, limit->bytes);
+    // Pages that stay in memory only pass through the pool.
+    const auto pool =
+        options_.pool || !keeps_in_memory(options_.swap) ? options_.pool : std::optional(kPoolMin);
+    const auto budget = make_budget(options_.ram, pool, limit->bytes);
     if (!budget) {
         failure_status_ = kExitUsage;
         return std::unexpected(budget.error());
@@ -161,7 +169,10 @@ Status Run::open_stores() {
         }
     };
     if (options_.swap.empty()) take(open_default_store(store_options, *loop_));
+    const std::uint64_t in_memory = keeps_in_memory(options_.swap) ? budget_.cap / 5 * 4 : 0;
+    if (in_memory > 0) take(make_no_store(in_memory * 8));
     for (const auto& url : options_.swap) {
+        if (in_memory > 0) break;
         if (!status || signals_.taken() != 0) break;
         take(open_store(url, store_options, *loop_));
     }
@@ -169,7 +180,7 @@ Status Run::open_stores() {
         for (const auto& store : stores) store->close();
         return status;
     }
-    if (options_.chaos > 0) {
+    if (options_.chaos > 0 && in_memory == 0) {
         for (auto& store : stores) store = make_chaotic(std::move(store), *loop_);
     }
     if (options_.mirror == 2) {
@@ -177,9 +188,11 @@ Status Run::open_stores() {
         if (!mirrors) return std::unexpected(mirrors.error());
         stores = std::move(*mirrors);
     }
-    auto area = SwapArea::create(
-        *pool_, *loop_, std::move(stores),
-        {.priorities = priorities_, .seal = options_.seal, .compression = options_.compression});
+    auto area = SwapArea::create(*pool_, *loop_, std::move(stores),
+                                 {.priorities = priorities_,
+                                  .seal = options_.seal,
+                                  .compression = options_.compression,
+                                  .keep_in_memory = in_memory});
     if (!area) return std::unexpected(area.error());
     area_ = std::move(*area);
     return {};

@@ -1,15 +1,29 @@
 // See store_set.h.
 #include "cli/store_set.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "store/mirror_store.h"
 #include "store/open.h"
 #include "swap/swap_area.h"
 
 namespace farswap::cli {
+namespace {
+
+constexpr std::string_view kNone = "none";
+
+}  // namespace
+
+bool keeps_in_memory(const std::vector<std::string>& urls) {
+    return urls.size() == 1 && urls.front() == kNone;
+}
 
 Result<std::vector<int>> plan_stores(const std::vector<std::string>& urls, std::uint32_t copies) {
     FARSWAP_ASSERT(urls.size() % copies == 0);
+    if (keeps_in_memory(urls) && copies == 1) return std::vector<int>{SwapAreaOptions::kNoPriority};
+    if (std::ranges::find(urls, kNone) != urls.end())
+        return fail(EINVAL, "--swap none: pages stay in memory then; give no other --swap and no --mirror");
     std::vector<int> priorities;
     for (std::size_t i = 0; i < urls.size(); ++i) {
         if (auto checked = check_store_url(urls[i]); !checked) return std::unexpected(checked.error());

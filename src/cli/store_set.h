@@ -13,6 +13,9 @@
 
 namespace farswap::cli {
 
+/// Whether the only store is none at all: what compresses stays in memory (--swap none).
+bool keeps_in_memory(const std::vector<std::string>& urls);
+
 /// Checks the URLs by their text, and the priorities of the stores that they make, for SwapAreaOptions: one
 /// for each URL, or for each pair of them where `copies` is 2. EINVAL: a URL is wrong, or the two of a pair
 /// are the same or differ in priority. `urls` has an even number of them then.

@@ -205,6 +205,7 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
         move(page->first, page->second);
         page = process.displaced.erase(page);
     }
+    take_along(process, from, to, bytes);
     target.range_moved(from, to, bytes);
     for (const target::AddressRange& guard : process.guards.overlap(from, from + bytes))
         process.guards.add(to + (guard.start - from), to + (guard.end - from));
@@ -293,7 +294,8 @@ void Pager::inherit_pages(Process& parent, Process& child) {
     ForkedPages forked(child->uffd());
     parent.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
         const target::AddressRange* range = parent->registered().find(at);
-        if (!forked.has(at, range == nullptr ? at + kPageSize : range->end)) return;
+        if (!forked.has(at, range == nullptr ? at + kPageSize : range->end))
+            return leave_behind(parent, child, at, word);
         child.pages->set(at, word.inherited());
         if (!word.has_slot()) return;
         area_.get(word.value());
@@ -407,6 +409,7 @@ void Pager::drop_all(Process& process) {
     process.displaced.clear();
     forget(process.moved_away);
     forget(process.removed);
+    forget_left_behind(process);
     process.unmapped.clear();
     FARSWAP_ASSERT(process.far_pages == 0 && process.kept_slots == 0);
     return_frames(process);

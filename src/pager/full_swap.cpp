@@ -27,9 +27,9 @@ void Pager::swap_is_full() {
                      mebibytes);
     } else if (!std::exchange(failed_, true)) {
         fatal(Error{ENOSPC,
-                    fmt::format("swap is full ({} MiB): the program was stopped; give it a larger store "
-                                "(?size=) or a second --swap",
-                                mebibytes)});
+                    fmt::format("swap is full ({} MiB): the program was stopped; give it {}", mebibytes,
+                                area_.keeps_in_memory() ? "more --ram, or a store (--swap URL)"
+                                                        : "a larger store (?size=) or a second --swap")});
     }
 }
 

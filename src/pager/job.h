@@ -42,6 +42,7 @@ struct JobStats {
     std::uint64_t faults_stored = 0;   ///< read from a store
     std::uint64_t prefetched = 0;      ///< pages brought in along with a fault
     std::uint64_t pages_evicted = 0;
+    std::uint64_t pages_too_large = 0;  ///< that came back at once, as they got no smaller (--swap none)
     std::uint64_t pages_clean =
         0;  ///< of these, pages that were on the store as they were, and not written again
     std::uint64_t processes_seen = 0, processes_managed = 0, processes_unmanaged = 0;

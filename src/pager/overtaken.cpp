@@ -37,6 +37,44 @@ void Pager::remember_removal(Process& process, std::uint64_t at, PageWord word) 
     process.removed.emplace_back(at, word);
 }
 
+void Pager::leave_behind(Process& parent, Process& child, std::uint64_t at, PageWord word) {
+    if (!word.is_far() || parent.unmapped.find(at) != nullptr) return;
+    if (!parent.has_overtaking()) parent.overtaking_since = io::Clock::now();
+    area_.get(word.value());
+    parent.left_behind.push_back({&child, at, word});
+}
+
+/// Pages move that a child has not got at their old place: the FORK has overtaken the REMAP.
+void Pager::take_along(Process& parent, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
+    for (const auto& [child, address, word] : parent.left_behind) {
+        if (address < from || address >= from + bytes) continue;
+        const std::uint64_t at = to + (address - from);
+        if (child->pages->get(at).has_slot() || !(*child)->uffd().is_registered(at, kPageSize).value_or(true))
+            continue;
+        inherit_word(*child, at, word);
+    }
+}
+
+void Pager::inherit_word(Process& child, std::uint64_t at, PageWord word) {
+    area_.get(word.value());
+    child.pages->set(at, word.inherited());
+    child.far_pages++;
+    child.target->note_registered({at, at + kPageSize});
+}
+
+/// Of the process, and for it.
+void Pager::forget_left_behind(Process& process) {
+    for (const auto& [child, at, word] : process.left_behind) area_.put(word.value());
+    process.left_behind.clear();
+    for (const auto& parent : processes_) {
+        std::erase_if(parent->left_behind, [&](const Process::LeftBehind& left) {
+            if (left.child != &process) return false;
+            area_.put(left.word.value());
+            return true;
+        });
+    }
+}
+
 /// Something else has come to lie in the range, or nothing that could need its words is on its way.
 void Pager::forget_unmapped(Process& process, std::uint64_t start, std::uint64_t end) {
     for (const target::AddressRange& range : process.unmapped.overlap(start, end)) {
@@ -70,6 +108,8 @@ void Pager::forget_what_was_overtaken(Process& process) {
     if (!process->uffd().is_quiet() && io::Clock::now() - process.overtaking_since < kForkIsRead) return;
     forget_unmapped(process, 0, PageTable::kAddressEnd);
     forget(process.moved_away);
+    for (const auto& [child, at, word] : process.left_behind) area_.put(word.value());
+    process.left_behind.clear();
 }
 
 /// The child of a fork that was overtaken has pages where its parent has them no more.
@@ -79,10 +119,7 @@ void Pager::inherit_overtaken(Process& parent, Process& child) {
             // As in ForkedPages: one that runs already and changes its mappings gets it.
             if (child.pages->get(at).has_slot() || !child->uffd().is_registered(at, kPageSize).value_or(true))
                 continue;
-            area_.get(word.value());
-            child.pages->set(at, word.inherited());
-            child.far_pages++;
-            child.target->note_registered({at, at + kPageSize});
+            inherit_word(child, at, word);
         }
     }
     for (const target::AddressRange& range : parent.unmapped.ranges()) {

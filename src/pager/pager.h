@@ -215,6 +215,10 @@ class Pager : public target::TargetEvents {
     // overtaken.cpp
     void unmap_later(Process& process, std::uint64_t start, std::uint64_t end);
     void remember_move(Process& process, std::uint64_t from, PageWord word);
+    void leave_behind(Process& parent, Process& child, std::uint64_t at, PageWord word);
+    void take_along(Process& parent, std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
+    void inherit_word(Process& child, std::uint64_t at, PageWord word);
+    void forget_left_behind(Process& process);
     void forget_unmapped(Process& process, std::uint64_t start, std::uint64_t end);
     void begin_afresh(Process& process, const target::Target::Fresh& fresh);
     void remember_removal(Process& process, std::uint64_t at, PageWord word);
@@ -245,6 +249,7 @@ class Pager : public target::TargetEvents {
     void settle(Process& process);
     bool copy_moved(Process& process);
     std::uint32_t copy_into(Process& process, FrameRun frames, const MovedPage* pages);
+    bool put_back(Process& process, FrameIndex frame, std::uint64_t address);
     std::uint32_t add_pages(Process& process, FrameRun frames, const MovedPage* pages);
     void zap(Process& process);
     bool unshare(Process& process);

@@ -48,6 +48,7 @@ struct Process {
     agent_request asked{};
     std::vector<FrameRun> lent;    ///< frames for what is being moved
     std::vector<MovedPage> moved;  ///< taken by the last MOVE; empty when all are in the swap area
+    std::size_t put_back = 0;      ///< of these, pages that the program has again
     std::uint32_t staged = 0;      ///< pages in staging that take memory, not zapped yet
     bool staging_unfit = false;    ///< mlockall(2) in the program may have filled or locked it
 
@@ -83,8 +84,15 @@ struct Process {
     std::vector<std::pair<std::uint64_t, PageWord>> moved_away;
     /// The same of what is to be removed, until the events that were read with that are handled.
     std::vector<std::pair<std::uint64_t, PageWord>> removed;
+    /// Far pages where a child has none: they may have moved before its FORK, and it has them there.
+    struct LeftBehind {
+        Process* child;
+        std::uint64_t address;
+        PageWord word;
+    };
+    std::vector<LeftBehind> left_behind;
     io::Clock::time_point overtaking_since{};
-    bool has_overtaking() const { return !unmapped.empty() || !moved_away.empty(); }
+    bool has_overtaking() const { return !unmapped.empty() || !moved_away.empty() || !left_behind.empty(); }
     bool leaving = false;              ///< all that is outside is to come back, and nothing leaves any more
     std::uint64_t kept_slots = 0;      ///< pages that are back and have kept their slots
     std::uint64_t admitted = 0;        ///< pages had above the cap because nothing could leave

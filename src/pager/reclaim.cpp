@@ -178,7 +178,9 @@ std::uint32_t Pager::borrow_frames(Process& process, std::uint32_t frames_max) {
     FARSWAP_ASSERT(process.lent.empty());
     std::uint32_t frames = 0;
     while (frames < frames_max) {
-        const FrameRun run = area_.take_frames(frames_max - frames);
+        // With some there is something to do: to be told of more, when all that is tried turns out to be
+        // unmovable and they are given back, would have it tried again at once, and for ever.
+        const FrameRun run = area_.take_frames(frames_max - frames, frames > 0);
         if (run.count == 0) break;
         process.lent.push_back(run);
         frames += run.count;
@@ -292,10 +294,13 @@ void Pager::moved(Process& process, const agent_reply& reply) {
     for (std::uint32_t i = 0; i < reply.count; i++)
         note_moved(process, process.asked.range[i], reply.result[i]);
     process.staged = static_cast<std::uint32_t>(process.moved.size());
-    // Locked memory is tried again and again: to be refused it each time is no progress.
     const auto before = std::exchange(stuck_before_, io::Clock::time_point::max());
-    if (process.moved.empty()) stuck_since_ = std::min(stuck_since_, before);
+    process.put_back = 0;
+    const std::size_t taken = process.moved.size();
     settle(process);
+    // Locked memory, and what does not compress, is tried again and again: to be refused it each time is no
+    // progress.
+    if (process.put_back == taken) stuck_since_ = std::min(stuck_since_, before);
 }
 
 /// Notes what was moved of one range, and what the reason for its end says about the rest.
@@ -427,11 +432,19 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
     return done;
 }
 
-/// Gives pages slots of their own; how many of them.
+/// Gives pages slots of their own, or back to the program those that would get no smaller outside. How many
+/// of them.
 std::uint32_t Pager::add_pages(Process& process, FrameRun frames, const MovedPage* pages) {
     std::uint32_t done = 0;
     while (done < frames.count) {
-        const auto slots = area_.add({frames.first + done, frames.count - done});
+        auto slots = area_.add({frames.first + done, frames.count - done});
+        if (!slots && slots.error().code == EFBIG) {
+            if (put_back(process, frames.first + done, pages[done].address)) {
+                done++;
+                continue;
+            }
+            slots = area_.add({frames.first + done, 1}, true);
+        }
         if (!slots) break;
         for (std::uint32_t i = 0; i < slots->count; i++) {
             const std::uint64_t at = pages[done + i].address;
@@ -440,9 +453,24 @@ std::uint32_t Pager::add_pages(Process& process, FrameRun frames, const MovedPag
             process.pages->set(at, word.evicted(slots->first + i));
         }
         done += slots->count;
+        process.far_pages += slots->count;
     }
-    process.far_pages += done;
     return done;
+}
+
+/// Returns a page that was moved out to the program, which keeps it for a while. False: its place has
+/// changed.
+bool Pager::put_back(Process& process, FrameIndex frame, std::uint64_t address) {
+    if (process->uffd().copy(address, pool_.address(frame), kPageSize).bytes == 0) return false;
+    const PageWord word = process.pages->get(address);
+    let_go(process, address, word);
+    process.pages->set(address, word.pinned(tenths_now()));
+    area_.return_frames({frame, 1});
+    arrived(process, 1);
+    process.put_back++;
+    stats_.pages_evicted--;  // it will be counted
+    stats_.pages_too_large++;
+    return true;
 }
 
 /// Has staging emptied, which is what frees memory: all of it, since the program may have filled the rest by

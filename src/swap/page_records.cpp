@@ -98,6 +98,25 @@ bool PageRecords::open(const SlotMap& map, SlotId slot, std::uint32_t store, std
     return sealed() || page_checksum(page, seed_) == map.tag(slot);
 }
 
+std::span<const std::byte> PageRecords::pack_to_keep(const std::byte* page) noexcept {
+    const std::uint32_t units = pack_if_worth_it(page);
+    return {units == kUnitsPerBlock ? page : scratch_->packed, std::size_t{units} * kUnitBytes};
+}
+
+void PageRecords::unpack(const SlotMap& map, SlotId slot, const std::byte* record, std::byte* page) noexcept {
+    const std::uint32_t units = map.units(slot);
+    if (units == kUnitsPerBlock) {
+        std::memcpy(page, record, kPageSize);
+    } else {
+        std::uint16_t stored = 0;
+        std::memcpy(&stored, record, sizeof stored);
+        FARSWAP_ASSERT(sizeof stored + stored <= units * kUnitBytes);
+        FARSWAP_ASSERT(compressor_->expand(record + sizeof stored, stored, page));
+    }
+    // It has been in this process's memory only.
+    FARSWAP_ASSERT(page_checksum(page, seed_) == map.tag(slot));
+}
+
 bool PageRecords::is_of(const SlotMap& map, SlotId slot, std::uint32_t store,
                         const std::byte* page) noexcept {
     if (!sealed()) return page_checksum(page, seed_) == map.tag(slot);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "base/result.h"
 #include "base/worth_trying.h"
@@ -45,6 +46,11 @@ class PageRecords {
     /// within `page`. False: it is not the slot's; neither is of use then.
     [[nodiscard]] bool open(const SlotMap& map, SlotId slot, std::uint32_t store, std::byte* record,
                             std::byte* page) noexcept;
+    /// The record of a page that stays in memory, unsealed: the page itself if it gets no smaller. Valid
+    /// until the next call.
+    std::span<const std::byte> pack_to_keep(const std::byte* page) noexcept;
+    /// Makes the slot's page of it again; never from what was outside.
+    void unpack(const SlotMap& map, SlotId slot, const std::byte* record, std::byte* page) noexcept;
     /// Whether `page` is the slot's page, whose record has been made.
     bool is_of(const SlotMap& map, SlotId slot, std::uint32_t store, const std::byte* page) noexcept;
 

@@ -63,6 +63,10 @@ bool ReadIn::serve(SlotFetch& fetch) noexcept {
         fetch.ready(fetch, slots_.fill_page(fetch.slot), 0);
         return true;
     }
+    if (state == SlotState::kPacked) {
+        fetch.ready(fetch, slots_.packed_page(fetch.slot), 0);
+        return true;
+    }
     if (state == SlotState::kReading) {
         slots_.cache().waiters(slots_.map().frame(fetch.slot)).push_back(fetch);
         return true;

@@ -57,6 +57,14 @@ SlotAllocator::Run SlotAllocator::allocate(std::uint32_t count_max) noexcept {
     return best;
 }
 
+std::uint32_t SlotAllocator::allocate_lowest() noexcept {
+    const std::uint32_t slot = find_free(lowest_);
+    FARSWAP_ASSERT(slot < limit_);
+    take({slot, 1});
+    lowest_ = slot + 1;
+    return slot;
+}
+
 void SlotAllocator::trim(Run run, std::uint32_t used) noexcept {
     FARSWAP_ASSERT(used <= run.count && cursor_ == run.first + run.count);
     for (std::uint32_t slot = run.first + used; slot < run.first + run.count; ++slot) release(slot);
@@ -69,6 +77,7 @@ void SlotAllocator::release(std::uint32_t slot) noexcept {
     used_[word] &= ~(std::uint64_t{1} << slot % 64);
     full_[word / 64] &= ~(std::uint64_t{1} << word % 64);
     ++free_;
+    lowest_ = std::min(lowest_, slot);
 }
 
 /// The first free slot at or after `from`, or limit_.

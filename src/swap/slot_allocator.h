@@ -21,6 +21,7 @@ class SlotAllocator {
         std::uint32_t count = 0;
     };
 
+    SlotAllocator() = default;
     /// For at most `capacity` slots; none may be handed out before extend().
     static Result<SlotAllocator> create(std::uint32_t capacity);
 
@@ -29,6 +30,13 @@ class SlotAllocator {
 
     /// Up to `count_max` neighbouring slots, as many as can be found at once; empty when none is free.
     Run allocate(std::uint32_t count_max) noexcept;
+    /// The lowest slot that is free; there is one.
+    std::uint32_t allocate_lowest() noexcept;
+    /// Whether any of [first, first + count) is allocated; 64 at most, which lie in one aligned group of 64.
+    bool any_allocated(std::uint32_t first, std::uint32_t count) const noexcept {
+        const std::uint64_t bits = count == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+        return (used_[first / 64] >> (first % 64) & bits) != 0;
+    }
     /// Gives back all of the run that was allocated last but the first `used`; the next search starts there.
     void trim(Run run, std::uint32_t used) noexcept;
     /// Takes slots that are free and below the limit out of what is handed out.
@@ -61,6 +69,7 @@ class SlotAllocator {
     std::uint32_t limit_ = 0;
     std::uint32_t free_ = 0;
     std::uint32_t cursor_ = 0;  ///< where the next search starts
+    std::uint32_t lowest_ = 0;  ///< below it none is free
 };
 
 }  // namespace farswap

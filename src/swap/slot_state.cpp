@@ -19,6 +19,8 @@ constexpr Rule kRules[] = {
     {kFree, kAdded, kDirty},
     {kFree, kAddedFilled, kFilled},
     {kFilled, kLastPut, kFree},
+    {kFree, kAddedPacked, kPacked},
+    {kPacked, kLastPut, kFree},
 
     {kDirty, kWriteStarted, kWriting},
     {kDirty, kLastPut, kFree},

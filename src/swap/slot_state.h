@@ -19,8 +19,9 @@ enum class SlotState : std::uint8_t {
     kOrphanWriting,  ///< count 0, kept until its write has ended
     kOrphanReading,  ///< count 0, kept until its read has ended
     kFilled,         ///< all one word, which the slot map holds: neither frame nor store has anything of it
+    kPacked,         ///< compressed, in memory, and to stay there (packed_pages.h)
 };
-inline constexpr unsigned kSlotStates = 11;
+inline constexpr unsigned kSlotStates = 12;
 
 enum class SlotEvent : std::uint8_t {
     kAdded,         ///< a page was put into the cache under this slot
@@ -35,8 +36,9 @@ enum class SlotEvent : std::uint8_t {
     kReadFailed,    ///< the read was given up, or the checksum does not match
     kLastPut,       ///< the count fell to 0
     kAddedFilled,   ///< a page that is all one word was put under this slot
+    kAddedPacked,   ///< a page was compressed and put under this slot
 };
-inline constexpr unsigned kSlotEvents = 12;
+inline constexpr unsigned kSlotEvents = 13;
 
 /// What an event does to a slot.
 struct SlotStep {
@@ -50,7 +52,8 @@ const SlotStep& slot_step(SlotState state, SlotEvent event) noexcept;
 
 /// Whether a slot in this state owns a frame.
 constexpr bool has_frame(SlotState state) noexcept {
-    return state != SlotState::kFree && state != SlotState::kStored && state != SlotState::kFilled;
+    return state != SlotState::kFree && state != SlotState::kStored && state != SlotState::kFilled &&
+           state != SlotState::kPacked;
 }
 
 /// Whether the frame holds the page's content, for its user to read.
@@ -66,7 +69,7 @@ constexpr bool is_safe(SlotState state) noexcept {
 
 /// Whether the page can be had without the store.
 constexpr bool has_content(SlotState state) noexcept {
-    return is_cached(state) || state == SlotState::kFilled;
+    return is_cached(state) || state == SlotState::kFilled || state == SlotState::kPacked;
 }
 
 }  // namespace farswap

@@ -87,6 +87,10 @@ void Slots::apply(SlotId slot, SlotEvent event) noexcept {
     FARSWAP_ASSERT(step.legal);
     if (FrameList* queue = queue_of(slot, from, frame)) cache_.remove(*queue, frame);
     map_.set_state(slot, step.next);
+    if (from == SlotState::kPacked) {
+        packed_->remove(map_.first_unit(slot), map_.units(slot));
+        map_.set_units(slot, 0);
+    }
     if (step.releases_frame) {
         FARSWAP_ASSERT(cache_.placed(frame) || step.frees_slot);
         if (cache_.placed(frame))
@@ -119,6 +123,43 @@ void Slots::add_filled(SlotId slot, std::uint64_t word) noexcept {
     forget_unplaced(slot);
     map_.increment(slot);
     map_.set_state(slot, slot_step(SlotState::kFree, SlotEvent::kAddedFilled).next);
+}
+
+Status Slots::keep_in_memory(std::uint64_t limit) {
+    auto window = Mapping::anonymous(FillPages::kPages * kPageSize);
+    if (!window) return std::unexpected(std::move(window.error()));
+    if (const int error = window->populate()) return fail_errno(error, "no memory for a few pages");
+    auto packed = PackedPages::create(limit);
+    if (!packed) return std::unexpected(std::move(packed.error()));
+    unpacked_.emplace(std::move(*window));
+    packed_.emplace(std::move(*packed));
+    return {};
+}
+
+bool Slots::add_packed(SlotId slot, const std::byte* page, std::span<const std::byte> record) noexcept {
+    FARSWAP_ASSERT(map_.state(slot) == SlotState::kFree && map_.count(slot) == 0);
+    const auto units = static_cast<std::uint32_t>(record.size() / kUnitBytes);
+    const std::uint32_t number = packed_->add(record.data(), units);
+    if (number == PackedPages::kNone) return false;
+    records_.note(map_, slot, page);
+    forget_unplaced(slot);
+    map_.increment(slot);
+    map_.set_units(slot, units);
+    map_.set_first_unit(slot, number);
+    map_.set_state(slot, slot_step(SlotState::kFree, SlotEvent::kAddedPacked).next);
+    return true;
+}
+
+const std::byte* Slots::packed_page(SlotId slot) noexcept {
+    std::byte* const page = unpacked_->data() + std::size_t{slot % FillPages::kPages} * kPageSize;
+    records_.unpack(map_, slot, packed_->record(map_.first_unit(slot), map_.units(slot)), page);
+    return page;
+}
+
+void Slots::give_back(SlotId slot) noexcept {
+    forget_unplaced(slot);
+    StorePart& part = part_of(slot);
+    part.slots.release(slot - part.base);
 }
 
 bool Slots::holds(SlotId slot, const std::byte* page) noexcept {

@@ -4,12 +4,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "farswap/store.h"
 #include "io/loop.h"
 #include "swap/block_map.h"
 #include "swap/fill_pages.h"
+#include "swap/packed_pages.h"
 #include "swap/page_records.h"
 #include "swap/slot_allocator.h"
 #include "swap/slot_map.h"
@@ -62,6 +65,11 @@ class Slots {
     void add(SlotId slot, FrameIndex frame) noexcept;
     /// The same for a page that is all `word`: no frame holds it.
     void add_filled(SlotId slot, std::uint64_t word) noexcept;
+    /// The same for a page that stays in memory as `record`, of pack_to_keep(); false: there is no room for
+    /// it. Only after keep_in_memory().
+    bool add_packed(SlotId slot, const std::byte* page, std::span<const std::byte> record) noexcept;
+    /// The slot was allocated and is not needed.
+    void give_back(SlotId slot) noexcept;
     /// The slot's page is about to be read into `frame`.
     void start_read(SlotId slot, FrameIndex frame) noexcept;
     void get(SlotId slot) noexcept { map_.increment(slot); }
@@ -77,6 +85,16 @@ class Slots {
 
     /// The page of a slot that is kFilled; see FillPages for how long it stays.
     const std::byte* fill_page(SlotId slot) noexcept { return fills_.page(slot, map_.tag(slot)); }
+
+    /// Nothing is to leave memory: compressed pages of `limit` bytes together are kept. ENOMEM.
+    Status keep_in_memory(std::uint64_t limit);
+    /// Null where pages leave.
+    const PackedPages* packed() const noexcept { return packed_ ? &*packed_ : nullptr; }
+    /// The page of a slot that is kPacked; it stays as long as one of fill_page().
+    const std::byte* packed_page(SlotId slot) noexcept;
+    std::span<const std::byte> pack_to_keep(const std::byte* page) noexcept {
+        return records_.pack_to_keep(page);
+    }
 
     // Records; see page_records.h.
     bool sealed() const noexcept { return records_.sealed(); }
@@ -125,6 +143,8 @@ class Slots {
     std::vector<StorePart> parts_;
     PageRecords records_;
     FillPages fills_;
+    std::optional<PackedPages> packed_;
+    std::optional<Mapping> unpacked_;  ///< a window as that of FillPages
     FrameList clean_;
     FrameList spent_;
     std::uint32_t frames_cached_ = 0;

@@ -88,6 +88,8 @@ struct SwapArea::State final : SwapEvents {
     void unpark() noexcept;
     bool quiet() const noexcept;
     void stop() noexcept;
+    std::uint32_t lendable() noexcept;
+    Result<SlotRun> keep(FrameRun frames, bool whole) noexcept;
 
     SwapArea* face = nullptr;
     SwapAreaOptions options;
@@ -183,11 +185,50 @@ void SwapArea::State::wake_user() noexcept {
     // A frame or two would make short runs; they are worth waking for only when no more are about to come.
     const std::uint32_t left = frames.for_writing();
     const bool frames_here = frames_asked_for && left > 0 && (left >= options.write_run_max / 4 || quiet());
-    const bool slots_here = slots_asked_for && placement.lendable(lent) > 0;
+    const bool slots_here = slots_asked_for && lendable() > 0;
     const bool slots_gone = slots_asked_for && face->slots_exhausted();
     if (!frames_here && !slots_here && !slots_gone) return;
     frames_asked_for = slots_asked_for = false;
     if (face->frames_available) face->frames_available();
+}
+
+/// Pages that may be asked for now.
+std::uint32_t SwapArea::State::lendable() noexcept {
+    const std::uint32_t slots_left = placement.lendable(lent);
+    const PackedPages* const packed = slots->packed();
+    if (packed == nullptr) return slots_left;
+    return static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(slots_left, packed->room() - std::min<std::uint64_t>(packed->room(), lent)));
+}
+
+/// Compresses pages and keeps them, up to the first one that gets no smaller.
+Result<SlotRun> SwapArea::State::keep(FrameRun frames_in, bool whole) noexcept {
+    SlotRun run{kNoSlot, 0};
+    for (; run.count < frames_in.count; ++run.count) {
+        const std::byte* const page = slots->cache().address(frames_in.first + run.count);
+        const auto word = fill_word(page);
+        const auto record = word ? std::span<const std::byte>() : slots->pack_to_keep(page);
+        if (record.size() == kPageSize && !whole) {
+            if (run.count == 0) return fail(EFBIG, "no smaller");  // short enough to need no memory
+            break;
+        }
+        const SlotRun slot = placement.allocate(1);
+        if (slot.count == 0) break;
+        const bool in_turn = run.count == 0 || slot.first == run.first + run.count;
+        if (!in_turn || (!word && !slots->add_packed(slot.first, page, record))) {
+            slots->give_back(slot.first);
+            break;
+        }
+        if (word) slots->add_filled(slot.first, *word);
+        pages_filled += word.has_value();
+        if (run.count == 0) run.first = slot.first;
+    }
+    if (run.count == 0) return fail(ENOSPC, "no free slot");
+    lent -= run.count;
+    frames.give_back({frames_in.first, run.count});
+    pages_out += run.count;
+    if (frames_wanted() || slots_asked_for) schedule_pump();
+    return run;
 }
 
 /// Freed or new blocks that a late write may still hit come into use when the store says that it cannot.
@@ -236,26 +277,33 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
     if (pool.frames() <= options.read_frames_min)
         return fail(EINVAL, "a pool of {} frames is too small: {} are kept for reads", pool.frames(),
                     options.read_frames_min);
-    Result<PageRecords> records = PageRecords::create(options.seal, options.compression);
+    Result<PageRecords> records =
+        PageRecords::create(options.seal && options.keep_in_memory == 0, options.compression);
     if (!records) return std::unexpected(std::move(records.error()));
     Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores, std::move(*records));
     if (!slots) return std::unexpected(std::move(slots.error()));
-    Result<Buffers> buffers = make_buffers(options, pool, stores.size());
+    if (options.keep_in_memory > 0) {
+        if (auto kept = (*slots)->keep_in_memory(options.keep_in_memory); !kept)
+            return std::unexpected(std::move(kept.error()));
+    }
+    SwapAreaOptions for_buffers = options;
+    if (options.keep_in_memory > 0) for_buffers.seal = false, for_buffers.compression = Compression::kOff;
+    Result<Buffers> buffers = make_buffers(for_buffers, pool, stores.size());
     if (!buffers) return std::unexpected(std::move(buffers.error()));
     auto state =
         std::make_unique<State>(std::move(stores), std::move(*slots), std::move(*buffers), loop, options);
     return std::unique_ptr<SwapArea>(new SwapArea(std::move(state)));
 }
 
-FrameRun SwapArea::take_frames(std::uint32_t count_max) noexcept {
-    const std::uint32_t slots = state_->placement.lendable(state_->lent);
+FrameRun SwapArea::take_frames(std::uint32_t count_max, bool no_matter) noexcept {
+    const std::uint32_t slots = state_->lendable();
     if (slots == 0 && count_max > 0) {
-        state_->ask_for_slots();
+        if (!no_matter) state_->ask_for_slots();
         return {};
     }
     FrameRun run;
     if (!state_->reads.wants_frames()) run = state_->frames.take_for_writing(std::min(count_max, slots));
-    if (run.count == 0 && count_max > 0) {
+    if (run.count == 0 && count_max > 0 && !no_matter) {
         state_->frames_asked_for = true;
         state_->urge_writes();
     }
@@ -270,7 +318,8 @@ void SwapArea::return_frames(FrameRun run) noexcept {
     if (state_->frames_wanted() || state_->slots_asked_for) state_->schedule_pump();
 }
 
-Result<SlotRun> SwapArea::add(FrameRun frames) noexcept {
+Result<SlotRun> SwapArea::add(FrameRun frames, bool whole) noexcept {
+    if (keeps_in_memory()) return state_->keep(frames, whole);
     const SlotRun run = state_->placement.allocate(frames.count);
     if (run.count == 0) return fail(ENOSPC, "no free slot");  // short enough to need no memory
     FARSWAP_ASSERT(run.count <= state_->lent);
@@ -340,6 +389,7 @@ const std::byte* SwapArea::lookup(SlotId slot) const noexcept {
     if (!has_content(state)) return nullptr;
     ++state_->cache_hits;
     if (state == SlotState::kFilled) return slots.fill_page(slot);
+    if (state == SlotState::kPacked) return slots.packed_page(slot);
     slots.note_use(slot);
     return slots.cache().address(slots.map().frame(slot));
 }
@@ -358,12 +408,18 @@ void SwapArea::cancel_fetch(SlotFetch& fetch) noexcept {
 
 std::string SwapArea::describe(SlotId slot) const {
     const StorePart& part = state_->slots->part_of(slot);
+    if (keeps_in_memory()) return fmt::format("slot {} (in memory)", slot);
     const Place place = state_->slots->place_of(slot);
     if (place.units == 0) return fmt::format("slot {} ({}, not written yet)", slot, part.store->name());
     return fmt::format("slot {} ({} at byte {})", slot, part.store->name(), place.offset());
 }
 
+bool SwapArea::keeps_in_memory() const noexcept {
+    return state_->slots->packed() != nullptr;
+}
+
 bool SwapArea::slots_exhausted() const noexcept {
+    if (const PackedPages* packed = state_->slots->packed(); packed && packed->room() == 0) return true;
     return state_->placement.exhausted();
 }
 
@@ -374,6 +430,7 @@ std::uint64_t SwapArea::slots_used() const noexcept {
 }
 
 std::uint64_t SwapArea::slots_capacity() const noexcept {
+    if (const PackedPages* packed = state_->slots->packed()) return packed->limit() / kPageSize;
     std::uint64_t blocks = 0;
     for (const StorePart& part : state_->slots->parts()) blocks += part.blocks.capacity();
     return blocks;
@@ -384,6 +441,12 @@ SwapArea::Counters SwapArea::counters() const noexcept {
     Counters counters;
     counters.pages_out = state_->pages_out;
     counters.pages_filled = state_->pages_filled;
+    if (const PackedPages* packed = slots.packed()) {
+        counters.pages_packed = packed->records();
+        counters.bytes_packed = packed->bytes();
+        counters.pages_packed_at_peak = packed->records_at_peak();
+        counters.bytes_packed_peak = packed->bytes_peak();
+    }
     for (const std::unique_ptr<WriteOut>& out : state_->writes)
         counters.pages_written += out->pages_written();
     counters.pages_in = state_->reads.pages_read();

@@ -53,6 +53,9 @@ struct SwapAreaOptions {
     bool seal = true;
     /// Of pages before they leave; their records share blocks of the store then.
     Compression compression = Compression::kOff;
+    /// Pages do not leave memory at all: so many bytes of them, compressed, are kept. One store, NoStore, is
+    /// there to number them. 0: pages leave.
+    std::uint64_t keep_in_memory = 0;
     /// Room for sealed pages on their way out, for each store; 0: an eighth of the pool for all together, at
     /// most writes_max * write_run_max.
     std::uint32_t write_buffer_pages = 0;
@@ -104,15 +107,16 @@ class SwapArea {
 
     /// Up to `count_max` neighbouring frames for pages on their way out, with a slot kept for each; drops
     /// clean cached pages to get them. Empty when there is none now: frames_available is called when that
-    /// changes.
-    FrameRun take_frames(std::uint32_t count_max) noexcept;
+    /// changes, unless it makes `no_matter`.
+    FrameRun take_frames(std::uint32_t count_max, bool no_matter = false) noexcept;
     /// Gives frames of take_frames() back unused.
     void return_frames(FrameRun run) noexcept;
     /// Puts the pages in `frames` (of take_frames, filled by the caller) into the cache, dirty, with one slot
     /// each and a count of 1, and computes their checksums. One that is all the same word takes no frame.
     /// Takes the first `result.count` frames over; the rest stay the caller's. ENOSPC: the store whose slots
-    /// were kept for them has failed since.
-    Result<SlotRun> add(FrameRun frames) noexcept;
+    /// were kept for them has failed since. EFBIG: the first one stays in memory and gets no smaller there;
+    /// `whole` takes it all the same.
+    Result<SlotRun> add(FrameRun frames, bool whole = false) noexcept;
     /// Starts writes for what was added so far although runs are short. Otherwise write-out waits to fill
     /// runs, but never while take_frames() or a read has found no frame.
     void kick_writes() noexcept;
@@ -158,6 +162,8 @@ class SwapArea {
     /// with ENOSPC or capacity is reached).
     bool slots_exhausted() const noexcept;
     std::uint64_t slots_used() const noexcept;
+    /// Pages do not leave memory.
+    bool keeps_in_memory() const noexcept;
     /// Pages that the stores can hold if none gets smaller.
     std::uint64_t slots_capacity() const noexcept;
 
@@ -169,8 +175,11 @@ class SwapArea {
     std::function<void(const Error&)> store_failed;
 
     struct Counters {
-        std::uint64_t pages_out = 0;      ///< pages added
-        std::uint64_t pages_filled = 0;   ///< of these, pages that are one word, of which nothing is written
+        std::uint64_t pages_out = 0;     ///< pages added
+        std::uint64_t pages_filled = 0;  ///< of these, pages that are one word, of which nothing is written
+        std::uint64_t pages_packed = 0;  ///< pages that are in memory, compressed
+        std::uint64_t bytes_packed = 0;  ///< what they take
+        std::uint64_t pages_packed_at_peak = 0, bytes_packed_peak = 0;
         std::uint64_t pages_written = 0;  ///< pages whose write completed
         std::uint64_t pages_in = 0;       ///< pages read from the stores, prefetched ones included
         std::uint64_t cache_hits = 0;     ///< lookups that found the page

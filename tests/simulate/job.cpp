@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "program.h"
 #include "store.h"
+#include "store/no_store.h"
 
 namespace farswap::simulate {
 namespace {
@@ -55,7 +56,8 @@ void SimulatedJob::make_area() {
     const Options& options = world->options;
     const std::uint64_t capacity = (options.has(Feature::kFull) ? 300 : kPagesMax) * kPageSize;
     const StoreSize size{.capacity = capacity, .reserved = (32 + random.below(64)) * kPageSize};
-    const std::size_t count = options.has(Feature::kStores) ? 2 : 1;
+    const bool in_memory = options.has(Feature::kMemory);
+    const std::size_t count = in_memory ? 0 : options.has(Feature::kStores) ? 2 : 1;
     std::vector<std::unique_ptr<Store>> stores;
     for (std::size_t i = 0; i < count; ++i) {
         auto store = std::make_unique<SimulatedStore>(fmt::format("store {}", i), size);
@@ -63,6 +65,10 @@ void SimulatedJob::make_area() {
         stores.push_back(std::move(store));
     }
     SwapAreaOptions area;
+    if (in_memory) {
+        area.keep_in_memory = (options.has(Feature::kFull) ? 60 : kPagesMax) * kPageSize;
+        stores.push_back(make_no_store(8 * area.keep_in_memory));
+    }
     if (count > 1 && random.once_in(2)) area.priorities = {1, 0};
     area.write_run_max = static_cast<std::uint32_t>(random.between(1, 32));
     area.read_run_max = static_cast<std::uint32_t>(random.between(1, 32));
@@ -77,6 +83,7 @@ void SimulatedJob::make_area() {
     area.attempts_max = 12;
     area.seal = random.once_in(2);
     area.compression = static_cast<Compression>(random.below(3));
+    if (in_memory && area.compression == Compression::kOff) area.compression = Compression::kLz4;
     area_ = SwapArea::create(*pool_, *loop_, std::move(stores), area).value();
 }
 
@@ -276,6 +283,7 @@ void SimulatedJob::check_counts() {
         for (const auto& [at, word] : process->displaced) count(at, word);
         for (const auto* words : {&process->moved_away, &process->removed})
             for (const auto& [at, word] : *words) ++references[word.value()];
+        for (const auto& left : process->left_behind) ++references[left.word.value()];
         if (far != process->far_pages)
             fail_run(fmt::format("process {} has {} pages outside, and counts {}", process->target->process(),
                                  far, process->far_pages));

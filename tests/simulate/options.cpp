@@ -7,7 +7,7 @@ namespace farswap::simulate {
 const std::array<std::string_view, kFeatures> kFeatureNames = {
     "fork",    "unmap", "remap",       "discard", "exec",    "exit", "threads", "mutexes",
     "pin",     "lock",  "fork-advice", "hold",    "chaos",   "slow", "errors",  "losses",
-    "outages", "late",  "stores",      "corrupt", "failure", "full"};
+    "outages", "late",  "stores",      "corrupt", "failure", "full", "memory"};
 
 void Options::choose() {
     Random random(seed ^ 0x5eedull);
@@ -17,6 +17,7 @@ void Options::choose() {
         switch (static_cast<Feature>(feature)) {
             case Feature::kCorrupt:
             case Feature::kFull:
+            case Feature::kMemory:
                 on = random.below(100) < 10;
                 break;
             case Feature::kFailure:

@@ -31,6 +31,7 @@ enum class Feature : unsigned {
     kCorrupt,     ///< stores change what they hold: must be noticed
     kFailure,     ///< a store that fails for good
     kFull,        ///< a store that is too small
+    kMemory,      ///< no store: what compresses stays in memory
     kCount
 };
 inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);

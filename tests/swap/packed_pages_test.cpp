@@ -1,0 +1,79 @@
+// Records kept in memory: their places, what they take, and that it is given back.
+#include "swap/packed_pages.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <random>
+#include <vector>
+
+namespace farswap::test {
+namespace {
+
+std::vector<std::byte> record_of(std::uint32_t units, unsigned value) {
+    return std::vector<std::byte>(units * kUnitBytes, static_cast<std::byte>(value));
+}
+
+TEST(PackedPages, KeepsRecordsOfAllLengthsApart) {
+    auto packed = PackedPages::create(1u << 20);
+    ASSERT_TRUE(packed) << packed.error().message;
+    struct Kept {
+        std::uint32_t number, units;
+        unsigned value;
+    };
+    std::vector<Kept> kept;
+    std::mt19937 random(1);
+    std::uint64_t bytes = 0;
+    for (unsigned step = 0; step < 20000; ++step) {
+        const auto units = static_cast<std::uint32_t>(random() % kUnitsPerBlock + 1);
+        const std::uint32_t number = packed->add(record_of(units, step & 255).data(), units);
+        if (number != PackedPages::kNone) {
+            kept.push_back({number, units, step & 255});
+            bytes += units * kUnitBytes;
+        } else {
+            EXPECT_GT(bytes + units * kUnitBytes, packed->limit());
+        }
+        while (!kept.empty() && (number == PackedPages::kNone || random() % 3 == 0)) {
+            std::swap(kept[random() % kept.size()], kept.back());
+            const Kept one = kept.back();
+            kept.pop_back();
+            const auto wanted = record_of(one.units, one.value);
+            ASSERT_EQ(std::memcmp(packed->record(one.number, one.units), wanted.data(), wanted.size()), 0);
+            packed->remove(one.number, one.units);
+            bytes -= one.units * kUnitBytes;
+            if (random() % 2 == 0) break;
+        }
+        ASSERT_EQ(packed->bytes(), bytes);
+        ASSERT_EQ(packed->records(), kept.size());
+    }
+}
+
+TEST(PackedPages, TakesTheLowestPlaceAndGivesMemoryBack) {
+    auto packed = PackedPages::create(64u << 20);
+    ASSERT_TRUE(packed);
+    const auto record = record_of(3, 7);
+    std::vector<std::uint32_t> numbers;
+    for (int i = 0; i < 64; ++i) numbers.push_back(packed->add(record.data(), 3));
+    packed->remove(numbers[5], 3);
+    EXPECT_EQ(packed->add(record.data(), 3), numbers[5]);
+    const auto is_present = [&](std::uint32_t number) {
+        const auto at = reinterpret_cast<std::uintptr_t>(packed->record(number, 3)) / kPageSize * kPageSize;
+        unsigned char present = 0;
+        EXPECT_EQ(::mincore(reinterpret_cast<void*>(at), kPageSize, &present), 0);
+        return (present & 1) != 0;
+    };
+    ASSERT_TRUE(is_present(numbers[63]));
+    for (int i = 56; i < 64; ++i) packed->remove(numbers[i], 3);
+    // Asked of a neighbour's number, as the slab has none left.
+    numbers[56] = packed->add(record.data(), 3);
+    EXPECT_TRUE(is_present(numbers[56]));
+    const auto last = reinterpret_cast<std::uintptr_t>(packed->record(numbers[56], 3)) + 2 * kPageSize;
+    unsigned char present = 0;
+    ASSERT_EQ(::mincore(reinterpret_cast<void*>(last / kPageSize * kPageSize), kPageSize, &present), 0);
+    EXPECT_EQ(present & 1, 0) << "the slab was not given back";
+}
+
+}  // namespace
+}  // namespace farswap::test
