@@ -2,12 +2,12 @@
 // often (Zipf). Prints JSON: accesses a second, and how long one took. Every access checks the page's number
 // in its first word. Knows nothing of who pages it: script/bench swap runs it under farswap and its rivals.
 //
-//   touch_pages --size 512M --content half --seconds 1.5 random:0:1 zipf:30:4      WORK is
-//   PATTERN:WRITES%:THREADS
+//   touch_pages --size 512M --content half --seconds 1.5 random:0:1 zipf:30:4:2.5
 //
-// Works follow each other in one process, so that the memory is filled once. Each begins with a warm-up that
-// is not counted. An access is one word of the page; a writing one stores first, so that it is also one
-// fault. Exit status: 0, 1 when a page is wrong or there is no memory, 2 usage.
+// A work is PATTERN:WRITES%:THREADS, and seconds of warm-up if not those of all. Works follow each other in
+// one process, so that the memory is filled once. An access is one word of the page; a writing one stores
+// first, so that it is also one fault.
+// Exit status: 0, 1 when a page is wrong or there is no memory, 2 usage.
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -135,6 +135,7 @@ struct Work {
     Pattern pattern;
     double write_share;
     unsigned threads;
+    double warm_up_s;
 };
 
 struct Options {
@@ -147,15 +148,19 @@ struct Options {
     std::vector<Work> works;
 };
 
-Work parse_work(const std::string& text) {
+Work parse_work(const std::string& text, double warm_up_s) {
     std::array<char, 16> pattern{};
     unsigned writes = 0, threads = 0;
-    int end = 0;
-    if (std::sscanf(text.c_str(), "%15[a-z]:%u:%u%n", pattern.data(), &writes, &threads, &end) != 3 ||
-        static_cast<std::size_t>(end) != text.size() || !kPatterns.contains(pattern.data()) || writes > 100 ||
-        threads < 1 || threads > 64)
-        die(fmt::format("{}: write sequential|random|zipf:WRITES%:THREADS", text), 2);
-    return {text, kPatterns.at(pattern.data()), writes / 100.0, threads};
+    int end = 0, warm_up_end = 0;
+    const bool read =
+        std::sscanf(text.c_str(), "%15[a-z]:%u:%u%n", pattern.data(), &writes, &threads, &end) == 3;
+    const auto rest = read ? text.substr(static_cast<std::size_t>(end)) : "";
+    if (!rest.empty() && std::sscanf(rest.c_str(), ":%lf%n", &warm_up_s, &warm_up_end) != 1) warm_up_end = -1;
+    if (!read || static_cast<std::size_t>(warm_up_end) != rest.size() ||
+        !kPatterns.contains(pattern.data()) || writes > 100 || threads < 1 || threads > 64)
+        die(fmt::format("{}: write sequential|random|zipf:WRITES%:THREADS[:SECONDS]", text), 2);
+    return {text.substr(0, static_cast<std::size_t>(end)), kPatterns.at(pattern.data()), writes / 100.0,
+            threads, warm_up_s};
 }
 
 /// The pages, and what stands in them.
@@ -263,7 +268,7 @@ Span run_thread(const Options& options, const Work& work, const Zipf& zipf, Memo
     };
     Walk walk(work, zipf, memory.pages(), thread);
     Random random{options.seed * 0x10001 + thread};
-    const auto measured_from = after(begin, options.warm_up_s);
+    const auto measured_from = after(begin, work.warm_up_s);
     touch_for(memory, walk, random, work.write_share, measured_from, kNoLimit);
     if (options.accesses > 0)
         return touch_for(memory, walk, random, work.write_share, Clock::time_point::max(), options.accesses);
@@ -307,10 +312,10 @@ Options parse(int argc, char** argv) {
         ->transform(CLI::AsSizeValue(false));
     app.add_option("--content", content, "incompressible, half or quarter: what a compressor makes of it");
     app.add_option("--seconds", options.seconds, "how long each work is measured");
-    app.add_option("--warm-up", options.warm_up_s, "seconds before that");
+    app.add_option("--warm-up", options.warm_up_s, "seconds before that, not counted");
     app.add_option("--accesses", options.accesses, "so many by each thread, instead of --seconds");
     app.add_option("--seed", options.seed, "of contents and accesses");
-    app.add_option("WORK", works, "sequential|random|zipf:WRITES%:THREADS")->required();
+    app.add_option("WORK", works, "sequential|random|zipf:WRITES%:THREADS[:SECONDS of warm-up]")->required();
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
@@ -319,7 +324,7 @@ Options parse(int argc, char** argv) {
     if (!kContents.contains(content)) die(fmt::format("{}: no such content", content), 2);
     if (options.size < 16 * kPageSize) die("--size has to be 64K or more", 2);
     options.random_words = kContents.at(content);
-    for (const std::string& work : works) options.works.push_back(parse_work(work));
+    for (const std::string& work : works) options.works.push_back(parse_work(work, options.warm_up_s));
     return options;
 }
 

@@ -31,7 +31,7 @@ def thousands(value):
 
 
 def microseconds(ns):
-    return f"{ns / 1e3:.0f}" if ns >= 9.5e3 else f"{ns / 1e3:.1f}"
+    return f"{ns / 1e3:.0f}" if ns >= 9.5e3 else f"{ns / 1e3:.1f}" if ns >= 950 else f"{ns / 1e3:.2f}"
 
 
 def ratios(mine, other, work):
@@ -88,15 +88,32 @@ def latency_table(report):
         yield f"| {work_name(work)} | {cell['content']} | {cell['ram']}% | {' | '.join(shown)} |"
 
 
-def memory_table(report):
-    yield "| work | content | RAM | zram: k/s | farswap/zram | plain: k/s | farswap/plain |"
-    yield "|---|---|---:|---:|---:|---:|---:|"
+def zram_table(report):
+    for cell in report["cells"]:
+        if isinstance(cell["rivals"]["zram"], str):
+            yield f"- {cell['content']} at {cell['ram']}%: no zram: {cell['rivals']['zram']}."
+    yield from ("", "| work | content | RAM | farswap: k/s | zram: k/s | farswap/zram |", "|---|---|---:|---:|---:|---:|")
     for cell, work, rivals, _ in rows(report):
-        zram = rate_cells(rivals["farswap"], rivals["zram"], work)
-        plain, part = rate_cells(rivals["farswap"], rivals["plain"], work)
-        if part:
-            part = f"{statistics.median(ratios(rivals['farswap'], rivals['plain'], work)):.4f}"
-        yield f"| {work_name(work)} | {cell['content']} | {cell['ram']}% | {zram[0]} | {zram[1]} | {plain} | {part} |"
+        if isinstance(rivals["zram"], str):
+            continue
+        farswap = rivals["farswap"]
+        mine = farswap if isinstance(farswap, str) else spread(column(farswap, work), thousands)
+        rate, ratio = rate_cells(farswap, rivals["zram"], work)
+        yield f"| {work_name(work)} | {cell['content']} | {cell['ram']}% | {mine} | {rate} | {ratio} |"
+
+
+def share(runs, plain, work):
+    return runs if isinstance(runs, str) else f"{statistics.median(ratios(runs, plain, work)):.4f}"
+
+
+def plain_table(report):
+    """farswap's share of the rate without a limit: 1 would be a program that notices nothing."""
+    yield "| work | content | RAM | plain: k/s | farswap/plain | kernel swap/plain |"
+    yield "|---|---|---:|---:|---:|---:|"
+    for cell, work, rivals, cluster in rows(report):
+        shares = [share(rivals[name], rivals["plain"], work) for name in ("farswap", cluster or CLUSTERS[0])]
+        plain = spread(column(rivals["plain"], work), thousands)
+        yield f"| {work_name(work)} | {cell['content']} | {cell['ram']}% | {plain} | {' | '.join(shares)} |"
 
 
 def zram_notes(report):
@@ -120,7 +137,8 @@ def kill_notes(report):
 
 def explanation(facts):
     yield (f"One program (`bench/touch_pages`) fills {facts['size_mib']} MiB and then touches its pages, each access one word of "
-           f"a page: {facts['seconds']} s for each work after {facts['warm_up_s']} s of warm-up, filling left out. Rounds: "
+           f"a page: {facts['seconds']} s for each work after {facts['warm_up_s']} s of warm-up "
+           f"(Zipf {facts['zipf_warm_up_s']} s), filling left out. Rounds: "
            f"{facts['rounds']}; in each, all rivals run one after the other, in turned order every second time. k/s are "
            "thousands of accesses a second. Figures are medians (least-most) of the rounds, ratios medians (least-most) of the "
            "rounds' ratios. RAM is in percent of what the program fills.")
@@ -152,11 +170,13 @@ def geometric_means(report):
 def markdown(report):
     yield from explanation(report["facts"])
     for title, lines in (("Against kernel swap on the same disk", kernel_table), ("How long an access takes", latency_table),
-                         ("Against zram, and against enough RAM", memory_table)):
+                         ("Against zram", zram_table), ("Against enough RAM", plain_table)):
         yield from ("", f"## {title}", "", *lines(report))
+        if lines is zram_table:
+            yield from ("", *zram_notes(report))
         if lines is kernel_table:
             yield from ("", *geometric_means(report))
-    yield from ("", *zram_notes(report), *kill_notes(report))
+    yield from ("", *kill_notes(report))
 
 
 def bar(label, value, most, colour):
@@ -196,6 +216,6 @@ def write(report, directory):
                           capture_output=True, text=True).stdout
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "swap.md").write_text(head + "\n".join(markdown(report)) + "\n")
-    (directory / "swap.json").write_text(json.dumps(report, indent=1) + "\n")
+    (directory / "swap.json").write_text(json.dumps(report, separators=(",", ":")) + "\n")
     (directory / "swap.html").write_text("\n".join(page(report, head)) + "\n")
     print(f"bench: written to {directory}/swap.md, swap.json and swap.html")

@@ -24,8 +24,8 @@ def runs(*rates):
 def report(**rivals):
     found = {"farswap": runs(2000, 3000, 6000), swap_report.CLUSTERS[0]: runs(1000, 1000, 1000),
              swap_report.CLUSTERS[1]: runs(1000, 2000, 3000), "zram": "does not fit", "plain": runs(1e6, 1e6, 1e6)}
-    facts = {"size_mib": 512, "seconds": 1, "warm_up_s": 0.3, "rounds": 3, "store": "ext4", "huge_pages": "never", "cgroups": 2,
-             "load": [0, 0]}
+    facts = {"size_mib": 512, "seconds": 1, "warm_up_s": 0.3, "zipf_warm_up_s": 2, "rounds": 3, "store": "ext4",
+             "huge_pages": "never", "cgroups": 2, "load": [0, 0]}
     return {"facts": facts, "cells": [{"content": "half", "ram": 50, "rivals": found | rivals}]}
 
 
@@ -38,7 +38,7 @@ class Report(unittest.TestCase):
         self.assertIn("| 2.0 (1.0-3.0) | 3 | 2.00 (1.50-2.00) |", table(report()))
 
     def test_who_cannot_run_is_named_with_the_reason(self):
-        self.assertIn("| does not fit |", table(report()))
+        self.assertIn("no zram: does not fit", table(report()))
         neither = {name: "needs root" for name in swap_report.CLUSTERS}
         self.assertIn("| needs root |", table(report(**neither)))
         self.assertIn("| no seccomp |", table(report(farswap="no seccomp")))
