@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""What script/bench swap makes of its figures, and that it does not start where it would measure something else. Needs no root.
+"""What script/bench swap and faults make of what they measure, and that the former does not start where it would measure
+something else. Needs no root.
 
   bench_swap_test.py --build DIR
 """
@@ -11,6 +12,7 @@ from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "script/lib"))
 import bench_swap  # noqa: E402
+import fault_timeline  # noqa: E402
 import swap_report  # noqa: E402
 import swap_rivals  # noqa: E402
 
@@ -76,6 +78,34 @@ class Measuring(unittest.TestCase):
             for name, run in bench.rivals("half", 50).items():
                 if name != "farswap":
                     self.assertRaisesRegex(bench_swap.Unavailable, "root", run)
+
+
+def trace(*events):
+    """As perf script prints it: a microsecond between events; who, event, the rest."""
+    return [f"{who:>16} 4711 [000] {1 + number * 1e-6:.6f}: {event:>30}: {rest}"
+            for number, (who, event, rest) in enumerate(events)]
+
+
+FAULT = [("touch_pages", "exceptions:page_fault_user", "address=0x1000"),
+         ("touch_pages", "sched:sched_waking", "comm=farswap pid=1"),
+         ("swapper", "sched:sched_switch", "prev_comm=swapper ==> next_comm=farswap next_pid=1"),
+         ("farswap", "syscalls:sys_enter_read", "fd: 0x12"),
+         ("farswap", "block:block_rq_issue", "254,0 RS 4096 () 8 + 8 [farswap]"),
+         ("swapper", "block:block_rq_complete", "254,0 RS () 8 + 8 [0]"), ("farswap", "syscalls:sys_exit_io_uring_enter", "0x2"),
+         ("farswap", "syscalls:sys_enter_ioctl", "fd: 0x12"), ("farswap", "sched:sched_waking", "comm=touch_pages pid=2"),
+         ("swapper", "sched:sched_switch", "prev_comm=swapper ==> next_comm=touch_pages next_pid=2")]
+
+
+class FaultTimeline(unittest.TestCase):
+    def test_steps_are_timed_in_order_and_others_events_are_passed_over(self):
+        noise = [("cc1plus", "exceptions:page_fault_user", "address=0x2000"),
+                 ("kworker", "block:block_rq_complete", "254,0 W () 8 + 8 [0]")]
+        [times] = fault_timeline.faults(trace(*FAULT[:5], *noise, *FAULT[5:]))
+        self.assertEqual([round(b - a) for a, b in zip(times, times[1:])], [1, 1, 1, 1, 3, 1, 1, 1, 1])
+
+    def test_a_fault_that_did_not_go_to_the_disk_is_left_out(self):
+        [times] = fault_timeline.faults(trace(*FAULT[:3], *FAULT))
+        self.assertEqual(round(times[-1] - times[0]), len(FAULT) - 1)
 
 
 if __name__ == "__main__":
