@@ -268,11 +268,12 @@ Span run_thread(const Options& options, const Work& work, const Zipf& zipf, Memo
     };
     Walk walk(work, zipf, memory.pages(), thread);
     Random random{options.seed * 0x10001 + thread};
-    const auto measured_from = after(begin, work.warm_up_s);
-    touch_for(memory, walk, random, work.write_share, measured_from, kNoLimit);
-    if (options.accesses > 0)
-        return touch_for(memory, walk, random, work.write_share, Clock::time_point::max(), options.accesses);
-    return touch_for(memory, walk, random, work.write_share, after(measured_from, options.seconds), kNoLimit);
+    touch_for(memory, walk, random, work.write_share, after(begin, work.warm_up_s), kNoLimit);
+    // Not from when the warm-up should have ended: its last access may have taken longer than all that
+    // follows.
+    const auto until = options.accesses > 0 ? Clock::time_point::max() : after(Clock::now(), options.seconds);
+    return touch_for(memory, walk, random, work.write_share, until,
+                     options.accesses > 0 ? options.accesses : kNoLimit);
 }
 
 std::string run_work(const Options& options, const Work& work, const Zipf& zipf, Memory& memory) {

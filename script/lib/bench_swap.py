@@ -106,7 +106,10 @@ class Bench:
                 err.seek(0)
                 raise Unavailable((err.read().strip().splitlines() or [f"ended with {process.returncode}"])[-1])
             out.seek(0)
-            found = json.load(out)
+            try:
+                found = json.load(out)
+            except json.JSONDecodeError:
+                raise Unavailable("said what is no JSON") from None
         return Run({work["work"]: work for work in found["works"]}, found["setup_s"], {})
 
     def plain(self, content):
