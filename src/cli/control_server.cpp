@@ -40,7 +40,8 @@ void send_pages(int socket, const Peek& peek) {
 
 }  // namespace
 
-ControlServer::ControlServer(io::Loop& loop, Job& job) : loop_(loop), job_(job) {
+ControlServer::ControlServer(io::Loop& loop, Job& job, ControlHooks hooks)
+    : loop_(loop), job_(job), hooks_(std::move(hooks)) {
     timer_.owner = this;
     timer_.fire = [](io::Timer& timer) { static_cast<ControlServer*>(timer.owner)->tell_progress(); };
 }
@@ -112,6 +113,10 @@ void ControlServer::answer(Client& client, const nlohmann::json& request) {
         send_json(client.socket.get(), outside(request));
     } else if (what == "read") {
         read(client, request);
+    } else if (what == "stats") {
+        send_json(client.socket.get(), hooks_.stats());
+    } else if (what == "set") {
+        send_json(client.socket.get(), set_ram(request));
     } else {
         send_json(client.socket.get(), error_of(Error{ENOSYS, "this pager does not know that request"}));
     }
@@ -139,6 +144,15 @@ nlohmann::json ControlServer::outside(const nlohmann::json& request) const {
     auto ranges = nlohmann::json::array();
     for (const auto& one : found->ranges) ranges.push_back({one.start, one.end});
     return {{"ranges", std::move(ranges)}, {"until", found->until}};
+}
+
+nlohmann::json ControlServer::set_ram(const nlohmann::json& request) const {
+    const RamSize size{.bytes = request.value("ram_bytes", std::uint64_t{0}),
+                       .percent = request.value("ram_percent", 0.0)};
+    if (!(size.percent >= 0 && size.percent <= 100) || (size.percent == 0 && size.bytes == 0))
+        return error_of(Error{EINVAL, "that is no size"});
+    auto set = hooks_.set_ram(size);
+    return set ? std::move(*set) : error_of(set.error());
 }
 
 void ControlServer::read(Client& client, const nlohmann::json& request) {

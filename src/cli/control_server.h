@@ -1,5 +1,5 @@
 // What other commands ask of a running pager: to find out whether it manages a process, to let processes go,
-// to read what is outside of one. In its loop.
+// to read what is outside of one, to tell how the job does, to change its cap. In its loop.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -9,16 +9,24 @@
 #include <memory>
 
 #include "base/fd.h"
+#include "cli/sizes.h"
 #include "io/loop.h"
 #include "pager/job.h"
 
 namespace farswap::cli {
 
+/// What is asked of the command around the job.
+struct ControlHooks {
+    std::function<nlohmann::json()> stats;  ///< as docs/stats.md describes it, of now
+    /// A new cap. The object that the asker gets; EINVAL: it is too small, in one line that says what is not.
+    std::function<Result<nlohmann::json>(const RamSize&)> set_ram;
+};
+
 /// One thread: the loop's. Clients that are not trusted are not listened to; one that hangs up while it waits
 /// for processes to leave has changed its mind.
 class ControlServer {
   public:
-    ControlServer(io::Loop& loop, Job& job);
+    ControlServer(io::Loop& loop, Job& job, ControlHooks hooks);
     ~ControlServer();
     ControlServer(const ControlServer&) = delete;
     ControlServer& operator=(const ControlServer&) = delete;
@@ -42,6 +50,7 @@ class ControlServer {
     void drop(Client& client);
     nlohmann::json hold(Client& client, pid_t process);
     nlohmann::json outside(const nlohmann::json& request) const;
+    nlohmann::json set_ram(const nlohmann::json& request) const;
     void read(Client& client, const nlohmann::json& request);
     Status begin(pid_t root, bool force, std::uint64_t& bytes);
     void tell_progress();
@@ -49,6 +58,7 @@ class ControlServer {
 
     io::Loop& loop_;
     Job& job_;
+    ControlHooks hooks_;
     Fd listener_;
     io::Watch watch_;
     io::Timer timer_;

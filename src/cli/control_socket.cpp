@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "cli/memory_limit.h"
+#include "target/proc.h"
 
 namespace farswap::cli {
 namespace {
@@ -47,6 +48,24 @@ void limit_wait(int socket, std::chrono::seconds limit) {
     setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value);
 }
 
+Result<Fd> connect_with(pid_t pager, int flags) {
+    Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
+    const Address address = address_of(pager);
+    if (!fd || connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.name), address.length) != 0)
+        return fail_errno(errno, "cannot reach the pager {}", pager);
+    // Any user may take any abstract name.
+    const auto peer = peer_of(fd.get());
+    if (!peer || (peer->uid != 0 && geteuid() != 0 && peer->uid != geteuid()))
+        return fail(EPERM, "pager {} is another user's", pager);
+    return fd;
+}
+
+/// Whether the pager at the other end may have the process: root's may have any, a user's only his own.
+bool may_have(int socket, pid_t process) {
+    const auto user = user_of(socket);
+    return user && (*user == 0 || target::read_user(process) == user);
+}
+
 }  // namespace
 
 Result<Fd> listen_for_control() {
@@ -73,15 +92,16 @@ std::vector<pid_t> running_pagers() {
 }
 
 Result<Fd> connect_to_pager(pid_t pager) {
-    Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    const Address address = address_of(pager);
-    if (!fd || connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.name), address.length) != 0)
-        return fail_errno(errno, "cannot reach the pager {}", pager);
-    // Any user may take any abstract name.
-    const auto peer = peer_of(fd.get());
-    if (!peer || (peer->uid != 0 && peer->uid != geteuid()))
-        return fail(EPERM, "pager {} is another user's", pager);
-    return fd;
+    return connect_with(pager, 0);
+}
+
+Result<Fd> connect_without_waiting(pid_t pager) {
+    return connect_with(pager, SOCK_NONBLOCK);
+}
+
+std::optional<uid_t> user_of(int socket) {
+    const auto peer = peer_of(socket);
+    return peer ? std::optional(peer->uid) : std::nullopt;
 }
 
 bool is_trusted(int socket) {
@@ -140,7 +160,8 @@ Result<PagerConnection> find_pager_of(pid_t process) {
                     fmt::format("pager {} does not answer (is it stopped?), and may have process {}", pager,
                                 process)};
         limit_wait(socket->get(), std::chrono::seconds(0));
-        if (answer && *answer && (*answer)->value("managed", false))
+        if (answer && *answer && (*answer)->contains("managed") && (**answer)["managed"] == true &&
+            may_have(socket->get(), process))
             return PagerConnection{pager, std::move(*socket)};
     }
     return std::unexpected(last);

@@ -22,11 +22,15 @@ Result<Fd> listen_for_control();
 /// The pagers whose sockets can be seen from here: of all users, in this network namespace.
 std::vector<pid_t> running_pagers();
 
-/// A connection to a pager. EPERM: it is another user's, or not what it seems.
+/// A connection to a pager. EPERM: it is another user's, or not what it seems. Root may talk to those of all
+/// users, and must not believe what they say about what is not theirs.
 Result<Fd> connect_to_pager(pid_t pager);
+/// As connect_to_pager(), non-blocking. EAGAIN: so many wait for it already that it must be stopped.
+Result<Fd> connect_without_waiting(pid_t pager);
+/// The user at the other end.
+std::optional<uid_t> user_of(int socket);
 
-/// The user at the other end (SO_PEERCRED), where that is root or ourselves: no one else may tell us what to
-/// do.
+/// Whether the user at the other end (SO_PEERCRED) is root or ourselves: no one else may tell us what to do.
 bool is_trusted(int socket);
 
 /// False when the other end is gone. Does not block.

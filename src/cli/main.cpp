@@ -16,6 +16,8 @@
 #include "cli/exit_status.h"
 #include "cli/options.h"
 #include "cli/run.h"
+#include "cli/set.h"
+#include "cli/top.h"
 
 namespace {
 
@@ -42,6 +44,8 @@ void own_our_proc_files() {
 struct Execute {
     Ending operator()(const RunOptions& options) const { return run_command(options); }
     Ending operator()(const DetachOptions& options) const { return detach_command(options); }
+    Ending operator()(const SetOptions& options) const { return {set_command(options), 0}; }
+    Ending operator()(const TopOptions& options) const { return top_command(options); }
     Ending operator()(const CoreOptions& options) const {
         return options.merge ? merge_core_command(options) : core_command(options);
     }

@@ -18,6 +18,8 @@ constexpr const char* kOverview =
 Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...   run a program
        farswap attach [OPTIONS] PID...                    the same for programs that run already
        farswap detach [--force] PID...                    let go of them
+       farswap top                                        all jobs and what they do, live
+       farswap set PID --ram SIZE                         another cap for one that runs
        farswap core [-o FILE] PID                         a core file of one, what is outside included
        farswap debug [--] DEBUGGER [ARGUMENT]...          a debugger that sees what is outside
        farswap check [URL]...                             can this machine, this store do it?
@@ -115,6 +117,9 @@ void add_job_options(CLI::App& app, JobWords& words) {
     app.add_option("--stats", options.stats_file,
                    "Write what was done to FILE as JSON, also when the program fails")
         ->type_name("FILE");
+    app.add_option("--metrics", options.metrics,
+                   "Serve figures for Prometheus at http://127.0.0.1:PORT/metrics, or on a Unix socket")
+        ->type_name("127.0.0.1:PORT|unix:PATH");
     app.add_option(
            "--chaos", options.chaos,
            "For tests: move so many pages a second out at random, cap or not, over stores that are slow "
@@ -241,6 +246,51 @@ Result<Command> parse_detach(std::span<const char* const> words) {
     return options;
 }
 
+Result<Command> parse_set(std::span<const char* const> words) {
+    CLI::App app("Give a job that runs another RAM cap. What is above a lower one moves out at once.",
+                 "farswap set");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap set PID --ram SIZE|PERCENT [--json]\n"));
+    SetOptions options;
+    std::vector<std::string> numbers;
+    std::string ram;
+    app.add_option("pid", numbers, "Any process of the job")->type_name("PID");
+    app.add_option("--ram", ram,
+                   "The cap: a size (512M, 2G), or a percentage of what the job's machine or control group "
+                   "allows (25%)")
+        ->type_name("SIZE|PERCENT");
+    app.add_flag("--json", options.json, "Print what was set as JSON");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    auto processes = parse_processes(numbers, "set");
+    if (!processes) return std::unexpected(processes.error());
+    if (processes->size() != 1)
+        return fail(EINVAL, "one process at a time; write: farswap set PID --ram SIZE");
+    if (app.count("--ram") == 0) return fail(EINVAL, "no cap given; write: farswap set PID --ram SIZE");
+    const auto size = parse_ram_size("--ram", ram);
+    if (!size) return std::unexpected(size.error());
+    options.process = processes->front();
+    options.ram = *size;
+    return options;
+}
+
+Result<Command> parse_top(std::span<const char* const> words) {
+    CLI::App app("Show all jobs of this user (of all users to root) and what they do.", "farswap top");
+    app.formatter(
+        std::make_shared<HelpFormat>("Usage: farswap top [--once] [--json] [--interval SECONDS]\n"));
+    TopOptions options;
+    app.add_flag("--once", options.once, "Print one table and end, as is done where there is no terminal");
+    app.add_flag("--json", options.json, "Print an array of all jobs' figures and end");
+    app.add_option("--interval", options.interval_s,
+                   "Between two looks, which rates are taken over. Default: 1")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0.1, 60.0));
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    return options;
+}
+
 Result<Command> parse_core(std::span<const char* const> words) {
     CLI::App app(
         "Write a core file of a process that farswap pages, with the content of what is outside, without "
@@ -346,6 +396,8 @@ Result<Command> parse_command_line(std::span<const char* const> words) {
     if (command == "run") return parse_run(rest);
     if (command == "attach") return parse_attach(rest);
     if (command == "detach") return parse_detach(rest);
+    if (command == "set") return parse_set(rest);
+    if (command == "top") return parse_top(rest);
     if (command == "core") return parse_core(rest);
     if (command == "debug") return parse_debug(rest);
     if (command == "check") return parse_check(rest);
@@ -353,8 +405,8 @@ Result<Command> parse_command_line(std::span<const char* const> words) {
     if (command == "--help" || command == "-h" || command == "help") return PrintText{kOverview};
     if (command == "--version") return PrintText{"farswap " FARSWAP_VERSION "\n"};
     return fail(EINVAL,
-                "{}: no such command; there are run, attach, detach, core, debug, check and bench, see "
-                "farswap --help",
+                "{}: no such command; there are run, attach, detach, top, set, core, debug, check and bench, "
+                "see farswap --help",
                 command);
 }
 

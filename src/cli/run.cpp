@@ -13,6 +13,9 @@
 #include "cli/control_server.h"
 #include "cli/job_name.h"
 #include "cli/live_line.h"
+#include "cli/live_stats.h"
+#include "cli/metrics_server.h"
+#include "cli/metrics_text.h"
 #include "cli/pager_protection.h"
 #include "cli/probe.h"
 #include "cli/report.h"
@@ -45,13 +48,18 @@ class Run {
     Status check_urls();
     Status refuse_unfit_machine();
     Status decide_budget();
+    Status listen_for_scrapes();
     Status prepare_overcommit();
     Status make_pool();
     Status open_stores();
     Status prepare();
     void run_job(Job& job);
     void stop_or_go_on(Job& job, ControlServer& control);
-    void describe_stores();
+    std::string command() const;
+    JobReport report_of(const Job& job) const;
+    LiveFacts facts_of(const Job& job) const;
+    Result<nlohmann::json> set_ram(Job& job, const RamSize& ram);
+    void describe_stores(JobReport& report) const;
     void clean_up();
     void end_with(const Error& error, int status);
     void add_notes();
@@ -61,6 +69,7 @@ class Run {
     SetupSignals signals_;
     JobReport report_;
     StatsFile stats_file_;
+    MetricsListener metrics_;
     MachineFacts facts_;
     Budget budget_;
     std::uint64_t ram_limit_ = 0;  ///< what the cap is a part of
@@ -125,6 +134,17 @@ Status Run::decide_budget() {
     log::info("cap {} ({}% of {}), pool {}", format_size(budget_.cap),
               (budget_.cap * 100 + limit->bytes / 2) / limit->bytes, limit->source,
               format_size(budget_.pool));
+    return {};
+}
+
+Status Run::listen_for_scrapes() {
+    if (options_.metrics.empty()) return {};
+    auto listener = MetricsListener::open(options_.metrics);
+    if (!listener) {
+        if (listener.error().code == EINVAL) failure_status_ = kExitUsage;
+        return std::unexpected(listener.error());
+    }
+    metrics_ = std::move(*listener);
     return {};
 }
 
@@ -203,8 +223,9 @@ Status Run::prepare() {
     auto stats_file = StatsFile::open(options_.stats_file);
     if (!stats_file) return std::unexpected(stats_file.error());
     stats_file_ = std::move(*stats_file);
-    for (auto step : {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine,
-                      &Run::decide_budget, &Run::prepare_overcommit, &Run::make_pool, &Run::open_stores}) {
+    for (auto step :
+         {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine, &Run::decide_budget,
+          &Run::listen_for_scrapes, &Run::prepare_overcommit, &Run::make_pool, &Run::open_stores}) {
         if (auto status = (this->*step)(); !status) return status;
         if (signals_.taken() != 0) break;
     }
@@ -216,8 +237,14 @@ void Run::run_job(Job& job) {
     protect_pager();
     // One that came after the last look and before the job took signals over is the program's.
     if (const int signal = signals_.taken()) ::kill(::getpid(), signal);
-    ControlServer control(*loop_, job);
+    ControlServer control(*loop_, job,
+                          {.stats = [this, &job] { return live_stats_json(report_of(job), facts_of(job)); },
+                           .set_ram = [this, &job](const RamSize& ram) { return set_ram(job, ram); }});
     if (auto started = control.start(); !started) log::warning("{}", started.error().message);
+    std::optional<MetricsServer> metrics;
+    if (metrics_)
+        metrics.emplace(*loop_, metrics_,
+                        [this, &job] { return metrics_text(report_of(job), facts_of(job)); });
     signal_came_ = [&](int) { stop_or_go_on(job, control); };
     if (!options_.processes.empty())
         log::info("attached to {}; Ctrl-C or farswap detach lets go", report_.program);
@@ -245,15 +272,61 @@ void Run::stop_or_go_on(Job& job, ControlServer& control) {
         log::info("lets go; another signal stops that");
 }
 
+std::string Run::command() const {
+    constexpr std::size_t kCommandMax = 512;
+    auto text =
+        options_.processes.empty() ? fmt::format("{}", fmt::join(options_.argv, " ")) : report_.program;
+    if (text.size() > kCommandMax) text.resize(kCommandMax);
+    return text;
+}
+
+JobReport Run::report_of(const Job& job) const {
+    auto report = report_;
+    report.stats = job.stats();
+    describe_stores(report);
+    report.notes = notes_of(report);
+    return report;
+}
+
+LiveFacts Run::facts_of(const Job& job) const {
+    LiveFacts facts{.pager = ::getpid(),
+                    .user = ::geteuid(),
+                    .command = command(),
+                    .processes = job.processes(),
+                    .slots_used = area_->slots_used(),
+                    .slots_capacity = area_->slots_capacity(),
+                    .is_full = area_->slots_exhausted()};
+    const auto waits = area_->waits();
+    for (const auto& store : area_->stores())
+        facts.stores.push_back(state_of(*store, waits, io::Clock::now()));
+    return facts;
+}
+
+/// The pool stays as it is, and the pager's tables grow with what is outside.
+Result<nlohmann::json> Run::set_ram(Job& job, const RamSize& ram) {
+    const auto before = job.stats();
+    const auto cap = resolve(ram, ram_limit_);
+    if (const auto least = least_cap(budget_.pool, before.pager_ram); cap < least)
+        return fail(EINVAL,
+                    "--ram {} is too small for this job, whose pager has {}; the least that works is {}",
+                    format_size(cap), format_size(before.pager_ram), format_size_argument(least));
+    job.set_ram_cap(cap);
+    log::info("cap {} instead of {}", format_size(cap), format_size(before.ram_cap));
+    return nlohmann::json{{"cap_bytes", cap},
+                          {"cap_before_bytes", before.ram_cap},
+                          {"used_bytes", before.ram_now},
+                          {"limit_bytes", ram_limit_}};
+}
+
 void Run::end_with(const Error& error, int status) {
     report_.failure = error.message;
     report_.ending = {status, 0};
 }
 
-void Run::describe_stores() {
+void Run::describe_stores(JobReport& report) const {
     if (!area_) return;
     for (const auto& store : area_->stores())
-        report_.stores.push_back({store->name(), store->capacity(), store->reserved(), store->counters()});
+        report.stores.push_back({store->name(), store->capacity(), store->reserved(), store->counters()});
 }
 
 void Run::clean_up() {
@@ -313,7 +386,7 @@ Ending Run::execute() {
                                       ? ending_of_start_failure(job.error().code).status
                                       : kExitFailure);
     }
-    describe_stores();
+    describe_stores(report_);
     clean_up();
     add_notes();
     say();

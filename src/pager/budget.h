@@ -16,9 +16,14 @@ class Budget {
   public:
     /// `machine`: the RAM that there is for the job and the pager; less than the cap if somebody wants it so.
     explicit Budget(std::uint64_t cap, std::uint64_t machine = ~std::uint64_t{0})
-        : cap_(cap), slack_max_(std::max(machine > cap ? (machine - cap) / 4 : 0, kSlackLeast)) {}
+        : cap_(cap), machine_(machine) {}
 
     std::uint64_t cap() const { return cap_; }
+    /// From now on; what is used above a lower one has yet to go.
+    void set_cap(std::uint64_t cap) {
+        cap_ = cap;
+        lent_ = std::min(lent_, soft_limit() - cap_);
+    }
     /// All is registered from the start on, cap or not (chaos.h).
     void be_chaotic() { chaotic_ = true; }
     std::uint64_t used() const { return used_; }
@@ -58,10 +63,10 @@ class Budget {
     void lend() { lent_ = soft_limit() - cap_; }
     /// What may be used for a while when nothing can leave, so that somebody can go on; and at the very most.
     std::uint64_t soft_limit() const {
-        return cap_ + std::min(std::max(cap_ / 50, kSoftSlackMin), slack_max_);
+        return cap_ + std::min(std::max(cap_ / 50, kSoftSlackMin), slack_max());
     }
     std::uint64_t hard_limit() const {
-        return cap_ + std::min(std::max(cap_ / 100 * 8, kHardSlackMin), slack_max_);
+        return cap_ + std::min(std::max(cap_ / 100 * 8, kHardSlackMin), slack_max());
     }
     std::uint64_t room() const { return used_ < cap_ ? cap_ - used_ : 0; }
 
@@ -77,6 +82,9 @@ class Budget {
     }
 
   private:
+    std::uint64_t slack_max() const {
+        return std::max(machine_ > cap_ ? (machine_ - cap_) / 4 : 0, kSlackLeast);
+    }
     /// Nobody takes memory faster than about 10 GB/s, which is 10 bytes a nanosecond.
     static std::chrono::nanoseconds time_for(std::uint64_t bytes) {
         return std::chrono::nanoseconds(static_cast<std::int64_t>(bytes / 10));
@@ -93,7 +101,7 @@ class Budget {
     static constexpr std::uint64_t kSurgeDecay = 256;  // of a surge, a share is forgotten at each look
 
     std::uint64_t cap_;
-    std::uint64_t slack_max_;
+    std::uint64_t machine_;
     std::uint64_t used_ = 0;
     std::uint64_t surge_ = 0;
     std::uint64_t lent_ = 0;

@@ -74,6 +74,7 @@ struct Job::State {
     void give_up_on_a_lost_status();
     void program_changed(const siginfo_t& info);
     void admit_the_stuck();
+    void set_ram_cap(std::uint64_t cap);
     void give_up_if_crowded(std::chrono::nanoseconds since_last_look);
     void stop_for(Error why);
     void tick();
@@ -100,6 +101,7 @@ struct Job::State {
     io::Clock::time_point began = io::Clock::now();
     io::Clock::time_point last_look = began;
     std::chrono::nanoseconds crowded_for{};
+    std::uint64_t cap_that_held = 0;  ///< until a lower one has been kept; 0: there is none
     io::Clock::time_point throttled_since = io::Clock::time_point::max();
 };
 
@@ -268,13 +270,30 @@ void Job::State::admit_the_stuck() {
     }
 }
 
+void Job::State::set_ram_cap(std::uint64_t cap) {
+    cap_that_held = cap < budget.cap() ? std::max(cap_that_held, budget.cap()) : 0;
+    crowded_for = {};
+    budget.set_cap(cap);
+    stats.ram_cap = cap;
+    loop.arm(poll_timer, io::Clock::now());
+}
+
 /// A program that gets a page now and then lives no more than one that gets none.
 void Job::State::give_up_if_crowded(std::chrono::nanoseconds since_last_look) {
     // The time in which farswap itself was stopped does not count.
     since_last_look = std::min<std::chrono::nanoseconds>(since_last_look, std::chrono::milliseconds(250));
     crowded_for += pager.is_crowded() ? since_last_look : -4 * since_last_look;
     crowded_for = std::max(crowded_for, std::chrono::nanoseconds{});
+    if (budget.used() <= budget.cap()) cap_that_held = 0;
     if (crowded_for < kCrowdedBeforeGivingUp) return;
+    if (cap_that_held > budget.cap()) {
+        log::warning(
+            "{} MiB of the job's memory cannot be moved out, and the cap of {} MiB that was set does "
+            "not hold: it is {} MiB again",
+            budget.used() >> 20, budget.cap() >> 20, cap_that_held >> 20);
+        set_ram_cap(cap_that_held);
+        return;
+    }
     stop_for(Error{
         ENOMEM,
         fmt::format("{} MiB of the job's memory cannot be moved out (code, stacks, locked or shared "
@@ -357,6 +376,14 @@ bool Job::is_member(pid_t process) {
     return state_->members.process_of(process) != nullptr || far_pages(process).has_value();
 }
 
+std::vector<pid_t> Job::processes() const {
+    std::vector<pid_t> found;
+    for (const auto& process : state_->pager.processes())
+        if (!process->gone && (*process)->process() != 0) found.push_back((*process)->process());
+    std::ranges::partition(found, [this](pid_t process) { return process == state_->program; });
+    return found;
+}
+
 std::optional<std::uint64_t> Job::far_pages(pid_t root) const {
     return state_->members.far_pages(root);
 }
@@ -387,8 +414,15 @@ Status Job::peek(pid_t process, std::unique_ptr<Peek> peek) {
     return {};
 }
 
+void Job::set_ram_cap(std::uint64_t cap) {
+    state_->set_ram_cap(cap);
+}
+
 JobStats Job::stats() const {
-    return state_->stats;
+    JobStats stats = state_->stats;
+    stats.elapsed_s = std::chrono::duration<double>(io::Clock::now() - state_->began).count();
+    stats.swap = state_->area.counters();
+    return stats;
 }
 
 }  // namespace farswap

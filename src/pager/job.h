@@ -93,6 +93,8 @@ class Job {
     bool is_departing() const;
     /// Whether the process is of the job now; it may have been found just for that.
     bool is_member(pid_t process);
+    /// The processes whose memory is managed now, the program first if it is among them.
+    std::vector<pid_t> processes() const;
     /// Pages outside of a member and all below it (0: all); nothing if it is not of the job.
     std::optional<std::uint64_t> far_pages(pid_t root) const;
 
@@ -113,6 +115,11 @@ class Job {
     /// SIGQUIT that reach farswap alone to the program; stops and continues with it (Ctrl-Z, fg).
     JobEnd run();
 
+    /// Another cap, in bytes, from now on. Where a lower one cannot hold, as too much of the job cannot be
+    /// moved out, the one before comes back after a while, with a warning.
+    void set_ram_cap(std::uint64_t cap);
+
+    /// As of now.
     JobStats stats() const;
 
   private:

@@ -65,6 +65,12 @@ void Job::stay() {}
 bool Job::is_departing() const {
     return false;
 }
+std::vector<pid_t> Job::processes() const {
+    return {state_->program};
+}
+void Job::set_ram_cap(std::uint64_t cap) {
+    state_->options.ram_cap = cap;
+}
 std::optional<std::uint64_t> Job::far_pages(pid_t) const {
     return std::nullopt;
 }

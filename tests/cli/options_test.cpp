@@ -132,6 +132,29 @@ TEST(DetachOptions, AreProcessesAndForce) {
     EXPECT_THAT(error_of({"detach", "--ram", "1G", "12"}), HasSubstr("--ram"));
 }
 
+TEST(SetOptions, AreOneProcessAndACap) {
+    const auto command = parse({"set", "12", "--ram", "4G"});
+    ASSERT_TRUE(command) << command.error().message;
+    EXPECT_EQ(std::get<SetOptions>(*command).process, 12);
+    EXPECT_EQ(std::get<SetOptions>(*command).ram.bytes, 4ull << 30);
+    EXPECT_FALSE(std::get<SetOptions>(*command).json);
+    EXPECT_EQ(std::get<SetOptions>(*parse({"set", "--ram", "25%", "--json", "12"})).ram.percent, 25);
+    EXPECT_THAT(error_of({"set", "--ram", "4G"}), HasSubstr("PID"));
+    EXPECT_THAT(error_of({"set", "12"}), HasSubstr("no cap given"));
+    EXPECT_THAT(error_of({"set", "12", "13", "--ram", "4G"}), HasSubstr("one process"));
+    EXPECT_THAT(error_of({"set", "12", "--ram", "much"}), HasSubstr("--ram much"));
+    EXPECT_THAT(error_of({"set", "12", "--pool", "8M"}), HasSubstr("--pool"));
+}
+
+TEST(TopOptions, AreFew) {
+    const auto command = parse({"top", "--once", "--interval", "0.5"});
+    ASSERT_TRUE(command) << command.error().message;
+    EXPECT_TRUE(std::get<TopOptions>(*command).once && !std::get<TopOptions>(*command).json);
+    EXPECT_EQ(std::get<TopOptions>(*command).interval_s, 0.5);
+    EXPECT_THAT(error_of({"top", "--interval", "0"}), HasSubstr("--interval"));
+    EXPECT_THAT(error_of({"top", "12"}), HasSubstr("12"));
+}
+
 TEST(CoreOptions, NameOneProcessAndAFile) {
     const auto command = parse({"core", "-o", "x.core", "12"});
     ASSERT_TRUE(command) << command.error().message;

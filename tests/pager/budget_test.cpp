@@ -28,6 +28,22 @@ TEST(Budget, ReclaimStartsBelowTheCapAndFaultsWaitAtIt) {
     EXPECT_EQ(budget.room(), 0u);
 }
 
+TEST(Budget, AnotherCapCountsAtOnce) {
+    Budget budget(1000 * kMiB, 2000 * kMiB);
+    budget.measured(900 * kMiB);
+    budget.lend();
+    EXPECT_FALSE(budget.wants_reclaim());
+    budget.set_cap(500 * kMiB);
+    EXPECT_TRUE(budget.wants_reclaim());
+    EXPECT_FALSE(budget.has_room(4096));
+    EXPECT_LT(budget.target(), budget.soft_limit()) << "nor is more lent than a job of that cap may have";
+    EXPECT_EQ(budget.hard_limit(), Budget(500 * kMiB, 2000 * kMiB).hard_limit());
+    budget.set_cap(1900 * kMiB);
+    EXPECT_FALSE(budget.wants_reclaim());
+    EXPECT_TRUE(budget.has_room(900 * kMiB));
+    EXPECT_EQ(budget.soft_limit(), Budget(1900 * kMiB, 2000 * kMiB).soft_limit());
+}
+
 TEST(Budget, ThresholdsAreInOrderForEveryCap) {
     for (std::uint64_t cap : {16 * kMiB, 64 * kMiB, 256 * kMiB, kGiB, 64 * kGiB, 1024 * kGiB}) {
         const Budget budget(cap);
