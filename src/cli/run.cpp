@@ -25,6 +25,7 @@
 #include "store/no_store.h"
 #include "store/open.h"
 #include "target/attachable.h"
+#include "target/proc.h"
 
 namespace farswap::cli {
 
@@ -274,8 +275,9 @@ void Run::stop_or_go_on(Job& job, ControlServer& control) {
 
 std::string Run::command() const {
     constexpr std::size_t kCommandMax = 512;
-    auto text =
-        options_.processes.empty() ? fmt::format("{}", fmt::join(options_.argv, " ")) : report_.program;
+    auto text = options_.processes.empty() ? fmt::format("{}", fmt::join(options_.argv, " "))
+                                           : target::read_name(options_.processes[0]);
+    if (text.empty()) text = report_.program;  // it has ended, and others have not
     if (text.size() > kCommandMax) text.resize(kCommandMax);
     return text;
 }

@@ -51,8 +51,8 @@ TopJob read_job(const nlohmann::json& stats) {
     TopJob job;
     job.pager = stats.at("pager");
     job.user = stats.at("user");
-    job.program = base_name(stats.at("program"));
     job.command = stats.at("command");
+    job.program = base_name(job.command.substr(0, job.command.find(' ')));
     job.elapsed_s = stats.at("elapsed_s");
     const auto& memory = stats.at("memory");
     job.used = memory.at("used_bytes");

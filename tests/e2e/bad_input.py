@@ -28,6 +28,7 @@ import nbd  # noqa: F401
 import refusals  # noqa: F401
 import tampering  # noqa: F401
 import users  # noqa: F401
+import watching  # noqa: F401
 
 
 def run_case(name, tools, directory):
@@ -62,7 +63,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
     parser.add_argument("--kind", choices=["refusals", "faults", "durability", "durability_long", "users", "attaching",
-                                                   "attaching_long", "cores", "engines", "many_stores", "nbd", "tampering"],
+                                                   "attaching_long", "cores", "engines", "many_stores", "nbd", "tampering", "watching"],
                         help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
                              "to it, by looking at it, by the way to the kernel, "
                              "with several stores, over NBD, or on stores that somebody else writes to")
