@@ -195,6 +195,16 @@ def pages_of_one_word_are_not_written(far, _server):
     assert figures["written"] < 40 * MIB // PAGE, figures
 
 
+def without_a_store_pages_are_compressed_in_memory(far, _server):
+    memory = far.grow(1000 * MIB)
+    assert far.ask(f"outside(0x{memory.start:x}, {len(memory) // PAGE}) != []") == "True"
+    assert far.ask("reread(60000)") == "60000", "wrong bytes"
+    assert far.used() < CAP * 105 // 100, f"{far.used() / MIB:.0f} MiB are used under a cap of {CAP / MIB:.0f}"
+    figures = far.finish()["pages"]
+    assert figures["written"] == 0 and figures["packed_at_peak"] > 500 * MIB // PAGE, figures
+    assert figures["packed_peak_bytes"] < figures["packed_at_peak"] * PAGE // 4, figures
+
+
 class Server(harness.NfsServer):
     def pid(self):
         return int(re.search(r"^GANESHA_PID=(\d+)", (self.directory / "env").read_text(), re.M)[1])
@@ -207,7 +217,8 @@ class Server(harness.NfsServer):
 
 
 CHECKS = [nothing_is_registered_below_85_percent, pages_come_back_while_the_store_is_silent,
-          pages_that_are_only_read_are_written_once, pages_of_one_word_are_not_written]
+          pages_that_are_only_read_are_written_once, pages_of_one_word_are_not_written,
+          without_a_store_pages_are_compressed_in_memory]
 
 
 def main():
@@ -220,7 +231,8 @@ def main():
         for check in CHECKS:
             far = None
             try:
-                far = Far(tools, server.url, directory / "stats.json")
+                far = Far(tools, "none" if check is without_a_store_pages_are_compressed_in_memory else server.url,
+                          directory / "stats.json")
                 check(far, server)
                 print(f"PASS {check.__name__}", flush=True)
             except AssertionError as error:

@@ -148,6 +148,20 @@ def store_in_memory(lab):
 
 
 @case
+def no_store_and_another_one(lab):
+    run = lab.job("none", "true", flags=["--swap", lab.file_url()])
+    lab.expect_refusal(run, USAGE, "--swap none.*no other --swap")
+    lab.expect_refusal(lab.job("none", "true", flags=["--compress", "off"]), USAGE, "nothing would be won")
+
+
+@case
+def what_does_not_compress_needs_a_store(lab):
+    """Random bytes in twice the cap: the job is stopped in so many words, and nothing is left."""
+    run = lab.job("none", harness.PYTHON, "-c", "import os; print(len(os.urandom(150 << 20)))", ram="64M", flags=["--quiet"], limit_s=100)
+    lab.expect_refusal(run, REFUSED, "what does not compress")
+
+
+@case
 def store_without_room(lab):
     point = lab.small_filesystem(16)
     filler = point / "filler"
