@@ -2,11 +2,13 @@
 // be served.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <regex.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <regex>
+#include <algorithm>
+#include <array>
 #include <set>
 
 #include "cli/memory_limit.h"
@@ -35,11 +37,17 @@ std::string text_of_a_job() {
     return metrics_text(report, facts);
 }
 
+/// What the first group of the pattern (regex(7), extended) matches, wherever it does.
 std::set<std::string> found_in(const std::string& text, const std::string& pattern) {
     std::set<std::string> names;
-    const std::regex regex(pattern);
-    for (std::sregex_iterator at(text.begin(), text.end(), regex), end; at != end; ++at)
-        names.insert((*at)[1]);
+    regex_t regex;
+    EXPECT_EQ(::regcomp(&regex, pattern.c_str(), REG_EXTENDED), 0) << pattern;
+    std::array<regmatch_t, 2> match;
+    for (const char* at = text.c_str(); ::regexec(&regex, at, match.size(), match.data(), 0) == 0;) {
+        names.emplace(at + match[1].rm_so, at + match[1].rm_eo);
+        at += std::max<regoff_t>(match[1].rm_eo, 1);
+    }
+    ::regfree(&regex);
     return names;
 }
 
