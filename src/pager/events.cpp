@@ -284,6 +284,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     log::debug("process {} (mark {}) forked mark {}, depth {}", target.process(), parent.cookie[1], cookies_,
                child.cookie_depth);
 
+    forget_what_is_mapped_again(parent);
     inherit_pages(parent, child);
     hold_child(parent, child);
     if (child_forked) child_forked();

@@ -44,6 +44,8 @@ void Pager::on_write_fault(target::Target& target, std::uint64_t address) {
 
 Pager::Served Pager::serve(Process& process, std::uint64_t address) {
     if (process.gone || failed_) return Served::kDone;
+    // A mapping that was announced as gone may have grown again in its place, without an event.
+    forget_unmapped(process, address, address + kPageSize);
     const PageWord word = process.pages->get(address);
     if (word.fetching()) return Served::kDone;
     if (awaits_guard(process, address)) return Served::kAgain;  // a fill would take its place
@@ -200,6 +202,7 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
         const PageWord word = process.pages->get(beside(address, count, ahead.backwards));
         if (!word.is_far() || word.fetching()) break;
         if (process.guards.find(beside(address, count, ahead.backwards)) != nullptr) break;
+        if (process.unmapped.find(beside(address, count, ahead.backwards)) != nullptr) break;
         if (word.value() != (ahead.backwards ? slot - count : slot + count)) break;
         const std::byte* content = area_.lookup(word.value());
         if (content == nullptr) break;

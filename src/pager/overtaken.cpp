@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "pager/pager.h"
+#include "target/proc.h"
 
 namespace farswap {
 namespace {
@@ -19,6 +20,12 @@ constexpr std::chrono::seconds kForkIsRead{1};
 
 void Pager::unmap_later(Process& process, std::uint64_t start, std::uint64_t end) {
     if (!process.has_overtaking()) process.overtaking_since = io::Clock::now();
+    // Nobody is given these pages any more.
+    process.pages->for_each(start, end, [&](std::uint64_t at, PageWord word) {
+        if (!word.fetching()) return;
+        give_up_fetch(process, at, word);
+        process.pages->set(at, word.relocated());
+    });
     process.unmapped.add(start, end);
 }
 
@@ -77,6 +84,7 @@ void Pager::forget_left_behind(Process& process) {
 
 /// Something else has come to lie in the range, or nothing that could need its words is on its way.
 void Pager::forget_unmapped(Process& process, std::uint64_t start, std::uint64_t end) {
+    if (process.unmapped.empty()) return;
     for (const target::AddressRange& range : process.unmapped.overlap(start, end)) {
         process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
             let_go(process, at, word);
@@ -110,6 +118,15 @@ void Pager::forget_what_was_overtaken(Process& process) {
     forget(process.moved_away);
     for (const auto& [child, at, word] : process.left_behind) area_.put(word.value());
     process.left_behind.clear();
+}
+
+/// A mapping that has grown again since it was announced as gone has come before the FORK, rather than after
+/// it.
+void Pager::forget_what_is_mapped_again(Process& parent) {
+    if (parent.unmapped.empty()) return;
+    (void)target::for_each_mapping(parent->task(), [&](const target::Mapping& mapping) {
+        forget_unmapped(parent, mapping.start, mapping.end);
+    });
 }
 
 /// The child of a fork that was overtaken has pages where its parent has them no more.

@@ -220,6 +220,7 @@ class Pager : public target::TargetEvents {
     void inherit_word(Process& child, std::uint64_t at, PageWord word);
     void forget_left_behind(Process& process);
     void forget_unmapped(Process& process, std::uint64_t start, std::uint64_t end);
+    void forget_what_is_mapped_again(Process& parent);
     void begin_afresh(Process& process, const target::Target::Fresh& fresh);
     void remember_removal(Process& process, std::uint64_t at, PageWord word);
     void forget(std::vector<std::pair<std::uint64_t, PageWord>>& words);

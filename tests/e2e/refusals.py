@@ -277,6 +277,14 @@ def last_thread_ends_alone(lab):
     lab.expect(run.status == 3, f"exit status {run.status}: {run.error}")
 
 
+@case
+def grown_again_in_its_place(lab):
+    """What lay in the half of a mapping that was given up is still in the cache when the mapping grows again, without an event."""
+    run = lab.job(lab.file_url(), lab.tools.workloads / "regrow", "--filler", "24M", "--rounds", "20", ram="44M",
+                  flags=["--quiet", "--pool", "24M"], limit_s=100)
+    lab.expect(run.status == 0, f"exit status {run.status}: {run.error}")
+
+
 HOLD_AND_WAIT = """
 import os, subprocess, sys
 hold = "import os, sys; held = os.urandom(70 << 20); print('held', flush=True); sys.stdin.read()"
