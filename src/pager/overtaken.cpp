@@ -15,6 +15,8 @@ namespace {
 // A thread that forks is not held up for so long between two instructions of the kernel; what is unmapped in
 // a program that never stops to change its mappings must be freed some time.
 constexpr std::chrono::seconds kForkIsRead{1};
+constexpr std::size_t kRangesMax = 1024;  // each one more is put in its place among them
+constexpr std::size_t kWordsMax = 1 << 20;
 
 }  // namespace
 
@@ -113,7 +115,10 @@ void Pager::forget(std::vector<std::pair<std::uint64_t, PageWord>>& words) {
 
 void Pager::forget_what_was_overtaken(Process& process) {
     if (!process.has_overtaking() || process.gone) return;
-    if (!process->uffd().is_quiet() && io::Clock::now() - process.overtaking_since < kForkIsRead) return;
+    const bool is_little =
+        process.unmapped.ranges().size() < kRangesMax && process.moved_away.size() < kWordsMax;
+    const bool is_soon = io::Clock::now() - process.overtaking_since < kForkIsRead;
+    if (is_little && is_soon && !process->uffd().is_quiet()) return;
     forget_unmapped(process, 0, PageTable::kAddressEnd);
     forget(process.moved_away);
     for (const auto& [child, at, word] : process.left_behind) area_.put(word.value());
