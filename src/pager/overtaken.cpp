@@ -115,8 +115,8 @@ void Pager::forget(std::vector<std::pair<std::uint64_t, PageWord>>& words) {
 
 void Pager::forget_what_was_overtaken(Process& process) {
     if (!process.has_overtaking() || process.gone) return;
-    const bool is_little =
-        process.unmapped.ranges().size() < kRangesMax && process.moved_away.size() < kWordsMax;
+    const bool is_little = process.unmapped.ranges().size() < kRangesMax &&
+                           process.moved_away.size() + process.left_behind.size() < kWordsMax;
     const bool is_soon = io::Clock::now() - process.overtaking_since < kForkIsRead;
     if (is_little && is_soon && !process->uffd().is_quiet()) return;
     forget_unmapped(process, 0, PageTable::kAddressEnd);
