@@ -130,7 +130,6 @@ Status Pager::engage(Process& process) {
     const std::uint64_t unregistered_max = budget_.cap() / 256 / processes_.size();
     const std::uint64_t before = process->registered().bytes();
     auto refreshed = process.target->refresh_mappings(budget_.has_room(0) ? unregistered_max : 0);
-    for (const target::Target::Fresh& fresh : process->fresh()) begin_afresh(process, fresh);
     if (process->registered().bytes() != before) copies_may_grow(process);
     return refreshed;
 }

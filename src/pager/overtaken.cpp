@@ -97,8 +97,8 @@ void Pager::forget_unmapped(Process& process, std::uint64_t start, std::uint64_t
 }
 
 /// What was just registered has nothing outside. If it was quiet then, nor has what lay there before.
-void Pager::begin_afresh(Process& process, const target::Target::Fresh& fresh) {
-    const auto& [range, certain] = fresh;
+void Pager::on_fresh(target::Target& target, const target::AddressRange& range, bool certain) {
+    Process& process = process_of(target);
     forget_unmapped(process, range.start, range.end);
     if (!certain) return;
     process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {

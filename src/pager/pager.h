@@ -126,6 +126,7 @@ class Pager : public target::TargetEvents {
     void on_batch_end(target::Target& target) override;
     void on_gone(target::Target& target, bool process_alive) override;
     void on_deaf(target::Target& target, int error) override;
+    void on_fresh(target::Target& target, const target::AddressRange& range, bool certain) override;
 
   private:
     struct WaitingFault {

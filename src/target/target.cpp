@@ -238,7 +238,6 @@ bool Target::deliver(std::span<const uffd_msg> messages) {
 
 Status Target::refresh_mappings(std::uint64_t unregistered_max) {
     refresh_due_ = false;
-    fresh_.clear();
     IntervalSet evictable;
     std::vector<AddressRange> fresh;
     std::uint64_t fresh_bytes = 0;
@@ -307,7 +306,7 @@ bool Target::register_fresh(const AddressRange& seen) {
         else
             refresh_due_ = true;
         all = all && certain;
-        fresh_.push_back({range, certain});
+        events_.on_fresh(*this, range, certain);
     }
     return all;
 }
@@ -336,6 +335,8 @@ void Target::range_unmapped(std::uint64_t start, std::uint64_t end) {
 
 void Target::range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     registered_.add(to, to + bytes);
+    // Whether it was noted there or not (register_fresh()): the end of what lay there is still to come.
+    registered_.add(from, from + bytes);
     evictable_.add_apart(to, to + bytes);
     evictable_.remove(from, from + bytes);
 }

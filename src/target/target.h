@@ -53,6 +53,9 @@ class TargetEvents {
     virtual void on_gone(Target& target, bool process_alive) = 0;
     /// An event cannot be taken: EMFILE, ENFILE (a fork needs a descriptor). The process waits for ever.
     virtual void on_deaf(Target& target, int error) = 0;
+    /// A mapping that seems to be new has been registered, before any later event was read. Not `certain`:
+    /// what had lain there, or what has moved there, may still be announced.
+    virtual void on_fresh(Target& target, const AddressRange& range, bool certain) = 0;
 };
 
 /// One thread: the loop's.
@@ -111,13 +114,6 @@ class Target {
     /// The last look could not register all that is new: events waited that cannot be read during a MOVE.
     /// Look again soon.
     bool refresh_due() const noexcept { return refresh_due_; }
-    /// What the last look has registered. Not `certain`: what had lain there, or what has moved there, may
-    /// still be announced.
-    struct Fresh {
-        AddressRange range;
-        bool certain;
-    };
-    const std::vector<Fresh>& fresh() const noexcept { return fresh_; }
     /// A range turns out to be registered with the kernel already.
     void note_registered(const AddressRange& range) { registered_.add(range.start, range.end); }
     /// Write-protects the pages of the range that are the kernel's zero page.
@@ -185,7 +181,6 @@ class Target {
     Agent agent_;
     ThreadWatch threads_;
     IntervalSet registered_, evictable_, refused_, unmovable_;
-    std::vector<Fresh> fresh_;
     io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
     bool waiting_ = false;  ///< the agent owes a reply
     bool moving_ = false;   ///< ... to a MOVE, or that is not settled

@@ -318,6 +318,8 @@ Task<> Kernel::remap(Thread& thread, std::uint64_t from, std::uint64_t to, std::
             memory.expected[to + at] = version->second;
             memory.expected.erase(version);
         }
+        // In a child of a fork that came in the middle of it.
+        if (memory.is_removing(from + at)) memory.removing.push_back({to + at, to + at + kPageSize});
     }
     unmapped = take_mappings(memory, from, from + bytes);
     co_await thread.pause();
@@ -332,6 +334,7 @@ Task<> Kernel::discard(Thread& thread, std::uint64_t start, std::uint64_t end, b
     Vma* vma = memory.find(start);
     if (vma == nullptr) co_return;
     Noted removing(memory.removing, {start, end});
+    const std::uint64_t began = world->new_version();
     if (vma->uffd != nullptr) {
         Event event(*vma->uffd, UFFD_EVENT_REMOVE, start, end, end - start);
         co_await deliver(thread, event);
@@ -345,7 +348,13 @@ Task<> Kernel::discard(Thread& thread, std::uint64_t start, std::uint64_t end, b
             if (entry->second.exclusive && entry->second.page->pins == 0) entry->second.lazy = true;
             continue;
         }
-        if (entry != memory.entries.end()) memory.drop(entry);
+        if (entry != memory.entries.end()) {
+            memory.drop(entry);
+        } else if (memory.version_at(at) > began) {
+            // Written to meanwhile, and moved out since: as if that had come after this.
+            memory.removing.push_back({at, at + kPageSize});
+            continue;
+        }
         memory.expected.erase(at);
     }
 }

@@ -82,6 +82,7 @@ class Recorder : public TargetEvents {
     void on_batch_end(Target&) override { batches++; }
     void on_gone(Target&, bool alive) override { seen.push_back({Seen::kGone, alive}); }
     void on_deaf(Target&, int error) override { ADD_FAILURE() << "errno " << error; }
+    void on_fresh(Target&, const AddressRange&, bool) override {}
 
   private:
     void record(Seen event) {
