@@ -70,7 +70,8 @@ Result<std::vector<std::string>> program_words(std::vector<std::string> words, s
 /// What a job needs, whoever it is of. `ram` and `pool` are still words.
 struct JobWords {
     RunOptions options;
-    std::string ram, pool, on_outage = "wait", on_full = "stop", seal = "on", compress = "lz4";
+    std::string ram, pool, on_outage = "wait", on_full = "stop", seal = "on", compress = "lz4",
+                           cache_tier = "auto";
 };
 
 void add_job_options(CLI::App& app, JobWords& words) {
@@ -99,6 +100,12 @@ void add_job_options(CLI::App& app, JobWords& words) {
            "How pages are compressed before they leave, so that less is written and read. Default: lz4")
         ->type_name("lz4|zstd|off")
         ->check(CLI::IsMember({"lz4", "zstd", "off"}));
+    app.add_option(
+           "--cache-tier", words.cache_tier,
+           "auto: compressed pages stay in memory, inside the cap, before they are written and after they "
+           "were read, as many as are worth it. off: they leave at once. Default: auto")
+        ->type_name("auto|off")
+        ->check(CLI::IsMember({"auto", "off"}));
     app.add_option(
            "--seal", words.seal,
            "on: pages are encrypted and authenticated before they leave this machine. off: a checksum "
@@ -163,6 +170,7 @@ Status understand(const CLI::App& app, JobWords& words) {
     options.outage_max = *outage_max;
     options.wait_when_full = words.on_full == "wait";
     options.seal = words.seal == "on";
+    options.cache_tier = words.cache_tier == "auto";
     options.compression = compression_of(words.compress).value_or(Compression::kOff);
     if (app.count("--pool") > 0) {
         auto size = parse_size("--pool", words.pool);

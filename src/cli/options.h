@@ -29,6 +29,7 @@ struct RunOptions {
     bool wait_when_full = false;
     bool seal = true;
     Compression compression = Compression::kLz4;
+    bool cache_tier = true;
     bool overcommit = false;
     std::uint32_t chaos = 0;  ///< pages a second; 0: none
     bool quiet = false;

@@ -67,17 +67,24 @@ std::vector<std::string> summary_lines(const JobReport& report) {
             "pages", fmt::format("out {}  unchanged {}  one word {}  written {}  in {}  prefetched {}",
                                  pages(s.pages_evicted), count(s.pages_clean), count(s.swap.pages_filled),
                                  pages(s.swap.pages_written), pages(s.swap.pages_in), count(s.prefetched))));
-        if (s.swap.bytes_packed_peak > 0)
+        const bool stays_in_memory = s.swap.bytes_packed_peak > 0 && s.swap.tier_limit == 0;
+        if (stays_in_memory)
             lines.push_back(
                 line("packed",
                      fmt::format("{} in {} at the most  too large {}", pages(s.swap.pages_packed_at_peak),
                                  format_size(s.swap.bytes_packed_peak), count(s.pages_too_large))));
+        else if (s.swap.bytes_packed_peak > 0)
+            lines.push_back(
+                line("cache tier",
+                     fmt::format("{} in {} at the most  found there {}  went on to a store {}",
+                                 pages(s.swap.pages_packed_at_peak), format_size(s.swap.bytes_packed_peak),
+                                 count(s.swap.tier_found), count(s.swap.tier_written_back))));
         lines.push_back(
             line("faults", fmt::format("{}  first touch {}  second chance {}  cache {}  store {}",
                                        count(s.faults), count(s.faults_first), count(s.second_chances),
                                        count(s.faults_cached), count(s.faults_stored))));
         for (const auto& store : report.stores)
-            if (s.swap.bytes_packed_peak == 0) lines.push_back(store_line(store));
+            if (!stays_in_memory) lines.push_back(store_line(store));
         lines.push_back(line("time", fmt::format("{}  waited for room {}  processes {}", seconds(s.elapsed_s),
                                                  seconds(static_cast<double>(s.throttled_ms) / 1000),
                                                  count(s.processes_seen))));
@@ -141,6 +148,10 @@ nlohmann::json stats_json(const JobReport& report) {
           {"packed_at_peak", s.swap.pages_packed_at_peak},
           {"packed_peak_bytes", s.swap.bytes_packed_peak},
           {"too_large", s.pages_too_large}}},
+        {"cache_tier",
+         {{"limit_bytes", s.swap.tier_limit},
+          {"found", s.swap.tier_found},
+          {"written_back", s.swap.tier_written_back}}},
         {"faults",
          {{"all", s.faults},
           {"first_touch", s.faults_first},

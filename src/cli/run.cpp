@@ -22,6 +22,7 @@
 #include "cli/setup_signals.h"
 #include "cli/stats_file.h"
 #include "cli/store_set.h"
+#include "pager/budget.h"
 #include "store/no_store.h"
 #include "store/open.h"
 #include "target/attachable.h"
@@ -213,7 +214,8 @@ Status Run::open_stores() {
                                  {.priorities = priorities_,
                                   .seal = options_.seal,
                                   .compression = options_.compression,
-                                  .keep_in_memory = in_memory});
+                                  .keep_in_memory = in_memory,
+                                  .cache_tier = options_.cache_tier ? cache_tier_max(budget_.cap) : 0});
     if (!area) return std::unexpected(area.error());
     area_ = std::move(*area);
     return {};

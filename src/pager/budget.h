@@ -10,6 +10,12 @@
 
 namespace farswap {
 
+/// What compressed pages may take of a cap, at most, on their way to a store: the program needs some room to
+/// run in.
+constexpr std::uint64_t cache_tier_max(std::uint64_t cap) {
+    return cap < (256u << 20) ? cap / 2 : cap / 4 * 3;
+}
+
 /// Sizes in bytes. `used` is the sum of the processes' memory and the pager's own, as last measured,
 /// corrected by what was filled and zapped since.
 class Budget {

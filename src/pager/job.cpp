@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "pager/budget.h"
 #include "pager/chaos.h"
 #include "pager/members.h"
 #include "pager/outage.h"
@@ -275,6 +276,7 @@ void Job::State::set_ram_cap(std::uint64_t cap) {
     crowded_for = {};
     budget.set_cap(cap);
     stats.ram_cap = cap;
+    area.limit_cache_tier(cache_tier_max(cap));
     loop.arm(poll_timer, io::Clock::now());
 }
 

@@ -14,6 +14,7 @@ void Pager::settle_back(Process& process, std::uint64_t address, PageWord word, 
     if (!process.leaving && !is_hot && area_.worth_keeping(word.value())) {
         process.pages->set(address, word.brought_back_with_slot());
         process.kept_slots++;
+        area_.note_back(word.value());
         return;
     }
     process.pages->set(address, word.brought_back(is_hot));

@@ -222,7 +222,6 @@ class Pager : public target::TargetEvents {
     void forget_left_behind(Process& process);
     void forget_unmapped(Process& process, std::uint64_t start, std::uint64_t end);
     void forget_what_is_mapped_again(Process& parent);
-    void begin_afresh(Process& process, const target::Target::Fresh& fresh);
     void remember_removal(Process& process, std::uint64_t at, PageWord word);
     void forget(std::vector<std::pair<std::uint64_t, PageWord>>& words);
     void forget_what_was_overtaken(Process& process);
@@ -249,6 +248,7 @@ class Pager : public target::TargetEvents {
     void note_moved(Process& process, const agent_range& range, const agent_result& result);
     void note_busy(Process& process, std::uint64_t start, std::uint64_t end);
     void settle(Process& process);
+    void note_packed();
     bool copy_moved(Process& process);
     std::uint32_t copy_into(Process& process, FrameRun frames, const MovedPage* pages);
     bool put_back(Process& process, FrameIndex frame, std::uint64_t address);
@@ -274,8 +274,9 @@ class Pager : public target::TargetEvents {
     std::uint64_t writes_allowed_ = 0;
     std::uint64_t shared_bytes_ = 0;  ///< as last measured, and by the forks since
     bool forks_may_wipe_ = true;
-    bool held_by_threads_ = false;  ///< at the last look: one had not told yet where its robust list is
-    bool short_of_frames_ = false;  ///< at the last look: the store must take or reserve some first
+    bool held_by_threads_ = false;   ///< at the last look: one had not told yet where its robust list is
+    std::uint64_t packed_seen_ = 0;  ///< bytes of compressed pages in memory that the budget knows of
+    bool short_of_frames_ = false;   ///< at the last look: the store must take or reserve some first
     bool crowded_ = false;
     std::uint64_t cookies_ = 0;
     WorthTrying comparing_;       ///< pages that leave with their slots

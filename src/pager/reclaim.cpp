@@ -59,6 +59,7 @@ void Pager::pump() {
     // What is in the cache must become clean before its frames can serve again; and with no slot left in what
     // the store has reserved, none are lent until it has reserved more. Either is the store's time.
     if (stalled) area_.kick_writes();
+    if (stalled && !short_of_frames_) area_.release_memory();
     if (!stalled || area_.counters().frames_dirty > 0 || (short_of_frames_ && !full_)) {
         if (stuck_since_ != io::Clock::time_point::max()) stuck_before_ = stuck_since_;
         stuck_since_ = io::Clock::time_point::max();
@@ -373,9 +374,17 @@ void Pager::settle(Process& process) {
         return;
     }
     return_frames(process);
+    note_packed();
     process.target->move_settled();
     if (process.staged > 0 || process.staging_unfit) zap(process);
     process.target->drain();
+}
+
+/// What has come to lie compressed in the pager's memory counts before it is measured.
+void Pager::note_packed() {
+    const std::uint64_t packed = area_.bytes_packed();
+    if (packed > packed_seen_) budget_.filled(packed - packed_seen_);
+    packed_seen_ = packed;
 }
 
 /// Copies what was moved into frames and from there into the swap area; true when nothing is left. Frames are
@@ -421,7 +430,7 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
         // The one that ended them is on the store already.
         const std::uint64_t at = pages[done].address;
         const PageWord word = process.pages->get(at);
-        area_.return_frames({frames.first + done, 1});
+        area_.add_unchanged(word.value(), frames.first + done);
         process.pages->set(at, word.evicted(word.value()));
         process.kept_slots--;
         process.far_pages++;

@@ -17,27 +17,29 @@ constexpr int kDropLocked = 24;
 
 }  // namespace
 
-Result<PackedPages> PackedPages::create(std::uint64_t limit) {
+Result<PackedPages> PackedPages::create(std::uint64_t most, bool with_notes) {
     std::array<Length, kUnitsPerBlock> lengths;
     for (std::uint32_t units = 1; units <= kUnitsPerBlock; ++units) {
-        const std::uint64_t most =
-            std::min<std::uint64_t>(limit / (units * kUnitBytes) + kSlab, kNone - kSlab);
-        const std::uint64_t count = most / kSlab * kSlab;
+        const std::uint64_t fit =
+            std::min<std::uint64_t>(most / (units * kUnitBytes) + kSlab, kNone / kUnitsPerBlock - kSlab);
+        const std::uint64_t count = fit / kSlab * kSlab;
         auto memory = ZeroTable<std::byte>::create(count * units * kUnitBytes);
         if (!memory) return std::unexpected(std::move(memory.error()));
         // A slab gives its memory back page by page.
         ::madvise(&(*memory)[0], memory->size(), MADV_NOHUGEPAGE);
         auto numbers = SlotAllocator::create(static_cast<std::uint32_t>(count));
         if (!numbers) return std::unexpected(std::move(numbers.error()));
-        lengths[units - 1] = {std::move(*memory), std::move(*numbers)};
+        auto entries = ZeroTable<Entry>::create(with_notes ? count : 0);
+        if (!entries) return std::unexpected(std::move(entries.error()));
+        lengths[units - 1] = {std::move(*memory), std::move(*numbers), std::move(*entries)};
     }
-    return PackedPages(std::move(lengths), limit);
+    return PackedPages(std::move(lengths), most, with_notes);
 }
 
-std::uint32_t PackedPages::add(const std::byte* record, std::uint32_t units) noexcept {
+std::uint32_t PackedPages::add(const std::byte* record, std::uint32_t units, const Note& note) noexcept {
     FARSWAP_ASSERT(units > 0 && units <= kUnitsPerBlock);
     const std::size_t length = std::size_t{units} * kUnitBytes;
-    if (length > limit_ - bytes_) return kNone;
+    if (bytes_ + length > limit_) return kNone;
     Length& own = lengths_[units - 1];
     if (own.numbers.free() == 0) own.numbers.extend(own.numbers.limit() + kSlab);
     const std::uint32_t number = own.numbers.allocate_lowest();
@@ -47,6 +49,10 @@ std::uint32_t PackedPages::add(const std::byte* record, std::uint32_t units) noe
     if (bytes_ > bytes_peak_) {
         bytes_peak_ = bytes_;
         records_at_peak_ = records_;
+    }
+    if (with_notes_) {
+        entry(handle_of(number, units)).note = note;
+        append(handle_of(number, units));
     }
     return number;
 }
@@ -59,6 +65,7 @@ const std::byte* PackedPages::record(std::uint32_t number, std::uint32_t units) 
 
 void PackedPages::remove(std::uint32_t number, std::uint32_t units) noexcept {
     Length& own = lengths_[units - 1];
+    if (with_notes_) unlink(handle_of(number, units));
     own.numbers.release(number);
     bytes_ -= std::uint64_t{units} * kUnitBytes;
     --records_;
@@ -68,6 +75,37 @@ void PackedPages::remove(std::uint32_t number, std::uint32_t units) noexcept {
     const int dropped =
         ::madvise(&own.memory[std::size_t{slab} * units * kUnitBytes], slab_bytes, kDropLocked);
     FARSWAP_ASSERT(dropped == 0);
+}
+
+const PackedPages::Note& PackedPages::note(std::uint32_t number, std::uint32_t units) const noexcept {
+    FARSWAP_ASSERT(with_notes_ && lengths_[units - 1].numbers.is_allocated(number));
+    return entry(handle_of(number, units)).note;
+}
+
+void PackedPages::renew(std::uint32_t number, std::uint32_t units) noexcept {
+    FARSWAP_ASSERT(with_notes_ && lengths_[units - 1].numbers.is_allocated(number));
+    unlink(handle_of(number, units));
+    append(handle_of(number, units));
+}
+
+std::uint32_t PackedPages::age(std::uint32_t number, std::uint32_t units) const noexcept {
+    FARSWAP_ASSERT(with_notes_ && lengths_[units - 1].numbers.is_allocated(number));
+    return came_ - entry(handle_of(number, units)).came;
+}
+
+void PackedPages::append(Handle handle) noexcept {
+    Entry& own = entry(handle);
+    own.older = newest_;
+    own.newer = 0;
+    own.came = ++came_;
+    (newest_ == 0 ? oldest_ : entry(newest_).newer) = handle;
+    newest_ = handle;
+}
+
+void PackedPages::unlink(Handle handle) noexcept {
+    const Entry& own = entry(handle);
+    (own.older == 0 ? oldest_ : entry(own.older).newer) = own.newer;
+    (own.newer == 0 ? newest_ : entry(own.newer).older) = own.older;
 }
 
 }  // namespace farswap

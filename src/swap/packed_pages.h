@@ -1,6 +1,8 @@
-// Records kept in memory: compressed pages that go no further. Knows lengths and numbers, not whose they are.
+// Records kept in memory: compressed pages, and in what order they came. Knows lengths and numbers, not what
+// they are for.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -13,23 +15,45 @@ namespace farswap {
 
 /// Each length of a record, in units, has memory of its own, in slabs of eight: a slab of records of n units
 /// is n pages, without a hole. The lowest free place is taken, so that what is in use gathers at the low end,
-/// and a slab gives its memory back when its last record goes. One thread. Allocates nothing after create().
+/// and a slab gives its memory back when its last record goes. With notes, 24 bytes a record, they are in a
+/// queue, and each knows its slot. One thread. Allocates nothing after create().
 class PackedPages {
   public:
     static constexpr std::uint32_t kNone = 0xffffffffu;
 
-    /// For records of `limit` bytes together, whatever their lengths. Takes address space for eight times as
+    /// For records of `most` bytes together, whatever their lengths. Takes address space for eight times as
     /// much.
-    static Result<PackedPages> create(std::uint64_t limit);
+    static Result<PackedPages> create(std::uint64_t most, bool with_notes = false);
 
-    /// Keeps a copy of a record of 1 to kUnitsPerBlock units. Its number among those of its length; kNone:
-    /// that is more than the limit.
-    std::uint32_t add(const std::byte* record, std::uint32_t units) noexcept;
+    /// What is known of a record beside its content.
+    struct Note {
+        std::uint32_t slot;
+        std::uint32_t first_unit;  ///< where the same record lies on the store, if it does
+        std::uint32_t check;       ///< some bits of the page's checksum
+    };
+
+    /// Keeps a copy of a record of 1 to kUnitsPerBlock units, as the newest. Its number among those of its
+    /// length; kNone: that is more than the limit.
+    std::uint32_t add(const std::byte* record, std::uint32_t units, const Note& note = Note()) noexcept;
     const std::byte* record(std::uint32_t number, std::uint32_t units) const noexcept;
     void remove(std::uint32_t number, std::uint32_t units) noexcept;
 
+    // With notes.
+
+    const Note& note(std::uint32_t number, std::uint32_t units) const noexcept;
+    /// The slot of the record that has been here for longest; kNone when there is none.
+    std::uint32_t oldest() const noexcept { return oldest_ == 0 ? kNone : entry(oldest_).note.slot; }
+    /// The record is as good as one that has just come.
+    void renew(std::uint32_t number, std::uint32_t units) noexcept;
+    /// How many records have come since this one did, and since the oldest one.
+    std::uint32_t age(std::uint32_t number, std::uint32_t units) const noexcept;
+    std::uint32_t age_of_oldest() const noexcept { return oldest_ == 0 ? 0 : came_ - entry(oldest_).came; }
+
+    /// No more than that from now on; at most what it was created for. What is here stays.
+    void set_limit(std::uint64_t bytes) noexcept { limit_ = std::min(bytes, most_); }
+
     /// Records as long as a page that there is room for.
-    std::uint64_t room() const noexcept { return (limit_ - bytes_) / kPageSize; }
+    std::uint64_t room() const noexcept { return (limit_ - std::min(bytes_, limit_)) / kPageSize; }
     std::uint64_t bytes() const noexcept { return bytes_; }
     std::uint64_t records() const noexcept { return records_; }
     std::uint64_t limit() const noexcept { return limit_; }
@@ -39,15 +63,39 @@ class PackedPages {
 
   private:
     static constexpr std::uint32_t kSlab = 8;  ///< records
+    /// A record by its number and length: number * kUnitsPerBlock + units; 0 is none.
+    using Handle = std::uint32_t;
+    struct Entry {
+        Note note;
+        Handle older, newer;
+        std::uint32_t came;  ///< how many had come before
+    };
+    static_assert(sizeof(Entry) == 24);
     struct Length {
         ZeroTable<std::byte> memory;
         SlotAllocator numbers;
+        ZeroTable<Entry> entries;
     };
 
-    PackedPages(std::array<Length, kUnitsPerBlock> lengths, std::uint64_t limit) noexcept
-        : lengths_(std::move(lengths)), limit_(limit) {}
+    PackedPages(std::array<Length, kUnitsPerBlock> lengths, std::uint64_t most, bool with_notes) noexcept
+        : lengths_(std::move(lengths)), with_notes_(with_notes), most_(most), limit_(most) {}
+
+    static constexpr Handle handle_of(std::uint32_t number, std::uint32_t units) noexcept {
+        return number * kUnitsPerBlock + units;
+    }
+    Entry& entry(Handle handle) noexcept {
+        return lengths_[(handle - 1) % kUnitsPerBlock].entries[(handle - 1) / kUnitsPerBlock];
+    }
+    const Entry& entry(Handle handle) const noexcept { return const_cast<PackedPages*>(this)->entry(handle); }
+    void append(Handle handle) noexcept;
+    void unlink(Handle handle) noexcept;
 
     std::array<Length, kUnitsPerBlock> lengths_;  ///< of 1 unit, of 2, ...
+    bool with_notes_;
+    Handle oldest_ = 0;
+    Handle newest_ = 0;
+    std::uint32_t came_ = 0;
+    std::uint64_t most_;
     std::uint64_t limit_;
     std::uint64_t bytes_ = 0;
     std::uint64_t records_ = 0;

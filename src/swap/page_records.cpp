@@ -103,8 +103,7 @@ std::span<const std::byte> PageRecords::pack_to_keep(const std::byte* page) noex
     return {units == kUnitsPerBlock ? page : scratch_->packed, std::size_t{units} * kUnitBytes};
 }
 
-void PageRecords::unpack(const SlotMap& map, SlotId slot, const std::byte* record, std::byte* page) noexcept {
-    const std::uint32_t units = map.units(slot);
+void PageRecords::unpack(const std::byte* record, std::uint32_t units, std::byte* page) noexcept {
     if (units == kUnitsPerBlock) {
         std::memcpy(page, record, kPageSize);
     } else {
@@ -113,8 +112,10 @@ void PageRecords::unpack(const SlotMap& map, SlotId slot, const std::byte* recor
         FARSWAP_ASSERT(sizeof stored + stored <= units * kUnitBytes);
         FARSWAP_ASSERT(compressor_->expand(record + sizeof stored, stored, page));
     }
-    // It has been in this process's memory only.
-    FARSWAP_ASSERT(page_checksum(page, seed_) == map.tag(slot));
+}
+
+std::uint32_t PageRecords::checksum(const std::byte* page) const noexcept {
+    return static_cast<std::uint32_t>(page_checksum(page, seed_));
 }
 
 bool PageRecords::is_of(const SlotMap& map, SlotId slot, std::uint32_t store,

@@ -49,8 +49,10 @@ class PageRecords {
     /// The record of a page that stays in memory, unsealed: the page itself if it gets no smaller. Valid
     /// until the next call.
     std::span<const std::byte> pack_to_keep(const std::byte* page) noexcept;
-    /// Makes the slot's page of it again; never from what was outside.
-    void unpack(const SlotMap& map, SlotId slot, const std::byte* record, std::byte* page) noexcept;
+    /// Makes the page of such a record of `units` again; never of one that was outside.
+    void unpack(const std::byte* record, std::uint32_t units, std::byte* page) noexcept;
+    /// Some bits by which a page that stays in memory is known again.
+    std::uint32_t checksum(const std::byte* page) const noexcept;
     /// Whether `page` is the slot's page, whose record has been made.
     bool is_of(const SlotMap& map, SlotId slot, std::uint32_t store, const std::byte* page) noexcept;
 

@@ -63,7 +63,7 @@ bool ReadIn::serve(SlotFetch& fetch) noexcept {
         fetch.ready(fetch, slots_.fill_page(fetch.slot), 0);
         return true;
     }
-    if (state == SlotState::kPacked) {
+    if (is_packed(state)) {
         fetch.ready(fetch, slots_.packed_page(fetch.slot), 0);
         return true;
     }
@@ -263,6 +263,7 @@ void ReadIn::end_run(PageRun& run, int error) noexcept {
     for (std::uint32_t i = 0; i < run.count; ++i) settle_page(run, i, error);
     give_buffer(buffer);
     delivering_ = &run.delivery;
+    if (!run.delivery.empty()) events_.read_took(io::Clock::now() - run.since);
     while (SlotFetch* fetch = run.delivery.pop_front()) {
         const std::byte* data = nullptr;
         if (fetch->outcome == 0) {

@@ -20,9 +20,11 @@ constexpr Rule kRules[] = {
     {kFree, kAddedFilled, kFilled},
     {kFilled, kLastPut, kFree},
     {kFree, kAddedPacked, kPacked},
+    {kPacked, kUnpacked, kDirty},
     {kPacked, kLastPut, kFree},
 
     {kDirty, kWriteStarted, kWriting},
+    {kDirty, kPackedAway, kPacked},
     {kDirty, kLastPut, kFree},
 
     {kWriting, kWriteDone, kWritten},
@@ -43,7 +45,11 @@ constexpr Rule kRules[] = {
     {kClean, kLastPut, kFree},
 
     {kStored, kReadStarted, kReading},
+    {kStored, kPackedToo, kPackedStored},
     {kStored, kLastPut, kFree},
+
+    {kPackedStored, kDropped, kStored},
+    {kPackedStored, kLastPut, kFree},
 
     {kReading, kReadDone, kClean},
     {kReading, kReadFailed, kStored},

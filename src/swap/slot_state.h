@@ -19,9 +19,10 @@ enum class SlotState : std::uint8_t {
     kOrphanWriting,  ///< count 0, kept until its write has ended
     kOrphanReading,  ///< count 0, kept until its read has ended
     kFilled,         ///< all one word, which the slot map holds: neither frame nor store has anything of it
-    kPacked,         ///< compressed, in memory, and to stay there (packed_pages.h)
+    kPacked,         ///< compressed, in memory only (packed_pages.h)
+    kPackedStored,   ///< safe on the store, and compressed in memory as well
 };
-inline constexpr unsigned kSlotStates = 12;
+inline constexpr unsigned kSlotStates = 13;
 
 enum class SlotEvent : std::uint8_t {
     kAdded,         ///< a page was put into the cache under this slot
@@ -30,15 +31,18 @@ enum class SlotEvent : std::uint8_t {
     kWriteFailed,   ///< the write was given up
     kFlushed,       ///< a flush that covers the write completed
     kLost,          ///< the store lost what it had acknowledged since the last good flush
-    kDropped,       ///< the frame is wanted for another page
+    kDropped,       ///< the memory is wanted for another page
     kReadStarted,   ///< a frame was taken and a request submitted
     kReadDone,      ///< the content arrived and its checksum matches
     kReadFailed,    ///< the read was given up, or the checksum does not match
     kLastPut,       ///< the count fell to 0
     kAddedFilled,   ///< a page that is all one word was put under this slot
     kAddedPacked,   ///< a page was compressed and put under this slot
+    kPackedAway,    ///< its page was compressed, in place of the frame
+    kUnpacked,      ///< ... and expanded into a frame again, to be written
+    kPackedToo,     ///< its page, which is back on the store only, was compressed as well
 };
-inline constexpr unsigned kSlotEvents = 13;
+inline constexpr unsigned kSlotEvents = 16;
 
 /// What an event does to a slot.
 struct SlotStep {
@@ -50,10 +54,15 @@ struct SlotStep {
 
 const SlotStep& slot_step(SlotState state, SlotEvent event) noexcept;
 
+/// Whether the page is in memory, compressed.
+constexpr bool is_packed(SlotState state) noexcept {
+    return state == SlotState::kPacked || state == SlotState::kPackedStored;
+}
+
 /// Whether a slot in this state owns a frame.
 constexpr bool has_frame(SlotState state) noexcept {
     return state != SlotState::kFree && state != SlotState::kStored && state != SlotState::kFilled &&
-           state != SlotState::kPacked;
+           !is_packed(state);
 }
 
 /// Whether the frame holds the page's content, for its user to read.
@@ -64,12 +73,12 @@ constexpr bool is_cached(SlotState state) noexcept {
 /// Whether the page's content will outlive its frame as it is, if it has one.
 constexpr bool is_safe(SlotState state) noexcept {
     return state == SlotState::kWritten || state == SlotState::kClean || state == SlotState::kStored ||
-           state == SlotState::kReading;
+           state == SlotState::kReading || state == SlotState::kPackedStored;
 }
 
 /// Whether the page can be had without the store.
 constexpr bool has_content(SlotState state) noexcept {
-    return is_cached(state) || state == SlotState::kFilled || state == SlotState::kPacked;
+    return is_cached(state) || state == SlotState::kFilled || is_packed(state);
 }
 
 }  // namespace farswap

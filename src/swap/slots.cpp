@@ -42,6 +42,7 @@ Result<std::unique_ptr<Slots>> Slots::create(Pool& pool, const std::vector<std::
                          .slots = std::move(*allocator),
                          .blocks = std::move(*map),
                          .dirty = {},
+                         .overdue = {},
                          .written = {}});
         slots += held;
     }
@@ -70,7 +71,7 @@ StorePart& Slots::part_of(SlotId slot) noexcept {
 FrameList* Slots::queue_of(SlotId slot, SlotState state, FrameIndex frame) noexcept {
     switch (state) {
         case SlotState::kDirty:
-            return &part_of(slot).dirty;
+            return cache_.overdue(frame) ? &part_of(slot).overdue : &part_of(slot).dirty;
         case SlotState::kWritten:
             return &part_of(slot).written;
         case SlotState::kClean:
@@ -86,19 +87,15 @@ void Slots::apply(SlotId slot, SlotEvent event) noexcept {
     const SlotStep& step = slot_step(from, event);
     FARSWAP_ASSERT(step.legal);
     if (FrameList* queue = queue_of(slot, from, frame)) cache_.remove(*queue, frame);
+    if (is_packed(from)) remove_packed(slot, step.next);
     map_.set_state(slot, step.next);
-    if (from == SlotState::kPacked) {
-        packed_->remove(map_.first_unit(slot), map_.units(slot));
-        map_.set_units(slot, 0);
-    }
     if (step.releases_frame) {
         FARSWAP_ASSERT(cache_.placed(frame) || step.frees_slot);
         if (cache_.placed(frame))
             map_.set_first_unit(slot, cache_.first_unit(frame));
         else
             forget_unplaced(slot);
-        cache_.release(frame);
-        --frames_cached_;
+        give_up_frame(slot, frame);
     } else if (FrameList* queue = queue_of(slot, step.next, frame)) {
         cache_.push_back(*queue, frame);
     }
@@ -125,14 +122,21 @@ void Slots::add_filled(SlotId slot, std::uint64_t word) noexcept {
     map_.set_state(slot, slot_step(SlotState::kFree, SlotEvent::kAddedFilled).next);
 }
 
-Status Slots::keep_in_memory(std::uint64_t limit) {
+void Slots::give_up_frame(SlotId slot, FrameIndex frame) noexcept {
+    FARSWAP_ASSERT(cache_.slot_of(frame) == slot);
+    cache_.release(frame);
+    --frames_cached_;
+}
+
+Status Slots::make_packed(std::uint64_t most, bool on_the_way) {
     auto window = Mapping::anonymous(FillPages::kPages * kPageSize);
     if (!window) return std::unexpected(std::move(window.error()));
     if (const int error = window->populate()) return fail_errno(error, "no memory for a few pages");
-    auto packed = PackedPages::create(limit);
+    auto packed = PackedPages::create(most, on_the_way);
     if (!packed) return std::unexpected(std::move(packed.error()));
     unpacked_.emplace(std::move(*window));
     packed_.emplace(std::move(*packed));
+    on_the_way_ = on_the_way;
     return {};
 }
 
@@ -152,8 +156,79 @@ bool Slots::add_packed(SlotId slot, const std::byte* page, std::span<const std::
 
 const std::byte* Slots::packed_page(SlotId slot) noexcept {
     std::byte* const page = unpacked_->data() + std::size_t{slot % FillPages::kPages} * kPageSize;
-    records_.unpack(map_, slot, packed_->record(map_.first_unit(slot), map_.units(slot)), page);
+    expand(slot, page);
     return page;
+}
+
+/// Expands the page of a slot that is_packed(). Its checksum is the slot's tag only until it has a seal.
+void Slots::expand(SlotId slot, std::byte* page) noexcept {
+    const std::uint32_t number = map_.first_unit(slot);
+    const std::uint32_t units = map_.units(slot);
+    records_.unpack(packed_->record(number, units), units, page);
+    // It has been in this process's memory only.
+    FARSWAP_ASSERT(on_the_way_ ? records_.checksum(page) == packed_->note(number, units).check
+                               : records_.unchanged(map_, slot, page));
+}
+
+int Slots::pack_away(SlotId slot, std::uint32_t units_max) noexcept {
+    const FrameIndex frame = map_.frame(slot);
+    FARSWAP_ASSERT(map_.state(slot) == SlotState::kDirty && !cache_.placed(frame));
+    FARSWAP_ASSERT(map_.seal(slot) == 0 && map_.units(slot) == 0);
+    const auto record = pack_to_keep(cache_.address(frame));
+    const auto units = static_cast<std::uint32_t>(record.size() / kUnitBytes);
+    if (units > units_max) return EFBIG;
+    const std::uint32_t number =
+        packed_->add(record.data(), units,
+                     {.slot = slot, .first_unit = 0, .check = static_cast<std::uint32_t>(map_.tag(slot))});
+    if (number == PackedPages::kNone) return ENOSPC;
+    cache_.remove(*queue_of(slot, SlotState::kDirty, frame), frame);
+    map_.set_state(slot, slot_step(SlotState::kDirty, SlotEvent::kPackedAway).next);
+    map_.set_units(slot, units);
+    map_.set_first_unit(slot, number);
+    give_up_frame(slot, frame);
+    return 0;
+}
+
+void Slots::unpack(SlotId slot, FrameIndex frame) noexcept {
+    FARSWAP_ASSERT(map_.state(slot) == SlotState::kPacked && cache_.slot_of(frame) == kNoSlot);
+    expand(slot, cache_.address(frame));
+    remove_packed(slot, SlotState::kDirty);
+    map_.set_state(slot, slot_step(SlotState::kPacked, SlotEvent::kUnpacked).next);
+    map_.set_frame(slot, frame);
+    cache_.attach(frame, slot);
+    cache_.set_overdue(frame);
+    ++frames_cached_;
+    cache_.push_back(*queue_of(slot, SlotState::kDirty, frame), frame);
+}
+
+bool Slots::pack_too(SlotId slot, const std::byte* page, std::uint32_t units_max) noexcept {
+    FARSWAP_ASSERT(map_.state(slot) == SlotState::kStored);
+    // The record on the store is as long as one that is made of the page now, if both are compressed.
+    if (map_.units(slot) > units_max) return false;
+    const auto record = pack_to_keep(page);
+    if (record.size() != std::size_t{map_.units(slot)} * kUnitBytes) return false;
+    const std::uint32_t number =
+        packed_->add(record.data(), map_.units(slot),
+                     {.slot = slot, .first_unit = map_.first_unit(slot), .check = records_.checksum(page)});
+    if (number == PackedPages::kNone) return false;
+    map_.set_first_unit(slot, number);
+    map_.set_state(slot, slot_step(SlotState::kStored, SlotEvent::kPackedToo).next);
+    return true;
+}
+
+/// The slot's record in memory goes. What has a place on a store goes back to that.
+void Slots::remove_packed(SlotId slot, SlotState next) noexcept {
+    const std::uint32_t number = map_.first_unit(slot);
+    const std::uint32_t units = map_.units(slot);
+    if (map_.state(slot) == SlotState::kPackedStored) {
+        const std::uint32_t first_unit = packed_->note(number, units).first_unit;
+        packed_->remove(number, units);
+        map_.set_first_unit(slot, first_unit);
+        return;
+    }
+    packed_->remove(number, units);
+    map_.set_units(slot, 0);
+    if (on_the_way_ && next == SlotState::kFree) forget_unplaced(slot);
 }
 
 void Slots::give_back(SlotId slot) noexcept {
@@ -166,6 +241,7 @@ bool Slots::holds(SlotId slot, const std::byte* page) noexcept {
     const SlotState state = map_.state(slot);
     if (state == SlotState::kFilled) return fill_word(page) == map_.tag(slot);
     if (is_cached(state)) return std::memcmp(page, cache_.address(map_.frame(slot)), kPageSize) == 0;
+    if (is_packed(state)) return std::memcmp(page, packed_page(slot), kPageSize) == 0;
     return records_.is_of(map_, slot, store_of(slot), page);
 }
 
@@ -228,6 +304,10 @@ void Slots::put_at(SlotId slot, std::uint32_t first_unit) noexcept {
 Place Slots::place_of(SlotId slot) const noexcept {
     const SlotState state = map_.state(slot);
     if (state == SlotState::kStored) return {map_.first_unit(slot), map_.units(slot)};
+    if (state == SlotState::kPackedStored) {
+        const std::uint32_t units = map_.units(slot);
+        return {packed_->note(map_.first_unit(slot), units).first_unit, units};
+    }
     if (!has_frame(state)) return {};
     const FrameIndex frame = map_.frame(slot);
     return cache_.placed(frame) ? Place{cache_.first_unit(frame), map_.units(slot)} : Place{};

@@ -30,6 +30,7 @@ struct StorePart {
     BlockMap blocks;
     std::uint32_t unplaced = 0;        ///< slots whose pages have no place yet; each may need a block
     FrameList dirty;                   ///< kDirty, in the order in which they were added
+    FrameList overdue;                 ///< of these, what is to be written first (SwapCache::overdue)
     FrameList written;                 ///< kWritten, in the order in which their writes ended
     io::Clock::time_point answered{};  ///< when an operation last succeeded
 
@@ -86,12 +87,33 @@ class Slots {
     /// The page of a slot that is kFilled; see FillPages for how long it stays.
     const std::byte* fill_page(SlotId slot) noexcept { return fills_.page(slot, map_.tag(slot)); }
 
+    // Pages in memory, compressed: instead of on a store, or on their way there (cache_tier.h).
+
     /// Nothing is to leave memory: compressed pages of `limit` bytes together are kept. ENOMEM.
-    Status keep_in_memory(std::uint64_t limit);
-    /// Null where pages leave.
+    Status keep_in_memory(std::uint64_t limit) { return make_packed(limit, false); }
+    /// Compressed pages of at most `most` bytes together may be kept for a while. ENOMEM.
+    Status keep_on_the_way(std::uint64_t most) { return make_packed(most, true); }
+    /// Null unless one of these was asked for.
     const PackedPages* packed() const noexcept { return packed_ ? &*packed_ : nullptr; }
-    /// The page of a slot that is kPacked; it stays as long as one of fill_page().
+    PackedPages* packed() noexcept { return packed_ ? &*packed_ : nullptr; }
+    bool stays_in_memory() const noexcept { return packed_ && !on_the_way_; }
+    /// The page of a slot that is_packed(); it stays as long as one of fill_page().
     const std::byte* packed_page(SlotId slot) noexcept;
+    /// Compresses a page that is kDirty and has no place yet, and gives its frame up; not one that takes more
+    /// than `units_max` (EFBIG), or more than there is room for (ENOSPC). 0 or the error.
+    int pack_away(SlotId slot, std::uint32_t units_max) noexcept;
+    /// The page of a slot that is kPacked gets a frame (not the cache's) again: kDirty, and overdue.
+    void unpack(SlotId slot, FrameIndex frame) noexcept;
+    /// Keeps the page of a slot that is kStored, compressed, as well; `page` is what it holds. False: no room
+    /// for it, or its record is no smaller.
+    bool pack_too(SlotId slot, const std::byte* page, std::uint32_t units_max) noexcept;
+    /// The slot's page was wanted once more.
+    void renew(SlotId slot) noexcept { packed_->renew(map_.first_unit(slot), map_.units(slot)); }
+    /// How many pages have been packed since this one was.
+    std::uint32_t packed_age(SlotId slot) const noexcept {
+        return packed_->age(map_.first_unit(slot), map_.units(slot));
+    }
+
     std::span<const std::byte> pack_to_keep(const std::byte* page) noexcept {
         return records_.pack_to_keep(page);
     }
@@ -135,6 +157,10 @@ class Slots {
         return static_cast<std::uint32_t>(&part_of(slot) - parts_.data());
     }
     FrameList* queue_of(SlotId slot, SlotState state, FrameIndex frame) noexcept;
+    void expand(SlotId slot, std::byte* page) noexcept;
+    Status make_packed(std::uint64_t most, bool on_the_way);
+    void remove_packed(SlotId slot, SlotState next) noexcept;
+    void give_up_frame(SlotId slot, FrameIndex frame) noexcept;
     void forget_unplaced(SlotId slot) noexcept;
     void free_slot(SlotId slot) noexcept;
 
@@ -144,6 +170,7 @@ class Slots {
     PageRecords records_;
     FillPages fills_;
     std::optional<PackedPages> packed_;
+    bool on_the_way_ = false;          ///< packed pages may go on to their stores
     std::optional<Mapping> unpacked_;  ///< a window as that of FillPages
     FrameList clean_;
     FrameList spent_;

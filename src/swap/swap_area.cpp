@@ -2,9 +2,11 @@
 #include "swap/swap_area.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "swap/cache_tier.h"
 #include "swap/frame_supply.h"
 #include "swap/placement.h"
 #include "swap/read_in.h"
@@ -75,12 +77,17 @@ struct SwapArea::State final : SwapEvents {
         return frames_asked_for || is_patient() || reads.wants_frames();
     }
     void store_failed(const StorePart& part, const Error& error) noexcept override;
+    Offer offer(SlotId slot) noexcept override;
+    void read_took(std::chrono::nanoseconds time) noexcept override {
+        if (tier) tier->share().read_took(time);
+    }
 
     bool is_patient() const noexcept {
         return slots_asked_for && placement.patient_until() != io::Clock::time_point::max();
     }
     void ask_for_slots() noexcept;
     void urge_writes() noexcept;
+    void kick_all() noexcept;
     void schedule_pump() noexcept;
     void pump() noexcept;
     void wake_user() noexcept;
@@ -102,6 +109,7 @@ struct SwapArea::State final : SwapEvents {
     std::vector<std::unique_ptr<WriteOut>> writes;           ///< one a store
     std::vector<std::unique_ptr<Reservation>> reservations;  ///< one a store
     Placement placement;
+    std::optional<CacheTier> tier;
     io::Timer pump_timer;
     io::Timer unpark_timer;         ///< armed while blocks are parked
     io::Timer patience_timer;       ///< somebody waits for slots of a higher priority
@@ -131,6 +139,8 @@ SwapArea::State::State(std::vector<std::unique_ptr<Store>> stores_in, std::uniqu
         if (own.memory != nullptr) own.memory += std::size_t{own.writes} * own.pages * kPageSize;
         reservations.push_back(std::make_unique<Reservation>(*slots, part, loop, options, *this));
     }
+    if (slots->packed() != nullptr && !slots->stays_in_memory())
+        tier.emplace(*slots, frames, writes, slots->packed()->limit());
     pump_timer.owner = patience_timer.owner = unpark_timer.owner = this;
     pump_timer.fire =
         patience_timer.fire = [](io::Timer& timer) { static_cast<State*>(timer.owner)->pump(); };
@@ -142,6 +152,7 @@ void SwapArea::State::ask_for_slots() noexcept {
     slots_asked_for = true;
     for (const std::unique_ptr<Reservation>& reservation : reservations) reservation->consider();
     // A page counts for a whole block until it has been written, and often takes less then.
+    if (tier) tier->release(options.write_run_max);
     for (std::size_t i = 0; i < writes.size(); ++i)
         if (slots->parts()[i].unplaced > 0) writes[i]->kick();
     if (!is_patient() || stopped) return;
@@ -152,6 +163,10 @@ void SwapArea::State::ask_for_slots() noexcept {
 /// Somebody waits for a frame: brings on its way what stands between dirty pages and their reuse.
 void SwapArea::State::urge_writes() noexcept {
     for (const std::unique_ptr<WriteOut>& out : writes) out->start();
+}
+
+void SwapArea::State::kick_all() noexcept {
+    for (const std::unique_ptr<WriteOut>& out : writes) out->kick();
 }
 
 void SwapArea::State::store_failed(const StorePart& part, const Error& error) noexcept {
@@ -166,6 +181,13 @@ void SwapArea::State::store_failed(const StorePart& part, const Error& error) no
             {error.code, error.message + "; no more pages can leave. Check the store and its server"});
 }
 
+SwapEvents::Offer SwapArea::State::offer(SlotId slot) noexcept {
+    if (!tier) return Offer::kNotNow;
+    const Offer answer = tier->offer(slot);
+    if (answer == Offer::kTaken && frames_wanted()) schedule_pump();
+    return answer;
+}
+
 /// Has pump() run from the loop soon.
 void SwapArea::State::schedule_pump() noexcept {
     if (!stopped) loop.arm(pump_timer, io::Clock::now());
@@ -177,6 +199,7 @@ void SwapArea::State::pump() noexcept {
     if (stopped) return;
     note_parked();
     wake_user();
+    if (slots_asked_for && tier && quiet() && tier->release(options.write_run_max)) kick_all();
     if (frames_wanted()) urge_writes();
     if (reads.wants_pump() && quiet()) schedule_pump();
 }
@@ -195,8 +218,8 @@ void SwapArea::State::wake_user() noexcept {
 /// Pages that may be asked for now.
 std::uint32_t SwapArea::State::lendable() noexcept {
     const std::uint32_t slots_left = placement.lendable(lent);
+    if (!slots->stays_in_memory()) return slots_left;
     const PackedPages* const packed = slots->packed();
-    if (packed == nullptr) return slots_left;
     return static_cast<std::uint32_t>(
         std::min<std::uint64_t>(slots_left, packed->room() - std::min<std::uint64_t>(packed->room(), lent)));
 }
@@ -286,6 +309,10 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
         if (auto kept = (*slots)->keep_in_memory(options.keep_in_memory); !kept)
             return std::unexpected(std::move(kept.error()));
     }
+    if (options.keep_in_memory == 0 && options.cache_tier > 0 && options.compression != Compression::kOff) {
+        if (auto kept = (*slots)->keep_on_the_way(options.cache_tier); !kept)
+            return std::unexpected(std::move(kept.error()));
+    }
     SwapAreaOptions for_buffers = options;
     if (options.keep_in_memory > 0) for_buffers.seal = false, for_buffers.compression = Compression::kOff;
     Result<Buffers> buffers = make_buffers(for_buffers, pool, stores.size());
@@ -354,12 +381,38 @@ bool SwapArea::worth_keeping(SlotId slot) const noexcept {
     return is_safe(state) && slots_short() == 0;
 }
 
+void SwapArea::note_back(SlotId slot) noexcept {
+    if (state_->tier) state_->tier->note_back(slot);
+}
+
+void SwapArea::add_unchanged(SlotId slot, FrameIndex frame) noexcept {
+    FARSWAP_ASSERT(count(slot) > 0);
+    if (state_->tier) {
+        state_->tier->offer_unchanged(slot, state_->slots->cache().address(frame));
+        for (const std::unique_ptr<WriteOut>& out : state_->writes) out->start();
+    }
+    return_frames({frame, 1});
+}
+
 std::uint32_t SwapArea::slots_short() const noexcept {
     return state_->placement.shortage();
 }
 
 void SwapArea::kick_writes() noexcept {
-    for (const std::unique_ptr<WriteOut>& out : state_->writes) out->kick();
+    state_->kick_all();
+}
+
+void SwapArea::release_memory() noexcept {
+    if (state_->tier && state_->tier->release(4 * state_->options.write_run_max)) state_->kick_all();
+}
+
+void SwapArea::limit_cache_tier(std::uint64_t most) noexcept {
+    if (state_->tier) state_->tier->share().set_most(most);
+}
+
+std::uint64_t SwapArea::bytes_packed() const noexcept {
+    const PackedPages* const packed = state_->slots->packed();
+    return packed ? packed->bytes() : 0;
 }
 
 void SwapArea::get(SlotId slot) noexcept {
@@ -389,12 +442,16 @@ const std::byte* SwapArea::lookup(SlotId slot) const noexcept {
     if (!has_content(state)) return nullptr;
     ++state_->cache_hits;
     if (state == SlotState::kFilled) return slots.fill_page(slot);
-    if (state == SlotState::kPacked) return slots.packed_page(slot);
+    if (is_packed(state)) {
+        if (state_->tier) state_->tier->note_found(slot);
+        return slots.packed_page(slot);
+    }
     slots.note_use(slot);
     return slots.cache().address(slots.map().frame(slot));
 }
 
 void SwapArea::fetch(SlotFetch& fetch) noexcept {
+    if (state_->tier && !has_content(state_->slots->map().state(fetch.slot))) state_->tier->share().missed();
     if (state_->reads.fetch(fetch)) state_->schedule_pump();
 }
 
@@ -415,11 +472,11 @@ std::string SwapArea::describe(SlotId slot) const {
 }
 
 bool SwapArea::keeps_in_memory() const noexcept {
-    return state_->slots->packed() != nullptr;
+    return state_->slots->stays_in_memory();
 }
 
 bool SwapArea::slots_exhausted() const noexcept {
-    if (const PackedPages* packed = state_->slots->packed(); packed && packed->room() == 0) return true;
+    if (keeps_in_memory() && state_->slots->packed()->room() == 0) return true;
     return state_->placement.exhausted();
 }
 
@@ -430,7 +487,7 @@ std::uint64_t SwapArea::slots_used() const noexcept {
 }
 
 std::uint64_t SwapArea::slots_capacity() const noexcept {
-    if (const PackedPages* packed = state_->slots->packed()) return packed->limit() / kPageSize;
+    if (keeps_in_memory()) return state_->slots->packed()->limit() / kPageSize;
     std::uint64_t blocks = 0;
     for (const StorePart& part : state_->slots->parts()) blocks += part.blocks.capacity();
     return blocks;
@@ -446,6 +503,11 @@ SwapArea::Counters SwapArea::counters() const noexcept {
         counters.bytes_packed = packed->bytes();
         counters.pages_packed_at_peak = packed->records_at_peak();
         counters.bytes_packed_peak = packed->bytes_peak();
+    }
+    if (state_->tier) {
+        counters.tier_found = state_->tier->pages_found();
+        counters.tier_written_back = state_->tier->pages_written_back();
+        counters.tier_limit = state_->tier->share().limit();
     }
     for (const std::unique_ptr<WriteOut>& out : state_->writes)
         counters.pages_written += out->pages_written();

@@ -56,6 +56,9 @@ struct SwapAreaOptions {
     /// Pages do not leave memory at all: so many bytes of them, compressed, are kept. One store, NoStore, is
     /// there to number them. 0: pages leave.
     std::uint64_t keep_in_memory = 0;
+    /// Compressed pages may stay in memory for a while before they leave, and after they have come back: so
+    /// many bytes of them at most; how many are worth it is found out (tier_share.h). Only with compression.
+    std::uint64_t cache_tier = 0;
     /// Room for sealed pages on their way out, for each store; 0: an eighth of the pool for all together, at
     /// most writes_max * write_run_max.
     std::uint32_t write_buffer_pages = 0;
@@ -127,6 +130,10 @@ class SwapArea {
     /// Whether the page of a slot may come back and leave its slot's content where it is, in the hope that it
     /// is the same when it leaves again: it has been written, and the stores have room.
     bool worth_keeping(SlotId slot) const noexcept;
+    /// The page of a slot has gone back to one of its users, who keeps the slot, as it is worth_keeping().
+    void note_back(SlotId slot) noexcept;
+    /// The page in `frame` (of take_frames()) has left as what the slot holds(). Takes the frame back.
+    void add_unchanged(SlotId slot, FrameIndex frame) noexcept;
     /// So many slots should be given up by whoever keeps them for pages that are back (worth_keeping()).
     std::uint32_t slots_short() const noexcept;
 
@@ -164,6 +171,12 @@ class SwapArea {
     std::uint64_t slots_used() const noexcept;
     /// Pages do not leave memory.
     bool keeps_in_memory() const noexcept;
+    /// Memory of the cache tier is needed for other things: some of it is given up. At most so many bytes are
+    /// taken from now on.
+    void release_memory() noexcept;
+    void limit_cache_tier(std::uint64_t most) noexcept;
+    /// Bytes of records in memory.
+    std::uint64_t bytes_packed() const noexcept;
     /// Pages that the stores can hold if none gets smaller.
     std::uint64_t slots_capacity() const noexcept;
 
@@ -180,9 +193,12 @@ class SwapArea {
         std::uint64_t pages_packed = 0;  ///< pages that are in memory, compressed
         std::uint64_t bytes_packed = 0;  ///< what they take
         std::uint64_t pages_packed_at_peak = 0, bytes_packed_peak = 0;
-        std::uint64_t pages_written = 0;  ///< pages whose write completed
-        std::uint64_t pages_in = 0;       ///< pages read from the stores, prefetched ones included
-        std::uint64_t cache_hits = 0;     ///< lookups that found the page
+        std::uint64_t tier_found = 0;         ///< of cache_hits, pages that were found compressed in memory
+        std::uint64_t tier_written_back = 0;  ///< pages that went on from there to a store
+        std::uint64_t tier_limit = 0;         ///< bytes that it may take now
+        std::uint64_t pages_written = 0;      ///< pages whose write completed
+        std::uint64_t pages_in = 0;           ///< pages read from the stores, prefetched ones included
+        std::uint64_t cache_hits = 0;         ///< lookups that found the page
         std::uint64_t frames_dirty = 0, frames_clean = 0, frames_free = 0;
     };
     Counters counters() const noexcept;

@@ -19,6 +19,7 @@ void SwapCache::attach(FrameIndex frame, SlotId slot) noexcept {
     entry.prev = entry.next = kNoFrame;
     entry.epoch = 0;
     entry.spent = 0;
+    entry.overdue = 0;
     entry.lent = 0;
     entry.placed = 0;
     entry.first_unit = 0;

@@ -40,7 +40,7 @@ class SwapCache {
     void remove(FrameList& list, FrameIndex frame) noexcept;
     FrameIndex next(FrameIndex frame) const noexcept { return frames_[frame].next; }
 
-    static constexpr std::uint32_t kEpochMask = 0x1fffffff;
+    static constexpr std::uint32_t kEpochMask = 0x0fffffff;
     /// Which flush will cover the write of the frame's page (see WriteOut).
     std::uint32_t epoch(FrameIndex frame) const noexcept { return frames_[frame].epoch; }
     void set_epoch(FrameIndex frame, std::uint32_t epoch) noexcept {
@@ -50,6 +50,10 @@ class SwapCache {
     /// The page's only user has its own copy now: this one is the first to go.
     bool spent(FrameIndex frame) const noexcept { return frames_[frame].spent; }
     void set_spent(FrameIndex frame) noexcept { frames_[frame].spent = true; }
+
+    /// The page has nowhere to go but to its store, and has waited for that elsewhere.
+    bool overdue(FrameIndex frame) const noexcept { return frames_[frame].overdue; }
+    void set_overdue(FrameIndex frame) noexcept { frames_[frame].overdue = true; }
 
     /// Where the record of the frame's page begins, and whether it has a place at all.
     std::uint32_t first_unit(FrameIndex frame) const noexcept { return frames_[frame].first_unit; }
@@ -76,7 +80,8 @@ class SwapCache {
     struct Frame {
         SlotId slot_plus_1;
         FrameIndex prev, next;  ///< in the list of the slot's state
-        std::uint32_t epoch : 29;
+        std::uint32_t epoch : 28;
+        std::uint32_t overdue : 1;
         std::uint32_t spent : 1;
         std::uint32_t lent : 1;
         std::uint32_t placed : 1;

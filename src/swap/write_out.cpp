@@ -45,14 +45,35 @@ void WriteOut::start() noexcept {
 }
 
 void WriteOut::start_writes() noexcept {
-    while (!failed_ && !stopped_ && runs_.has_idle()) {
+    if (failed_ || stopped_) return;
+    offer_due();
+    while (runs_.has_idle()) {
         bool closed = false;
         const std::uint32_t count = head_run(&closed);
         if (count == 0) kicked_ = false;
-        const bool needed = kicked_ || (runs_.in_use() == 0 && events_.frames_wanted());
-        const bool due = closed && part_.dirty.size > held_pages_;
-        if (count == 0 || (!due && !needed)) break;
+        const bool due = closed && (part_.overdue.size > 0 || part_.dirty.size > held_pages_);
+        if (count == 0 || (!due && !needs_writes())) break;
         launch();
+    }
+}
+
+/// Whether short runs are better than none.
+bool WriteOut::needs_writes() const noexcept {
+    return kicked_ || (runs_.in_use() == 0 && events_.frames_wanted());
+}
+
+/// Lets go of what is taken elsewhere. What was lost has a place already, which is to be written again.
+void WriteOut::offer_due() noexcept {
+    SwapCache& cache = slots_.cache();
+    while (part_.dirty.size > 0 && !cache.placed(part_.dirty.head) &&
+           (part_.dirty.size > held_pages_ || events_.frames_wanted())) {
+        const FrameIndex frame = part_.dirty.head;
+        const SwapEvents::Offer answer = events_.offer(cache.slot_of(frame));
+        if (answer == SwapEvents::Offer::kNotNow) break;
+        if (answer == SwapEvents::Offer::kTaken) continue;
+        cache.remove(part_.dirty, frame);
+        cache.set_overdue(frame);
+        cache.push_back(part_.overdue, frame);
     }
 }
 
@@ -64,7 +85,7 @@ void WriteOut::kick() noexcept {
 /// How many pages at the head of the dirty queue one write can take. `closed`: it cannot grow any more.
 std::uint32_t WriteOut::head_run(bool* closed) const noexcept {
     SwapCache& cache = slots_.cache();
-    FrameIndex frame = part_.dirty.head;
+    FrameIndex frame = queue().head;
     if (frame == kNoFrame) return 0;
     std::uint32_t count = 1;
     for (; count < run_max_; ++count) {
@@ -91,7 +112,7 @@ bool WriteOut::may_join(FrameIndex last, FrameIndex next) const noexcept {
 
 void WriteOut::launch() noexcept {
     SwapCache& cache = slots_.cache();
-    const FrameIndex head = part_.dirty.head;
+    const FrameIndex head = queue().head;
     // One page of each run stands for all: nobody may store into a frame after add().
     FARSWAP_ASSERT(slots_.unchanged(cache.slot_of(head), cache.address(head)));
     PageRun& run = *runs_.acquire();
@@ -111,7 +132,7 @@ void WriteOut::launch() noexcept {
 
 /// The page at the head of the queue becomes part of the run.
 void WriteOut::take_head(PageRun& run) noexcept {
-    const FrameIndex frame = part_.dirty.head;
+    const FrameIndex frame = queue().head;
     const SlotId slot = slots_.cache().slot_of(frame);
     FARSWAP_ASSERT(slots_.map().count(slot) > 0);
     run.add(slot, frame);
@@ -124,7 +145,7 @@ std::uint32_t WriteOut::gather_pages(PageRun& run) noexcept {
     const SlotAllocator::Run blocks = part_.blocks.allocate(head_run(&closed));
     FARSWAP_ASSERT(blocks.count > 0);
     for (std::uint32_t i = 0; i < blocks.count; ++i) {
-        const SlotId slot = slots_.cache().slot_of(part_.dirty.head);
+        const SlotId slot = slots_.cache().slot_of(queue().head);
         slots_.take_whole(slot);
         slots_.put_at(slot, (blocks.first + i) * kUnitsPerBlock);
         take_head(run);
@@ -141,7 +162,7 @@ std::uint32_t WriteOut::gather_records(PageRun& run) noexcept {
     FARSWAP_ASSERT(found.count > 0);
     std::uint32_t used = 0;  // units
     while (run.count < most && used < found.count * kUnitsPerBlock) {
-        const FrameIndex frame = part_.dirty.head;
+        const FrameIndex frame = queue().head;
         const SlotId slot = cache.slot_of(frame);
         if (used + kUnitsPerBlock > run_max_ * kUnitsPerBlock) break;  // it may be as long as its page
         slots_.make_record(slot, cache.address(frame), run.buffer + std::size_t{used} * kUnitBytes);
@@ -163,12 +184,12 @@ std::uint32_t WriteOut::gather_records(PageRun& run) noexcept {
 /// written together, is lost together, and follows each other in the queue.
 std::uint32_t WriteOut::lost_together() const noexcept {
     SwapCache& cache = slots_.cache();
-    const std::uint32_t first_block = slots_.place_of(cache.slot_of(part_.dirty.head)).first_block();
+    const std::uint32_t first_block = slots_.place_of(cache.slot_of(queue().head)).first_block();
     std::uint32_t whole = 0;
     std::uint32_t count = 0;
     Place last;
     FrameIndex before = kNoFrame;
-    for (FrameIndex frame = part_.dirty.head;; frame = cache.next(frame)) {
+    for (FrameIndex frame = queue().head;; frame = cache.next(frame)) {
         const bool more = frame != kNoFrame && cache.placed(frame);
         const Place place = more ? slots_.place_of(cache.slot_of(frame)) : Place{};
         if (count > 0 && (!more || place.first_block() != last.last_block())) whole = count;
@@ -187,12 +208,12 @@ std::uint32_t WriteOut::lost_together() const noexcept {
 /// many blocks.
 std::uint32_t WriteOut::gather_again(PageRun& run) noexcept {
     SwapCache& cache = slots_.cache();
-    const std::uint32_t first_block = slots_.place_of(cache.slot_of(part_.dirty.head)).first_block();
+    const std::uint32_t first_block = slots_.place_of(cache.slot_of(queue().head)).first_block();
     std::array<std::uint8_t, kRunMost> records{};  // of each block, that the run has
     std::uint32_t blocks = 0;
     if (run.buffer) std::memset(run.buffer, 0, std::size_t{run_max_} * kBlockBytes);
     for (std::uint32_t left = lost_together(); left > 0; --left) {
-        const FrameIndex frame = part_.dirty.head;
+        const FrameIndex frame = queue().head;
         const SlotId slot = cache.slot_of(frame);
         const Place place = slots_.place_of(slot);
         if (run.buffer)

@@ -26,6 +26,9 @@ struct WriteBuffers {
 /// is called, or until somebody needs frames while no write is in flight (else the end of that write comes
 /// soon enough, and the run has grown by then).
 ///
+/// What is due may be taken elsewhere (SwapEvents::offer). What is refused there, or comes back from there,
+/// is overdue: written before all else.
+///
 /// Each write belongs to the epoch in which it completed; submitting a flush ends the epoch. When the flush
 /// has completed, the pages of its epoch and of earlier ones are safe. When it reports a loss (-ESTALE), all
 /// that was written and not yet safe is dirty again, and writes in flight will count for nothing.
@@ -48,7 +51,7 @@ class WriteOut {
     bool failed() const noexcept { return failed_; }
     /// Pages that are in memory because they are not safe on the store yet.
     std::uint32_t pages_unsafe() const noexcept {
-        return part_.dirty.size + pages_writing_ + part_.written.size;
+        return part_.dirty.size + part_.overdue.size + pages_writing_ + part_.written.size;
     }
     bool quiet() const noexcept { return runs_.in_use() == 0 && !flush_busy_; }
     /// Since when its oldest write or flush is to be answered.
@@ -62,6 +65,9 @@ class WriteOut {
     static void flush_timer(io::Timer& timer);
 
     void start_writes() noexcept;
+    void offer_due() noexcept;
+    bool needs_writes() const noexcept;
+    FrameList& queue() const noexcept { return part_.overdue.size > 0 ? part_.overdue : part_.dirty; }
     std::uint32_t head_run(bool* closed) const noexcept;
     void launch() noexcept;
     bool may_join(FrameIndex last, FrameIndex next) const noexcept;

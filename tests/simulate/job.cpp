@@ -84,6 +84,10 @@ void SimulatedJob::make_area() {
     area.seal = random.once_in(2);
     area.compression = static_cast<Compression>(random.below(3));
     if (in_memory && area.compression == Compression::kOff) area.compression = Compression::kLz4;
+    if (options.has(Feature::kTier)) {
+        area.cache_tier = random.between(8, kPagesMax) * kPageSize;
+        if (area.compression == Compression::kOff) area.compression = Compression::kLz4;
+    }
     area_ = SwapArea::create(*pool_, *loop_, std::move(stores), area).value();
 }
 
@@ -317,6 +321,7 @@ void SimulatedJob::check_the_end() {
     if (area_->slots_used() != 0)
         fail_run(fmt::format("{} slots are in use, and all processes are gone", area_->slots_used()));
     loop_->cancel(poll_timer_);
+    ready_.clear();  // for processes that have ended meanwhile
     pager_.reset();
     area_->shutdown(std::chrono::seconds(100));
     if (pool_->pinned_frames() != 0)

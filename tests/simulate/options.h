@@ -32,6 +32,7 @@ enum class Feature : unsigned {
     kFailure,     ///< a store that fails for good
     kFull,        ///< a store that is too small
     kMemory,      ///< no store: what compresses stays in memory
+    kTier,        ///< what compresses stays in memory for a while
     kCount
 };
 inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);

@@ -10,13 +10,17 @@
 namespace farswap::test {
 namespace {
 
-class SwapAllocationTest : public AreaTest, public ::testing::WithParamInterface<bool> {
+class SwapAllocationTest : public AreaTest, public ::testing::WithParamInterface<int> {
   protected:
     static constexpr std::uint32_t kPages = 512;  // twice the pool
 
     SwapAllocationTest() {
         SwapAreaOptions options = quick();
-        options.seal = GetParam();
+        options.seal = GetParam() > 0;
+        if (GetParam() == 2) {
+            options.compression = Compression::kLz4;
+            options.cache_tier = kPages * kPageSize;
+        }
         open({.frames = 256, .area = options});
         slots_.reserve(kPages + 64);
         store_->written.reserve(1 << 16);
@@ -80,7 +84,8 @@ class SwapAllocationTest : public AreaTest, public ::testing::WithParamInterface
     std::vector<SlotId> slots_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Sealed, SwapAllocationTest, ::testing::Bool());
+/// Plain, sealed, and sealed with a cache tier.
+INSTANTIATE_TEST_SUITE_P(Sealed, SwapAllocationTest, ::testing::Range(0, 3));
 
 TEST_P(SwapAllocationTest, PagesLeaveAndAreGivenUp) {
     const AllocationTrap trap("the way out");
@@ -116,6 +121,8 @@ TEST_P(SwapAllocationTest, PagesComeBack) {
 TEST_P(SwapAllocationTest, PagesThatCameBackAreComparedWithTheirSlots) {
     const AllocationTrap trap("the comparison");
     add(64, 1, 1000);
+    area_->release_memory();  // of the cache tier, if there is one
+    settle();
     const FrameRun frames = area_->take_frames(1);
     ASSERT_EQ(frames.count, 1u);
     fill_page(pool_->address(frames.first), 2);
@@ -123,7 +130,9 @@ TEST_P(SwapAllocationTest, PagesThatCameBackAreComparedWithTheirSlots) {
     EXPECT_FALSE(area_->holds(slots_[2], frames.first));
     EXPECT_TRUE(area_->worth_keeping(slots_[1]));
     EXPECT_EQ(area_->slots_short(), 0u);
-    area_->return_frames(frames);
+    area_->add_unchanged(slots_[1], frames.first);
+    EXPECT_NE(area_->lookup(slots_[1]), nullptr);
+    area_->note_back(slots_[1]);
     put_all();
 }
 
@@ -164,8 +173,15 @@ TEST_P(SwapAllocationTest, APageThatIsNotWhatWasWritten) {
     const AllocationTrap trap("the refusal of a page");
     Answers answer;
     add(kPages, 1, 1000);
+    while (area_->bytes_packed() > 0) {
+        area_->release_memory();
+        settle();
+    }
     drop_all_clean();
-    store_->corrupt(0);
+    {
+        const UncountedAllocations of_the_store;
+        for (std::uint64_t page = 0; page < kPages; ++page) store_->corrupt(page * kPageSize);
+    }
     fetch(answer, slots_[1]);  // the first one is one word
     settle();
     EXPECT_EQ(answer.result, -EILSEQ);

@@ -56,7 +56,7 @@ class Explorer {
 
     /// The invariants.
     static void check(const World& w) {
-        if (w.slot == SlotState::kClean || w.slot == SlotState::kStored || w.slot == SlotState::kReading) {
+        if (is_safe(w.slot) && w.slot != SlotState::kWritten) {
             EXPECT_EQ(w.place, Place::kDurable) << "a frame may be reused without a durable copy";
         }
         if (w.slot == SlotState::kFree) {
@@ -116,7 +116,9 @@ class Explorer {
             next.place = Place::kOther;  // being overwritten
             next.flush_covers = false;
             visit(next);
+            visit(after(w, SlotEvent::kPackedAway));
         }
+        if (w.slot == SlotState::kPacked) visit(after(w, SlotEvent::kUnpacked));
         if (!w.write_in_flight) return;
         World ended = w;
         ended.write_in_flight = ended.write_executed = false;
@@ -125,7 +127,9 @@ class Explorer {
     }
 
     void reader(const World& w) {
-        if (w.slot == SlotState::kClean) visit(after(w, SlotEvent::kDropped));
+        if (w.slot == SlotState::kClean || w.slot == SlotState::kPackedStored)
+            visit(after(w, SlotEvent::kDropped));
+        if (w.slot == SlotState::kStored) visit(after(w, SlotEvent::kPackedToo));
         if (w.slot == SlotState::kStored) {
             World next = after(w, SlotEvent::kReadStarted);
             next.read_in_flight = true;
@@ -188,11 +192,13 @@ TEST(SlotState, EveryStateIsLeftByTheRightEventsOnly) {
     for (unsigned state = 0; state < kSlotStates; ++state)
         for (unsigned event = 0; event < kSlotEvents; ++event)
             legal += slot_step(static_cast<SlotState>(state), static_cast<SlotEvent>(event)).legal;
-    EXPECT_EQ(legal, 30);
+    EXPECT_EQ(legal, 35);
     EXPECT_FALSE(slot_step(SlotState::kDirty, SlotEvent::kDropped).legal);
     EXPECT_FALSE(slot_step(SlotState::kWritten, SlotEvent::kDropped).legal);
     EXPECT_FALSE(slot_step(SlotState::kWriting, SlotEvent::kDropped).legal);
     EXPECT_FALSE(slot_step(SlotState::kFree, SlotEvent::kLastPut).legal);
+    EXPECT_FALSE(slot_step(SlotState::kPacked, SlotEvent::kDropped).legal);
+    EXPECT_FALSE(slot_step(SlotState::kPackedStored, SlotEvent::kUnpacked).legal);
 }
 
 TEST(SlotState, FrameAndContentFollowTheState) {
