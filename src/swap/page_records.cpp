@@ -40,6 +40,7 @@ std::uint32_t PageRecords::pack(const std::byte* page) noexcept {
     constexpr std::uint32_t kMost = (kUnitsPerBlock - 1) * kUnitBytes - kLengthBytes;
     if (!compresses_) return kUnitsPerBlock;
     std::byte* const packed = scratch_->packed;
+    in_scratch_ = kNoSlot;
     const std::uint32_t length = compressor_->compress(page, packed + kLengthBytes, kMost);
     if (length == 0) return kUnitsPerBlock;
     const auto stored = static_cast<std::uint16_t>(length);
@@ -103,6 +104,11 @@ std::span<const std::byte> PageRecords::pack_to_keep(const std::byte* page) noex
     return {units == kUnitsPerBlock ? page : scratch_->packed, std::size_t{units} * kUnitBytes};
 }
 
+std::span<const std::byte> PageRecords::pack_again(SlotId slot, const std::byte* page) noexcept {
+    const std::uint32_t units = in_scratch_ == slot ? scratch_units_ : pack_if_worth_it(page);
+    return {units == kUnitsPerBlock ? page : scratch_->packed, std::size_t{units} * kUnitBytes};
+}
+
 void PageRecords::unpack(const std::byte* record, std::uint32_t units, std::byte* page) noexcept {
     if (units == kUnitsPerBlock) {
         std::memcpy(page, record, kPageSize);
@@ -124,7 +130,10 @@ bool PageRecords::is_of(const SlotMap& map, SlotId slot, std::uint32_t store,
     const std::uint32_t units = map.units(slot);
     if (units < kUnitsPerBlock && pack(page) != units) return false;
     const std::byte* const content = units == kUnitsPerBlock ? page : scratch_->packed;
-    return sealer_->tag_of(map.seal(slot), {store, slot}, content, units * kUnitBytes) == map.tag(slot);
+    if (sealer_->tag_of(map.seal(slot), {store, slot}, content, units * kUnitBytes) != map.tag(slot))
+        return false;
+    if (units < kUnitsPerBlock) in_scratch_ = slot, scratch_units_ = units;
+    return true;
 }
 
 std::optional<std::uint64_t> fill_word(const std::byte* page) noexcept {

@@ -49,6 +49,8 @@ class PageRecords {
     /// The record of a page that stays in memory, unsealed: the page itself if it gets no smaller. Valid
     /// until the next call.
     std::span<const std::byte> pack_to_keep(const std::byte* page) noexcept;
+    /// The same of the slot's page, whose record has been made; without the work if is_of() has just done it.
+    std::span<const std::byte> pack_again(SlotId slot, const std::byte* page) noexcept;
     /// Makes the page of such a record of `units` again; never of one that was outside.
     void unpack(const std::byte* record, std::uint32_t units, std::byte* page) noexcept;
     /// Some bits by which a page that stays in memory is known again.
@@ -79,6 +81,8 @@ class PageRecords {
     std::unique_ptr<Scratch> scratch_;
     bool compresses_;
     std::uint64_t seed_;
+    SlotId in_scratch_ = kNoSlot;     ///< whose record is_of() has left there
+    std::uint32_t scratch_units_ = 0;
     WorthTrying packing_;
 };
 

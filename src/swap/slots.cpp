@@ -205,7 +205,7 @@ bool Slots::pack_too(SlotId slot, const std::byte* page, std::uint32_t units_max
     FARSWAP_ASSERT(map_.state(slot) == SlotState::kStored);
     // The record on the store is as long as one that is made of the page now, if both are compressed.
     if (map_.units(slot) > units_max) return false;
-    const auto record = pack_to_keep(page);
+    const auto record = records_.pack_again(slot, page);
     if (record.size() != std::size_t{map_.units(slot)} * kUnitBytes) return false;
     const std::uint32_t number =
         packed_->add(record.data(), map_.units(slot),
