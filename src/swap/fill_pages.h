@@ -4,26 +4,23 @@
 #include <array>
 #include <cstdint>
 
-#include "page/mapping.h"
+#include "swap/page_window.h"
 
 namespace farswap {
 
-/// A window of kPages pages, in which numbers that follow each other have neighbouring pages, as pages of the
-/// cache have that came in together. One thread.
+/// One thread.
 class FillPages {
   public:
-    static constexpr std::uint32_t kPages = 64;
-
     static Result<FillPages> create();
 
-    /// A page full of `word`. It stays until kPages other numbers have been asked for.
+    /// A page full of `word`, in a PageWindow.
     const std::byte* page(std::uint32_t number, std::uint64_t word) noexcept;
 
   private:
-    explicit FillPages(Mapping memory) noexcept : memory_(std::move(memory)) {}
+    explicit FillPages(PageWindow window) noexcept : window_(std::move(window)) {}
 
-    Mapping memory_;
-    std::array<std::uint64_t, kPages> words_{};
+    PageWindow window_;
+    std::array<std::uint64_t, PageWindow::kPages> words_{};
 };
 
 }  // namespace farswap

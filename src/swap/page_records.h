@@ -81,7 +81,7 @@ class PageRecords {
     std::unique_ptr<Scratch> scratch_;
     bool compresses_;
     std::uint64_t seed_;
-    SlotId in_scratch_ = kNoSlot;     ///< whose record is_of() has left there
+    SlotId in_scratch_ = kNoSlot;  ///< whose record is_of() has left there
     std::uint32_t scratch_units_ = 0;
     WorthTrying packing_;
 };

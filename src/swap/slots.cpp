@@ -129,9 +129,8 @@ void Slots::give_up_frame(SlotId slot, FrameIndex frame) noexcept {
 }
 
 Status Slots::make_packed(std::uint64_t most, bool on_the_way) {
-    auto window = Mapping::anonymous(FillPages::kPages * kPageSize);
+    auto window = PageWindow::create();
     if (!window) return std::unexpected(std::move(window.error()));
-    if (const int error = window->populate()) return fail_errno(error, "no memory for a few pages");
     auto packed = PackedPages::create(most, on_the_way);
     if (!packed) return std::unexpected(std::move(packed.error()));
     unpacked_.emplace(std::move(*window));
@@ -155,7 +154,7 @@ bool Slots::add_packed(SlotId slot, const std::byte* page, std::span<const std::
 }
 
 const std::byte* Slots::packed_page(SlotId slot) noexcept {
-    std::byte* const page = unpacked_->data() + std::size_t{slot % FillPages::kPages} * kPageSize;
+    std::byte* const page = unpacked_->page(slot);
     expand(slot, page);
     return page;
 }

@@ -14,6 +14,7 @@
 #include "swap/fill_pages.h"
 #include "swap/packed_pages.h"
 #include "swap/page_records.h"
+#include "swap/page_window.h"
 #include "swap/slot_allocator.h"
 #include "swap/slot_map.h"
 #include "swap/swap_cache.h"
@@ -170,8 +171,8 @@ class Slots {
     PageRecords records_;
     FillPages fills_;
     std::optional<PackedPages> packed_;
-    bool on_the_way_ = false;          ///< packed pages may go on to their stores
-    std::optional<Mapping> unpacked_;  ///< a window as that of FillPages
+    bool on_the_way_ = false;  ///< packed pages may go on to their stores
+    std::optional<PageWindow> unpacked_;
     FrameList clean_;
     FrameList spent_;
     std::uint32_t frames_cached_ = 0;

@@ -167,8 +167,8 @@ TEST(FillWord, IsFoundOnlyWhereThePageIsNothingElse) {
 TEST(FillPages, NeighboursLieNextToEachOtherAndLastForAWindow) {
     FillPages fills = FillPages::create().value();
     std::vector<const std::byte*> pages;
-    for (std::uint32_t i = 0; i < FillPages::kPages; ++i) pages.push_back(fills.page(128 + i, i * 3));
-    for (std::uint32_t i = 0; i < FillPages::kPages; ++i) {
+    for (std::uint32_t i = 0; i < PageWindow::kPages; ++i) pages.push_back(fills.page(128 + i, i * 3));
+    for (std::uint32_t i = 0; i < PageWindow::kPages; ++i) {
         EXPECT_EQ(pages[i], pages[0] + i * kPageSize);
         EXPECT_EQ(fill_word(pages[i]), i * 3);
     }
