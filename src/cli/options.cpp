@@ -5,35 +5,31 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
+#include "cli/describe.h"
 #include "store/open.h"
 
 namespace farswap::cli {
 
 namespace {
 
-constexpr const char* kOverview =
-    R"(farswap runs a program under a RAM cap and keeps its cold pages on a file server or a file.
+constexpr std::string_view kDescription =
+    "farswap runs a program under a RAM cap and keeps its cold pages on a file server or a file.";
 
-Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...   run a program
-       farswap attach [OPTIONS] PID...                    the same for programs that run already
-       farswap detach [--force] PID...                    let go of them
-       farswap top                                        all jobs and what they do, live
-       farswap set PID --ram SIZE                         another cap for one that runs
-       farswap core [-o FILE] PID                         a core file of one, what is outside included
-       farswap debug [--] DEBUGGER [ARGUMENT]...          a debugger that sees what is outside
-       farswap check [URL]...                             can this machine, this store do it?
-       farswap bench URL...                               what a store can do
-       farswap check --clean URL                          remove what dead jobs left on a store
-       farswap COMMAND --help                             all options
-       farswap --version
-)";
+/// Asks for what --help tells, as JSON: for manual pages and completions (docs/commands.md, "Help for
+/// programs").
+constexpr std::string_view kHelpForPrograms = "--help-json";
 
 /// CLI11's help with our own usage lines: it cannot know that a program follows.
 class HelpFormat : public CLI::Formatter {
   public:
     explicit HelpFormat(std::string usage) : usage_(std::move(usage)) { column_width(26); }
     std::string make_usage(const CLI::App*, std::string) const override { return usage_; }
+    std::string make_option_opts(const CLI::Option* option) const override {
+        const std::string value = value_word(*option);
+        return (value.empty() ? "" : " " + value) + (option->get_expected_max() > 1 ? " ..." : "");
+    }
 
   private:
     std::string usage_;
@@ -46,6 +42,7 @@ std::vector<std::string> reversed(std::span<const char* const> words) {
 
 /// Parses `words` with `app`: nothing, or the help text that was asked for.
 Result<std::optional<PrintText>> parse_with(CLI::App& app, std::span<const char* const> words) {
+    if (words.size() == 1 && words[0] == kHelpForPrograms) return PrintText{describe(app)};
     try {
         app.parse(reversed(words));
         return std::nullopt;
@@ -395,27 +392,69 @@ Result<Command> parse_bench(std::span<const char* const> words) {
     return options;
 }
 
+/// A command: what parses its words, and how the overview shows it.
+struct CommandEntry {
+    std::string_view name, usage, summary;
+    Result<Command> (*parse)(std::span<const char* const> words);
+};
+
+constexpr CommandEntry kCommands[] = {
+    {"run", "[OPTIONS] [--] PROGRAM [ARGUMENT]...", "run a program under a RAM cap", parse_run},
+    {"attach", "[OPTIONS] PID...", "keep programs that run already under a RAM cap", parse_attach},
+    {"detach", "[--force] PID...", "let go of programs that are kept under a cap", parse_detach},
+    {"top", "", "show all jobs and what they do, live", parse_top},
+    {"set", "PID --ram SIZE", "give a job that runs another RAM cap", parse_set},
+    {"core", "[-o FILE] PID", "write a core file, what is outside included", parse_core},
+    {"debug", "[--] DEBUGGER [ARGUMENT]...", "run a debugger that sees what is outside", parse_debug},
+    {"check", "[--clean] [URL]...", "tell whether this machine and these stores will do", parse_check},
+    {"bench", "URL...", "measure what a store can do", parse_bench},
+};
+
+std::string overview() {
+    std::string text = fmt::format("{}\n\n", kDescription);
+    std::string_view before = "Usage:";
+    const auto line = [&](std::string_view words, std::string_view summary) {
+        text += fmt::format("{:<6} farswap {:<44}{}\n", std::exchange(before, ""), words, summary);
+    };
+    for (const CommandEntry& command : kCommands)
+        line(fmt::format("{} {}", command.name, command.usage), command.summary);
+    line("COMMAND --help", "all options");
+    text += "       farswap --version\n";
+    return text;
+}
+
+/// All of it for programs: an object with `version`, `help` and `commands`, each of these with its `summary`.
+Result<Command> all_for_programs() {
+    std::string commands;
+    for (const CommandEntry& command : kCommands) {
+        const char* const word = kHelpForPrograms.data();
+        const auto described = command.parse(std::span(&word, 1));
+        if (!described) return std::unexpected(described.error());
+        commands += fmt::format("{}{{\"summary\": \"{}\", \"syntax\": {}}}", commands.empty() ? "" : ",\n",
+                                command.summary, std::get<PrintText>(*described).text);
+    }
+    return PrintText{fmt::format("{{\"version\": \"{}\", \"help\": \"{}\", \"commands\": [\n{}]}}\n",
+                                 FARSWAP_VERSION, kDescription, commands)};
+}
+
+std::string command_names() {
+    std::string names;
+    for (const CommandEntry& command : kCommands)
+        names += fmt::format("{}{}", names.empty() ? "" : ", ", command.name);
+    return names;
+}
+
 }  // namespace
 
 Result<Command> parse_command_line(std::span<const char* const> words) {
     if (words.empty()) return fail(EINVAL, "no command given; write: farswap run PROGRAM, or farswap --help");
-    const std::string_view command = words[0];
-    const auto rest = words.subspan(1);
-    if (command == "run") return parse_run(rest);
-    if (command == "attach") return parse_attach(rest);
-    if (command == "detach") return parse_detach(rest);
-    if (command == "set") return parse_set(rest);
-    if (command == "top") return parse_top(rest);
-    if (command == "core") return parse_core(rest);
-    if (command == "debug") return parse_debug(rest);
-    if (command == "check") return parse_check(rest);
-    if (command == "bench") return parse_bench(rest);
-    if (command == "--help" || command == "-h" || command == "help") return PrintText{kOverview};
-    if (command == "--version") return PrintText{"farswap " FARSWAP_VERSION "\n"};
-    return fail(EINVAL,
-                "{}: no such command; there are run, attach, detach, top, set, core, debug, check and bench, "
-                "see farswap --help",
-                command);
+    const std::string_view word = words[0];
+    for (const CommandEntry& command : kCommands)
+        if (word == command.name) return command.parse(words.subspan(1));
+    if (word == "--help" || word == "-h" || word == "help") return PrintText{overview()};
+    if (word == "--version") return PrintText{"farswap " FARSWAP_VERSION "\n"};
+    if (word == kHelpForPrograms) return all_for_programs();
+    return fail(EINVAL, "{}: no such command (there are {}); see farswap --help", word, command_names());
 }
 
 }  // namespace farswap::cli

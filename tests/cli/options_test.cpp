@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <nlohmann/json.hpp>
+
 namespace farswap::cli {
 namespace {
 
@@ -110,6 +112,41 @@ TEST(Command, PrintsHelpAndVersion) {
     EXPECT_THAT(text_of({"check", "--help"}), HasSubstr("--clean"));
     EXPECT_THAT(error_of({}), HasSubstr("no command given"));
     EXPECT_THAT(error_of({"walk"}), HasSubstr("walk: no such command"));
+}
+
+TEST(Command, TellsProgramsWhatItTellsPeople) {
+    const auto text_of = [](std::vector<const char*> words) {
+        return std::get<PrintText>(parse(words).value()).text;
+    };
+    const auto all = nlohmann::json::parse(text_of({"--help-json"}));
+    ASSERT_GE(all.at("commands").size(), 9u);
+    for (const auto& command : all.at("commands")) {
+        const auto& syntax = command.at("syntax");
+        const std::string name = syntax.at("name");
+        EXPECT_THAT(text_of({"--help"}), HasSubstr("farswap " + name + " "));
+        EXPECT_THAT(text_of({"--help"}), HasSubstr(command.at("summary")));
+        const std::string help = text_of({name.c_str(), "--help"});
+        EXPECT_EQ(syntax, nlohmann::json::parse(text_of({name.c_str(), "--help-json"})));
+        EXPECT_THAT(help, HasSubstr(syntax.at("help")));
+        for (const auto& line : syntax.at("usage")) EXPECT_THAT(help, HasSubstr(line));
+        for (const auto& option : syntax.at("options"))
+            for (const auto& option_name : option.at("names")) EXPECT_THAT(help, HasSubstr(option_name));
+    }
+    const auto run = nlohmann::json::parse(text_of({"run", "--help-json"}));
+    const auto option = [&](std::string_view name) {
+        for (const auto& each : run.at("options"))
+            if (each.at("names").back() == name) return each;
+        return nlohmann::json{};
+    };
+    EXPECT_EQ(option("--on-full").at("value"), "wait|stop") << "and nothing of how CLI11 checks it";
+    EXPECT_EQ(option("--on-outage").at("value"), "wait|stop:SECONDS");
+    EXPECT_EQ(option("--chaos").at("value"), "RATE");
+    EXPECT_EQ(option("--quiet").at("value"), "");
+    EXPECT_EQ(option("--quiet").at("names"), nlohmann::json({"-q", "--quiet"}));
+    EXPECT_TRUE(option("--swap").at("repeats"));
+    EXPECT_FALSE(option("--ram").at("repeats"));
+    EXPECT_EQ(run_of({"run", "prog", "--help-json"}).argv.size(), 2u)
+        << "behind the program it is the program's";
 }
 
 TEST(AttachOptions, AreThoseOfRunAndProcesses) {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs into an empty folder, and moves it; then the program must start there, and a C and a C++ program must build
-# against the installed headers and library by pkg-config and pin a page.
+# Installs into an empty folder, and moves it; then the program must start there, and C and C++ programs must build
+# against the installed headers and libraries, by pkg-config and by CMake's find_package, and pin a page.
 # Usage: check_install.sh CMAKE BUILD_DIR C_COMPILER CXX_COMPILER
 set -euo pipefail
 cmake=$1 build=$2 cc=$3 cxx=$4
@@ -37,11 +37,6 @@ int main(void) {
     return farswap_pool_destroy(pool) != 0;
 }
 END
-export PKG_CONFIG_PATH
-PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name farswap-pages.pc)")
-# shellcheck disable=SC2046  # flags are words
-"$cc" -std=c11 -Wall -Werror "$prefix/user.c" -o "$prefix/user" $(pkg-config --cflags --libs farswap-pages)
-"$prefix/user"
 
 # Every public header, and a request whose pins are checked.
 for header in "$prefix"/moved/include/farswap/*.h; do echo "#include <farswap/${header##*/}>"; done >"$prefix/user.cpp"
@@ -68,8 +63,45 @@ int main() {
     return pinned == 0 && put < 0 && farswap_pool_destroy(pool) == 0 ? 0 : 1;
 }
 END
-for standard in c++17 c++23; do
-    # shellcheck disable=SC2046
-    "$cxx" -std=$standard -Wall -Wextra -Werror "$prefix/user.cpp" -o "$prefix/user" $(pkg-config --cflags --libs farswap-pages)
-    "$prefix/user"
+
+libraries=$(dirname "$(find "$prefix/moved" -name libfarswap.a)")
+export PKG_CONFIG_PATH=$libraries/pkgconfig
+# How programs are linked: with the shared library, which is then found at run time, or with the static one.
+shared=$(pkg-config --cflags --libs farswap)
+static="$(pkg-config --cflags farswap) $libraries/libfarswap.a $(pkg-config --libs --static farswap | sed 's/-lfarswap //')"
+for flags in "$shared" "$static"; do
+    # shellcheck disable=SC2086  # flags are words
+    "$cc" -std=c11 -Wall -Werror "$prefix/user.c" -o "$prefix/user" $flags
+    LD_LIBRARY_PATH=$libraries "$prefix/user"
+    for standard in c++17 c++23; do
+        # shellcheck disable=SC2086
+        "$cxx" -std=$standard -Wall -Wextra -Werror "$prefix/user.cpp" -o "$prefix/user" $flags
+        LD_LIBRARY_PATH=$libraries "$prefix/user"
+    done
 done
+readelf -d "$libraries/libfarswap.so" | grep -q 'SONAME.*libfarswap\.so\.0\]'
+nm -D --defined-only "$libraries/libfarswap.so" | grep -qw get_kernel_pages
+if nm -DC --defined-only "$libraries/libfarswap.so" | grep -v farswap::validate | grep farswap::; then exit 1; fi # what is inside
+
+cat >"$prefix/CMakeLists.txt" <<'END'
+cmake_minimum_required(VERSION 3.25)
+project(user C CXX)
+find_package(farswap 0.1 REQUIRED)
+add_executable(by_c user.c)
+add_executable(by_cpp user.cpp)
+add_executable(by_static user.cpp)
+target_link_libraries(by_c farswap::farswap)
+target_link_libraries(by_cpp farswap::farswap)
+target_link_libraries(by_static farswap::farswap_static)
+END
+"$cmake" -S "$prefix" -B "$prefix/build" -D CMAKE_PREFIX_PATH="$prefix/moved" -D CMAKE_C_COMPILER="$cc" -D CMAKE_CXX_COMPILER="$cxx" >/dev/null
+"$cmake" --build "$prefix/build" >/dev/null
+for program in by_c by_cpp by_static; do "$prefix/build/$program"; done
+
+# Where the shells and man(1) look.
+share=$prefix/moved/share
+for file in bash-completion/completions/farswap zsh/site-functions/_farswap fish/vendor_completions.d/farswap.fish man/man8/farswapd.8 \
+    doc/farswap/stores.md; do
+    [[ -s $share/$file ]] || { echo "there is no share/$file"; exit 1; }
+done
+man -M "$share/man" -w farswap-run >/dev/null
