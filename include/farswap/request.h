@@ -1,5 +1,6 @@
-// I/O requests: direction, flags, pinned pages, deadline. Shared by every store; knows nothing of what is
-// swapped.
+/// @file
+/// I/O requests: direction, flags, pinned pages, deadline. Shared by every store; knows nothing of what is
+/// swapped.
 #pragma once
 
 #include <chrono>
@@ -10,14 +11,15 @@
 
 namespace farswap {
 
+/// Bytes of a page, and of a pool's frame.
 inline constexpr std::size_t kPageSize = 4096;
 
 /// Direction (bit 0) and flags of a request.
 inline constexpr std::uint32_t READ = 0;        ///< from the store into memory
 inline constexpr std::uint32_t WRITE = 1;       ///< from memory to the store
 inline constexpr std::uint32_t REQ_KERNEL = 2;  ///< the memory is pool pages pinned by get_kernel_pages()
-inline constexpr std::uint32_t KERNEL_READ = READ | REQ_KERNEL;
-inline constexpr std::uint32_t KERNEL_WRITE = WRITE | REQ_KERNEL;
+inline constexpr std::uint32_t KERNEL_READ = READ | REQ_KERNEL;    ///< as farswap reads
+inline constexpr std::uint32_t KERNEL_WRITE = WRITE | REQ_KERNEL;  ///< as farswap writes
 
 /// One transfer between a contiguous piece of memory and a store.
 ///
@@ -47,10 +49,10 @@ struct Request {
     std::uint8_t source = 0;
 
     // The layer that has accepted the request uses these until completion.
-    Request* next = nullptr;
-    std::uint32_t done = 0;   ///< bytes transferred so far (short transfers)
-    std::uint32_t index = 0;  ///< the layer's table entry
-    std::uint64_t cookie = 0;
+    Request* next = nullptr;   ///< of a list
+    std::uint32_t done = 0;    ///< bytes transferred so far (short transfers)
+    std::uint32_t index = 0;   ///< the layer's table entry
+    std::uint64_t cookie = 0;  ///< whatever it likes
 };
 
 /// Checks what every store must check before it accepts a request: 0, or -EINVAL for zero length, null

@@ -1,5 +1,6 @@
-// Store: where pages go when they leave the machine's memory. Knows runs of bytes at offsets, not whose they
-// are.
+/// @file
+/// Store: where pages go when they leave the machine's memory. Knows runs of bytes at offsets, not whose they
+/// are.
 #pragma once
 
 #include <cstdint>
@@ -13,23 +14,25 @@ namespace farswap {
 /// The caller owns it until `complete`, which is called once, on the loop's thread, never from inside
 /// flush().
 struct FlushRequest {
-    std::chrono::milliseconds timeout{0};
+    std::chrono::milliseconds timeout{0};  ///< as Request::timeout
     /// 0; -ESTALE when the store has lost writes that it had acknowledged (an NFS server restarted: the
     /// verifier changed), so that every write since the last good flush must be sent again; or another
     /// -errno.
     void (*complete)(FlushRequest& flush, int result) = nullptr;
-    void* owner = nullptr;
-    FlushRequest* next = nullptr;
-    std::uint64_t cookie = 0;
+    void* owner = nullptr;         ///< the caller's own
+    FlushRequest* next = nullptr;  ///< the layer's that has accepted it, as Request::next
+    std::uint64_t cookie = 0;      ///< the same layer's
 };
 
 /// Grows the reserved space. Owned by the caller until `complete` (0 or -errno, -ENOSPC when the store is
 /// full).
 struct ReserveRequest {
     std::uint64_t bytes = 0;  ///< the reserved space is at least this afterwards
+    /// Called once, on the loop's thread, never from inside reserve().
     void (*complete)(ReserveRequest& reserve, int result) = nullptr;
-    void* owner = nullptr;
-    ReserveRequest* next = nullptr;
+    void* owner = nullptr;           ///< the caller's own
+    ReserveRequest* next = nullptr;  ///< the layer's that has accepted it, as Request::next
+    std::uint64_t cookie = 0;        ///< the same layer's
 };
 
 /// A place for bytes. One owner, one thread (the event loop's); every call returns at once, results come by
@@ -54,7 +57,9 @@ class Store {
 
     /// Starts a transfer. Any number may be in flight, in any order; overlapping ones are the caller's fault.
     virtual void submit(Request& request) noexcept = 0;
+    /// Starts a flush; see FlushRequest.
     virtual void flush(FlushRequest& flush) noexcept = 0;
+    /// Starts to grow what reserved() tells; see ReserveRequest.
     virtual void reserve(ReserveRequest& reserve) noexcept = 0;
 
     /// Asks for the request to end early; it completes with -ECANCELED, or with its result if that was
@@ -75,13 +80,18 @@ class Store {
 
     /// Operations since activation, for the summary.
     struct Counters {
-        std::uint64_t reads = 0, writes = 0, flushes = 0;  ///< requests on the wire or to the disk
-        std::uint64_t bytes_read = 0, bytes_written = 0;
+        std::uint64_t reads = 0;          ///< requests on the wire or to the disk
+        std::uint64_t writes = 0;         ///< the same
+        std::uint64_t flushes = 0;        ///< the same
+        std::uint64_t bytes_read = 0;     ///< that those requests moved
+        std::uint64_t bytes_written = 0;  ///< the same
         /// Bytes that this process copied on their way between the requests' memory and the kernel.
         std::uint64_t bytes_copied = 0;
-        std::uint64_t retries = 0, reconnects = 0,
-                      lost_writes = 0;  ///< lost_writes: times -ESTALE was reported
+        std::uint64_t retries = 0;      ///< requests that were sent again
+        std::uint64_t reconnects = 0;   ///< connections that replaced one that broke
+        std::uint64_t lost_writes = 0;  ///< times -ESTALE was reported
     };
+    /// What was done so far.
     virtual Counters counters() const noexcept = 0;
 };
 
