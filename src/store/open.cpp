@@ -4,6 +4,7 @@
 #include "store/file_store.h"
 #include "store/nbd_store.h"
 #include "store/nfs_store.h"
+#include "store/plugin_store.h"
 #include "store/url.h"
 
 namespace farswap {
@@ -28,6 +29,7 @@ Result<std::unique_ptr<Store>> open_store(std::string_view text, const StoreOpti
     if (url->scheme == "file") return open_file_store(*url, options, loop);
     if (url->scheme == "nfs") return open_nfs_store(*url, options, loop);
     if (is_nbd_scheme(*url)) return open_nbd_store(*url, options, loop);
+    if (url->scheme == "plugin") return open_plugin_store(*url, loop);
     return unknown_scheme(*url);
 }
 
@@ -38,6 +40,7 @@ Status check_store_url(std::string_view text) {
     if (url->scheme == "file") return check_file_url(*url);
     if (url->scheme == "nfs") return check_nfs_url(*url);
     if (is_nbd_scheme(*url)) return check_nbd_url(*url);
+    if (url->scheme == "plugin") return check_plugin_url(*url);
     return unknown_scheme(*url);
 }
 
@@ -59,6 +62,7 @@ Result<std::vector<Orphan>> list_orphans(std::string_view text) {
     if (url->scheme == "file") return list_file_orphans(*url);
     if (url->scheme == "nfs") return list_nfs_orphans(*url);
     if (is_nbd_scheme(*url)) return std::vector<Orphan>{};  // it serves job after job: it is never an orphan
+    if (url->scheme == "plugin") return std::vector<Orphan>{};  // what it leaves is its own business
     return unknown_scheme(*url);
 }
 
@@ -68,6 +72,7 @@ Status remove_orphan(std::string_view text, const Orphan& orphan) {
     if (url->scheme == "file") return remove_file_orphan(*url, orphan);
     if (url->scheme == "nfs") return remove_nfs_orphan(*url, orphan);
     if (is_nbd_scheme(*url)) return fail(EINVAL, "{}: an export is not removed", url->text);
+    if (url->scheme == "plugin") return fail(EINVAL, "{}: it lists nothing to remove", url->text);
     return unknown_scheme(*url);
 }
 

@@ -34,6 +34,8 @@ struct StoreOptions {
 ///
 /// `nbd://HOST[:PORT]/EXPORT[?size=N]`, `nbd+unix:///EXPORT?socket=PATH[&size=N]`: an NBD export.
 ///
+/// `plugin:PATH?size=N[&...]`: a shared object that brings a store of its own (farswap/store_plugin.h).
+///
 /// Errors are one line that says what to do: ENOENT, EACCES, EROFS, ENOSPC, EBUSY (a live owner, named),
 /// EINVAL (URL), ETIMEDOUT/ECONNREFUSED (server).
 Result<std::unique_ptr<Store>> open_store(std::string_view url, const StoreOptions& options, io::Loop& loop);

@@ -75,15 +75,21 @@ Status parse_port(std::string_view& host, Url& url) {
     return {};
 }
 
+/// What is named by a path of this machine: file:PATH, plugin:PATH.
+bool is_of_this_machine(const Url& url) {
+    return url.scheme == "file" || url.scheme == "plugin";
+}
+
 /// Takes the host off "//HOST/PATH"; the path stays in `rest`.
 Status parse_host(std::string_view& rest, Url& url) {
     rest.remove_prefix(2);
     const std::size_t slash = rest.find('/');
     std::string_view host = rest.substr(0, slash);
     rest = slash == std::string_view::npos ? std::string_view{} : rest.substr(slash);
-    if (url.scheme == "file") {
+    if (is_of_this_machine(url)) {
         if (!host.empty() && host != "localhost")
-            return fail(EINVAL, "'{}': a file: URL names no host: write file:/{}{}", url.text, host, rest);
+            return fail(EINVAL, "'{}': a {}: URL names no host: write {}:/{}{}", url.text, url.scheme,
+                        url.scheme, host, rest);
         return {};
     }
     if (is_nbd_socket(url)) {
@@ -125,7 +131,7 @@ Result<Url> parse_url(std::string_view text) {
     const auto query = cut(rest, '?');
     if (rest.starts_with("//")) {
         if (Status host = parse_host(rest, url); !host) return std::unexpected(host.error());
-    } else if (url.scheme != "file") {
+    } else if (!is_of_this_machine(url)) {
         return fail(EINVAL, "'{}' names no host: {}", text, kForms);
     }
     const auto path = percent_decode(rest);
@@ -134,7 +140,7 @@ Result<Url> parse_url(std::string_view text) {
                     "'{}': a '%' in a URL stands before two hexadecimal digits; write a plain one as %25",
                     text);
     const bool may_lack_path = is_nbd(url) || is_nbd_socket(url);
-    if (!may_lack_path && (path->empty() || (url.scheme != "file" && *path == "/")))
+    if (!may_lack_path && (path->empty() || (!is_of_this_machine(url) && *path == "/")))
         return fail(EINVAL, "'{}' names no path: {}", text, kForms);
     url.path = *path;
     if (query) {

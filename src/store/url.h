@@ -13,12 +13,13 @@
 
 namespace farswap {
 
-/// SCHEME://HOST[:PORT]/PATH?NAME=VALUE&... or file:PATH?NAME=VALUE. A port is for nbd: only; nbd+unix: has
-/// no host. Percent-encoding (RFC 3986, 2.1) is undone in the parts, so that a path may hold a '?' as %3F.
+/// SCHEME://HOST[:PORT]/PATH?NAME=VALUE&... or file:PATH?NAME=VALUE (plugin:PATH). A port is for nbd: only;
+/// nbd+unix: has no host. Percent-encoding (RFC 3986, 2.1) is undone in the parts, so that a path may hold a
+/// '?' as %3F.
 struct Url {
-    std::string text;        ///< as given, for messages
-    std::string scheme;      ///< lower case
-    std::string host;        ///< empty for file: and nbd+unix:; without the brackets of an IPv6 address
+    std::string text;    ///< as given, for messages
+    std::string scheme;  ///< lower case
+    std::string host;    ///< empty for file:, plugin: and nbd+unix:; without the brackets of an IPv6 address
     std::uint16_t port = 0;  ///< 0: not given
     std::string path;        ///< for nfs: and nbd: with its leading '/'; nbd: knows an export without a name
     std::vector<std::pair<std::string, std::string>> parameters;

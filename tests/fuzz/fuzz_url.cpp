@@ -41,8 +41,8 @@ void use(const Url& url) {
     PROMISE(!url.scheme.empty() && (nbd || !url.path.empty()));
     PROMISE(std::ranges::none_of(url.scheme, [](unsigned char c) { return std::isupper(c) != 0; }));
     PROMISE(url.path.find('\0') == std::string::npos);
-    PROMISE((url.scheme == "file" || url.scheme == "nbd+unix" || url.scheme == "nbds+unix") ==
-            url.host.empty());
+    PROMISE((url.scheme == "file" || url.scheme == "plugin" || url.scheme == "nbd+unix" ||
+             url.scheme == "nbds+unix") == url.host.empty());
     PROMISE(url.host.empty() || (nbd && url.path.empty()) || url.path.starts_with('/'));
     for (const auto& [name, value] : url.parameters)
         PROMISE(!name.empty() && value.find('\0') == std::string::npos);
