@@ -31,5 +31,5 @@ sort -S 200M lines >plain
 cmp plain sorted
 [[ ! -e pages ]] || { echo "the store's file is left"; exit 1; }
 grep -q '"own store ' stats || { echo "the statistics name another store:"; cat stats; exit 1; }
-written=$(grep -o '"bytes_written": *[0-9]*' stats | grep -o '[0-9]*$' | sort -n | tail -n 1)
+written=$(grep -o '"written_bytes": *[0-9]*' stats | grep -o '[0-9]*$' | sort -n | tail -n 1)
 ((written > 1000000)) || { echo "only ${written:-no} bytes went to the store"; exit 1; }
