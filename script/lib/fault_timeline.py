@@ -19,7 +19,8 @@ EVENTS = ["exceptions:page_fault_user", "sched:sched_switch", "sched:sched_wakin
           "block:block_rq_complete", "syscalls:sys_enter_read", "syscalls:sys_exit_io_uring_enter", "syscalls:sys_enter_ioctl"]
 PROGRAM, PAGER = "touch_pages", "farswap"
 SETTLED_S, TRACED_S = 3, 1
-# Each begins where the one before it ends: name, whose event (None: whoever runs), event, what its line has to hold.
+# Each begins where the one before it ends: name, whose event (None: whoever runs), event, what its line has to hold. Those in
+# SKIPPED do not happen when the pager polls: they take no time then.
 STEPS = [("the pager is woken", None, "sched:sched_waking", f"comm={PAGER} "),
          ("it runs", None, "sched:sched_switch", f"next_comm={PAGER} "),
          ("it reads the message", PAGER, "syscalls:sys_enter_read", ""),
@@ -29,6 +30,7 @@ STEPS = [("the pager is woken", None, "sched:sched_waking", f"comm={PAGER} "),
          ("the page is open, COPY begins", PAGER, "syscalls:sys_enter_ioctl", ""),
          ("the program is woken", None, "sched:sched_waking", f"comm={PROGRAM} "),
          ("it runs", None, "sched:sched_switch", f"next_comm={PROGRAM} ")]
+SKIPPED = (0, 1)
 LINE = re.compile(r"^\s*(.+?)\s+\d+\s+\[\d+\]\s+([\d.]+):\s+(\S+):\s+(.*)$")
 
 
@@ -50,6 +52,11 @@ def record(options, data, store):
     return subprocess.run(["perf", "script", "-i", data], check=True, capture_output=True, text=True).stdout
 
 
+def is_step(number, who, event, rest):
+    _, whose, wanted, part = STEPS[number]
+    return event == wanted and whose in (None, who) and part in rest
+
+
 def faults(lines):
     """Of each fault that went to the disk alone: when it happened and when each step was done, in microseconds."""
     times = None
@@ -63,12 +70,15 @@ def faults(lines):
             continue
         if times is None:
             continue
-        _, whose, wanted, part = STEPS[len(times) - 1]
-        if event == wanted and whose in (None, who) and part in rest:
-            times.append(at)
-            if len(times) > len(STEPS):
-                yield times
-                times = None
+        step = len(times) - 1
+        while step in SKIPPED and not is_step(step, who, event, rest):
+            step += 1
+        if not is_step(step, who, event, rest):
+            continue
+        times += [times[-1]] * (step + 1 - len(times)) + [at]
+        if len(times) > len(STEPS):
+            yield times
+            times = None
 
 
 def quantile(values, share):
@@ -76,7 +86,8 @@ def quantile(values, share):
 
 
 def table(found):
-    yield f"Of {len(found)} faults, in microseconds since the step before:"
+    polled = sum(times[1] == times[0] for times in found)
+    yield f"Of {len(found)} faults, in microseconds since the step before; in {polled} of them the pager was not asleep:"
     yield ""
     yield "| until | median | mean | p90 | p99 |"
     yield "|---|---:|---:|---:|---:|"

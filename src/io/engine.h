@@ -60,6 +60,9 @@ class Engine {
     /// Sees to it that all that was asked for is under way, and waits until something happens or `timeout`
     /// passes (zero: does not wait; max(): for ever).
     virtual void wait(std::chrono::nanoseconds timeout) noexcept = 0;
+    /// Sees to it that all that was asked for is under way. Whether something has happened; does not wait,
+    /// and calls nobody. Made to be asked again and again by somebody who polls.
+    virtual bool has_news() noexcept = 0;
     /// Calls the watches that are ready and tells the listener of operations that have ended: those that
     /// wait() has found, none that come meanwhile. Returns the number of watches called.
     virtual int collect(Listener& listener) noexcept = 0;

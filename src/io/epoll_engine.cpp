@@ -148,6 +148,11 @@ void EpollEngine::wait(nanoseconds timeout) noexcept {
     found_ = found > 0 ? static_cast<std::uint32_t>(found) : 0;  // EINTR: the wait is over
 }
 
+bool EpollEngine::has_news() noexcept {
+    wait(nanoseconds::zero());
+    return found_ > 0 || constant_ != 0;
+}
+
 int EpollEngine::collect(Listener& listener) noexcept {
     int called = 0;
     for (std::uint32_t at = 0; at < found_; ++at) {

@@ -23,6 +23,7 @@ class EpollEngine final : public Engine {
     void modify(Watch& watch, std::uint32_t events) noexcept override;
     void remove(Watch& watch) noexcept override;
     void wait(std::chrono::nanoseconds timeout) noexcept override;
+    bool has_news() noexcept override;
     int collect(Listener& listener) noexcept override;
     void drain(Listener& listener, std::chrono::nanoseconds timeout) noexcept override;
     Status register_memory(std::span<std::byte>) override { return {}; }

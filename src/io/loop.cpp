@@ -1,6 +1,7 @@
 // The loop itself: set-up, one round, waking. What it asks of the kernel is its engine's business.
 #include "io/loop.h"
 
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -102,19 +103,47 @@ void Loop::cancel(Timer& timer) noexcept {
     state_->timers.cancel(timer);
 }
 
-int Loop::run_once(std::chrono::nanoseconds timeout) noexcept {
+const Loop::Wait& Loop::last_wait() const noexcept {
+    return state_->wait;
+}
+
+/// Whether something has happened before the limit.
+bool Loop::spin(std::chrono::nanoseconds limit) noexcept {
+    State& s = *state_;
+    const Clock::time_point began = Clock::now();
+    for (Clock::time_point now = began; now - began < limit;) {
+        if (s.engine->has_news()) return true;
+        // Nobody else may have to wait for a core because we have nothing to do on it: least of all the
+        // thread that we have just woken.
+        ::sched_yield();
+        const Clock::time_point after = Clock::now();
+        s.wait.longest_yield = std::max<std::chrono::nanoseconds>(s.wait.longest_yield, after - now);
+        now = after;
+    }
+    return s.engine->has_news();
+}
+
+int Loop::run_once(std::chrono::nanoseconds timeout, std::chrono::nanoseconds spin_for) noexcept {
     State& s = *state_;
     FARSWAP_ASSERT(!s.running);
     s.running = true;
 
     s.requests.flush();
     if (s.requests.any_finished()) timeout = std::chrono::nanoseconds::zero();
-    if (!s.timers.empty() && timeout > std::chrono::nanoseconds::zero())
-        timeout = std::clamp<std::chrono::nanoseconds>(s.timers.earliest() - Clock::now(),
-                                                       std::chrono::nanoseconds::zero(), timeout);
-    s.engine->wait(timeout);
+    const Clock::time_point began = Clock::now();
+    const auto limited = [&] {
+        if (s.timers.empty() || timeout <= std::chrono::nanoseconds::zero()) return timeout;
+        return std::clamp<std::chrono::nanoseconds>(s.timers.earliest() - Clock::now(),
+                                                    std::chrono::nanoseconds::zero(), timeout);
+    };
+    s.wait.longest_yield = {};
+    if (spin_for > std::chrono::nanoseconds::zero() && spin(std::min(spin_for, limited())))
+        timeout = std::chrono::nanoseconds::zero();
+    s.engine->wait(limited());
+    const Clock::time_point now = Clock::now();
+    s.wait.taken = now - began;
 
-    int callbacks = s.timers.empty() ? 0 : s.timers.fire_due(Clock::now());
+    int callbacks = s.timers.empty() ? 0 : s.timers.fire_due(now);
     callbacks += s.engine->collect(s.requests);
     callbacks += s.requests.run_finished();
     s.running = false;

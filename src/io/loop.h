@@ -109,8 +109,16 @@ class Loop {
     void cancel(Timer& timer) noexcept;                       ///< no-op when not armed
 
     /// Waits until something happens or `timeout` passes (zero: does not wait; max(): for ever) and runs the
-    /// callbacks of all that has happened. Timers first. Returns the number of callbacks run.
-    int run_once(std::chrono::nanoseconds timeout) noexcept;
+    /// callbacks of all that has happened. Timers first. Returns the number of callbacks run. For the first
+    /// `spin` of the wait it polls, offering the core to others (sched_yield(2)), and sleeps only then.
+    int run_once(std::chrono::nanoseconds timeout,
+                 std::chrono::nanoseconds spin = std::chrono::nanoseconds::zero()) noexcept;
+    /// How the last run_once() has waited.
+    struct Wait {
+        std::chrono::nanoseconds taken{};
+        std::chrono::nanoseconds longest_yield{};  ///< how long somebody else had the core while we polled
+    };
+    const Wait& last_wait() const noexcept;
     /// Makes run_once() return soon. Any thread; async-signal-safe.
     void wake() noexcept;
 
@@ -119,6 +127,7 @@ class Loop {
 
   private:
     struct State;
+    bool spin(std::chrono::nanoseconds limit) noexcept;
     explicit Loop(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;
 };

@@ -95,6 +95,7 @@ struct Loop::State {
     Requests requests;
     Fd wake_fd;
     Watch wake_watch;
+    Loop::Wait wait;
     bool running = false;
 };
 

@@ -83,6 +83,12 @@ void UringEngine::wait(std::chrono::nanoseconds timeout) noexcept {
     ring_.submit_and_wait(timeout);
 }
 
+bool UringEngine::has_news() noexcept {
+    watches_.flush();
+    ring_.submit_and_wait(std::chrono::nanoseconds::zero());
+    return ring_.ready() > 0;
+}
+
 int UringEngine::collect(Listener& listener) noexcept {
     int called = 0;
     // Only what is here now: callbacks may cause more, and the round has to end.

@@ -21,6 +21,7 @@ class UringEngine final : public Engine {
     void modify(Watch& watch, std::uint32_t events) noexcept override { watches_.modify(watch, events); }
     void remove(Watch& watch) noexcept override { watches_.remove(watch); }
     void wait(std::chrono::nanoseconds timeout) noexcept override;
+    bool has_news() noexcept override;
     int collect(Listener& listener) noexcept override;
     void drain(Listener& listener, std::chrono::nanoseconds timeout) noexcept override;
     Status register_memory(std::span<std::byte> memory) override;

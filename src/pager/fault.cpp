@@ -305,6 +305,15 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
     if (served != Served::kDone) waiting_.push_back({&process, address, false});
 }
 
+Awaited Pager::awaited() noexcept {
+    const bool has_faulted = std::exchange(faults_before_, stats_.faults) != stats_.faults;
+    if (free_fetches_.size() < fetches_.size() || !waiting_.empty()) {
+        answered_ = true;
+        return Awaited::kAnswer;
+    }
+    return has_faulted || std::exchange(answered_, false) ? Awaited::kFault : Awaited::kNothing;
+}
+
 Pager::Served Pager::serve_again(const WaitingFault& fault) {
     return fault.to_write ? allow_write(*fault.process, fault.address) : serve(*fault.process, fault.address);
 }

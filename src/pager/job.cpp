@@ -79,6 +79,7 @@ struct Job::State {
     void give_up_if_crowded(std::chrono::nanoseconds since_last_look);
     void stop_for(Error why);
     void tick();
+    void wait();
 
     JobOptions options;
     io::Loop& loop;
@@ -89,6 +90,7 @@ struct Job::State {
     std::optional<Chaos> chaos;
     Members members;
     OutageWatch outages;
+    SpinPolicy spinning;
     io::Clock::time_point last_tick = io::Clock::now();
 
     pid_t program = 0;
@@ -322,6 +324,14 @@ void Job::State::tick() {
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
 }
 
+/// One round of the loop. A thread that waits for a page is not to wait for us to be woken, too.
+void Job::State::wait() {
+    const Awaited awaited = pager.awaited();
+    loop.run_once(std::chrono::nanoseconds::max(), spinning.window(awaited, io::Clock::now()));
+    const auto& [taken, longest_yield] = loop.last_wait();
+    spinning.waited(awaited, taken, longest_yield, io::Clock::now());
+}
+
 Job::Job(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Job::~Job() {
@@ -347,7 +357,7 @@ Result<std::unique_ptr<Job>> Job::start(const JobOptions& options, io::Loop& loo
 JobEnd Job::run() {
     State& state = *state_;
     while (!state.program_ended || !state.members.empty()) {
-        state.loop.run_once(std::chrono::nanoseconds::max());
+        state.wait();
         state.pager.pump();
         state.pager.bury();
     }

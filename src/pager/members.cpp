@@ -17,10 +17,6 @@ namespace {
 constexpr std::chrono::milliseconds kAgeForAgent{50};
 constexpr std::chrono::milliseconds kAgeForAgentMin{3};
 constexpr std::uint64_t kSharedByAll = 1 << 20;  // the C library's and the like
-constexpr std::chrono::milliseconds kScanPeriodMin{1};
-// The tree is walked for at most 1/50 of the time; 1/20 when a new program could soon fill what is left of
-// the cap; 1/4 while forked children are known that it has not shown yet.
-constexpr int kScanDutyCycle = 50, kCloseDutyCycle = 20, kHurriedDutyCycle = 4;
 constexpr std::chrono::milliseconds kClose{20};
 constexpr int kPollDutyCycle = 10;  // all that a look costs, for jobs of hundreds of processes
 constexpr std::chrono::milliseconds kRefreshPeriod{100};
@@ -53,8 +49,8 @@ Members::~Members() {
 }
 
 Status Members::start() {
-    self_status_.reset(open("/proc/self/status", O_RDONLY | O_CLOEXEC));
-    if (!self_status_) return fail_errno(errno, "cannot read /proc/self/status");
+    if (!own_memory_.open(getpid())) return fail_errno(errno, "cannot read /proc/self/status");
+    loadavg_.reset(open("/proc/loadavg", O_RDONLY | O_CLOEXEC));
     tree_.leave_out_present();
     return injector_.start();
 }
@@ -171,37 +167,44 @@ void Members::process_gone(Process& process, bool alive) {
 void Members::poll() {
     const auto began = cpu_time();
     not_recurring_ = {};
-    if (io::Clock::now() >= next_scan_) {
+    const auto look =
+        policy_.look(io::Clock::now(), target::read_newest_task(loadavg_.get()), is_unsettled());
+    if (look.at_tree) {
         tree_.scan();
-        const auto cost = cpu_time() - began;
-        const auto ended = io::Clock::now();
-        const int duty = budget_.time_to_fill() < kClose ? kCloseDutyCycle : kScanDutyCycle;
-        next_scan_ = ended + std::max<io::Clock::duration>(kScanPeriodMin, duty * cost);
-        next_hurried_scan_ = ended + kHurriedDutyCycle * cost;
+        policy_.walked(io::Clock::now(), cpu_time() - began, budget_.time_to_fill() < kClose);
         stats_.processes_seen = tree_.processes_seen();
         pager_.look_for_gone_children();
     }
-    tree_.measure();
+    if (tree_.measure(look.at_everything)) policy_.someone_ended();
     for (const auto& member : tree_.members()) {
         if (member->alive && member->use.has_memory && member->owner == nullptr && !member->borrows_memory)
             consider(*member);
     }
     look_for_orphans();
-    count_use();
+    count_use(look.at_everything);
     hold_copies();
     engage();
     step_departures();
     let_calls_go();
-    period_min_ = kPollDutyCycle * (cpu_time() - began - not_recurring_);
+    policy_.found(tree_.rss(), stats_.faults);
+    period_min_ = std::max<std::chrono::nanoseconds>(kPollDutyCycle * (cpu_time() - began - not_recurring_),
+                                                     policy_.rest());
+}
+
+/// Whether somebody is served of whom only the tree tells what becomes of it.
+bool Members::is_unsettled() const {
+    return std::ranges::any_of(pager_.processes(), [](const auto& process) {
+        return !process->gone && !process->target->has_agent();
+    });
 }
 
 bool Members::look_soon() {
     if (budget_.used() < budget_.cap() / 4) return false;
-    next_scan_ = std::min(next_scan_, next_hurried_scan_);
+    policy_.fork_announced();
     return true;
 }
 
-void Members::count_use() {
+void Members::count_use(bool everything) {
     const std::uint64_t rss = tree_.rss();
     forkers_.clear();
     for (const auto& child : pager_.processes()) {
@@ -211,7 +214,7 @@ void Members::count_use() {
     pager_.note_shared(shared_.bytes());
     not_recurring_ += shared_.cost();
     const std::uint64_t sum = rss - std::min(rss, shared_.bytes());
-    if (auto use = target::read_memory_use(self_status_.get())) pager_ram_ = use->rss_anon + use->rss_shmem;
+    if (auto use = own_memory_.read(everything)) pager_ram_ = use->rss_anon + use->rss_shmem;
     budget_.measured(sum + pager_ram_);
 
     std::uint64_t far = 0;

@@ -14,6 +14,7 @@
 #include "pager/budget.h"
 #include "pager/pager.h"
 #include "pager/shared_memory.h"
+#include "pager/watch_policy.h"
 #include "target/advice_gate.h"
 #include "target/injector.h"
 #include "target/process_tree.h"
@@ -71,7 +72,8 @@ class Members {
     const std::map<std::string, unsigned>& unmanaged() const { return unmanaged_; }
 
   private:
-    void count_use();
+    bool is_unsettled() const;
+    void count_use(bool everything);
     void consider(target::Member& member);
     bool may_try(const target::Member& member) const;
     bool is_worth_an_agent(const target::Member& member) const;
@@ -133,9 +135,11 @@ class Members {
     std::set<pid_t> without_agent_;  ///< those that were refused one and have got none since
     bool attaching_ = false;         ///< a refusal ends it all, and is told by whoever called
     bool told_of_lacking_right_ = false;
-    Fd self_status_;
+    target::MemoryGauge own_memory_;
+    Fd loadavg_;
+    WatchPolicy policy_;
     std::uint64_t pager_ram_ = 0;
-    io::Clock::time_point next_orphans_{}, next_scan_{}, next_hurried_scan_{}, next_refresh_{};
+    io::Clock::time_point next_orphans_{}, next_refresh_{};
     /// Of the last look's cost, what the next one will not have: registering, and Pss, which has a duty cycle
     /// of its own.
     std::chrono::nanoseconds not_recurring_{};

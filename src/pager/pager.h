@@ -15,6 +15,7 @@
 #include "pager/job.h"
 #include "pager/peek.h"
 #include "pager/process.h"
+#include "pager/spin_policy.h"
 #include "swap/swap_area.h"
 #include "target/target.h"
 
@@ -89,6 +90,8 @@ class Pager : public target::TargetEvents {
     /// it is identified.
     Recognised recognise(pid_t process);
 
+    /// What threads of the program wait for now, for whoever decides whether to sleep. Asked once a round.
+    Awaited awaited() noexcept;
     const std::vector<std::unique_ptr<Process>>& processes() const noexcept { return processes_; }
     std::size_t faults_waiting() const noexcept { return waiting_.size(); }
     /// Since when nothing can be moved out of any process, and nothing is on its way out: max() while
@@ -264,6 +267,8 @@ class Pager : public target::TargetEvents {
     JobStats& stats_;
     std::vector<std::unique_ptr<Process>> processes_;
     std::deque<WaitingFault> waiting_;
+    std::uint64_t faults_before_ = 0;  ///< at the last awaited()
+    bool answered_ = false;            ///< somebody waited at the last awaited()
     std::vector<std::unique_ptr<Fetch>> fetches_;
     std::vector<Fetch*> free_fetches_;
     std::vector<std::unique_ptr<Peek>> peeks_;

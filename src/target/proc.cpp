@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "farswap/request.h"
+
 namespace farswap::target {
 namespace {
 
@@ -199,6 +201,28 @@ Result<MemoryUse> read_memory_use(int status_fd) {
     use.has_memory = find_label(view, "VmRSS:") != view.npos;
     use.threads = static_cast<std::uint32_t>(labelled_number(view, "Threads:"));
     return use;
+}
+
+Result<MemorySize> read_memory_size(int statm_fd) {
+    char text[128];
+    const ssize_t got = pread(statm_fd, text, sizeof text, 0);
+    if (got <= 0) return fail(ESRCH, "the process is gone");
+    const char* const end = text + got;
+    std::uint64_t pages[3] = {};
+    const char* at = text;
+    for (std::uint64_t& number : pages) at = std::min(parse(at, end, number, 10) + 1, end);
+    return MemorySize{pages[0] * kPageSize, pages[1] * kPageSize, std::min(pages[2], pages[1]) * kPageSize};
+}
+
+std::uint64_t read_newest_task(int loadavg_fd) {
+    char text[128];
+    const ssize_t got = pread(loadavg_fd, text, sizeof text, 0);
+    if (got <= 0) return 0;
+    const std::string_view line(text, static_cast<std::size_t>(got));
+    const std::size_t space = line.rfind(' ');
+    std::uint64_t number = 0;
+    if (space != line.npos) parse(line.data() + space + 1, line.data() + line.size(), number, 10);
+    return number;
 }
 
 Result<std::uint64_t> read_pss(pid_t process) {

@@ -70,6 +70,16 @@ struct MemoryUse {
 };
 /// Reads by the descriptor of /proc/PID/status (kept open by the caller). ESRCH when the process is gone.
 Result<MemoryUse> read_memory_use(int status_fd);
+/// What /proc/PID/statm says, bytes. `shared` is what of `resident` is files' or shared memory.
+struct MemorySize {
+    std::uint64_t mapped = 0, resident = 0, shared = 0;
+};
+/// Reads by the descriptor of /proc/PID/statm. All 0: a zombie, or a kernel thread. ESRCH when it is gone.
+Result<MemorySize> read_memory_size(int statm_fd);
+/// The number of the newest task in our PID namespace (/proc/loadavg), by the descriptor of that file. Where
+/// it is what it was, none has been made since, by clone(2) and without a number wished for (CRIU does that).
+/// 0: cannot be told.
+std::uint64_t read_newest_task(int loadavg_fd);
 /// Pss_Anon + Pss_Shmem in bytes from /proc/PID/smaps_rollup: walks the page tables, milliseconds a GiB.
 Result<std::uint64_t> read_pss(pid_t process);
 

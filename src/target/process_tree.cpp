@@ -26,7 +26,7 @@ void ProcessTree::visit(pid_t process, pid_t parent) {
     auto member = std::make_unique<Member>();
     member->process = process;
     member->parent = parent;
-    if (!open_status(*member)) return;
+    if (!open_gauge(*member)) return;
     member->seen = std::chrono::steady_clock::now();
     member->borrows_memory = share_address_space(process, parent);
     members_.push_back(std::move(member));
@@ -34,11 +34,10 @@ void ProcessTree::visit(pid_t process, pid_t parent) {
     generation_++;
 }
 
-bool ProcessTree::open_status(Member& member) {
+bool ProcessTree::open_gauge(Member& member) {
     member.task = living_task(member.process);
     if (member.task == 0) return false;
-    member.status.reset(open(fmt::format("/proc/{}/status", member.task).c_str(), O_RDONLY | O_CLOEXEC));
-    return static_cast<bool>(member.status);
+    return member.gauge.open(member.task);
 }
 
 void ProcessTree::leave_out_present() {
@@ -89,7 +88,7 @@ void ProcessTree::begin_below_us() {
 void ProcessTree::begin_at_roots() {
     std::vector<std::pair<pid_t, pid_t>> known;
     for (const auto& member : members_) {
-        if (read_memory_use(member->status.get()) && living_task(member->process) != 0)
+        if (member->gauge.read_once() && living_task(member->process) != 0)
             known.emplace_back(member->process, member->parent);
     }
     for (const auto& [process, parent] : known) enqueue(process, parent);
@@ -119,12 +118,18 @@ void ProcessTree::scan() {
     }
 }
 
-void ProcessTree::measure() {
+bool ProcessTree::measure(bool everything) {
+    bool any_ended = false;
     for (auto& member : members_) {
-        auto use = read_memory_use(member->status.get());
-        if ((!use || !use->has_memory) && open_status(*member)) use = read_memory_use(member->status.get());
+        const bool had_memory = member->use.has_memory;
+        auto use = member->gauge.read(everything);
+        if ((!use || !use->has_memory) && open_gauge(*member)) use = member->gauge.read(true);
         member->use = use.value_or(MemoryUse{});
+        // A main thread that has ended hides what becomes of the others.
+        any_ended |= !use || !member->alive || (had_memory && !member->use.has_memory) ||
+                     member->task != member->process;
     }
+    return any_ended;
 }
 
 std::uint64_t ProcessTree::rss() const noexcept {
@@ -152,7 +157,7 @@ bool ProcessTree::any_shrank(std::uint64_t bytes) const {
     return std::ranges::any_of(members_, [bytes](const auto& member) {
         if (member->borrows_memory || member->leaves) return false;
         const std::uint64_t had = member->use.rss_anon + member->use.rss_shmem;
-        const MemoryUse now = read_memory_use(member->status.get()).value_or(MemoryUse{});
+        const MemoryUse now = member->gauge.read_once().value_or(MemoryUse{});
         const std::uint64_t has = now.rss_anon + now.rss_shmem;
         return has < had / 2 && had - has > bytes;
     });

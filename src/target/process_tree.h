@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "target/memory_gauge.h"
 #include "target/proc.h"
 
 namespace farswap::target {
@@ -19,8 +20,8 @@ namespace farswap::target {
 struct Member {
     pid_t process = 0;
     pid_t parent = 0;
-    pid_t task = 0;  ///< whose files in /proc show its memory: its main thread, or another when that ended
-    Fd status;       ///< of /proc/TASK/status
+    pid_t task = 0;     ///< whose files in /proc show its memory: its main thread, or another when that ended
+    MemoryGauge gauge;  ///< of the task's
     std::chrono::steady_clock::time_point seen{};  ///< first seen
     MemoryUse use;
     /// Shares its parent's address space (vfork, CLONE_VM): neither counted nor managed. Looked at anew while
@@ -54,8 +55,9 @@ class ProcessTree {
     void adopt(pid_t process) { visit(process, read_parent(process)); }
     /// Looks for processes that came and went. Members that are gone have alive == false until the next scan.
     void scan();
-    /// Reads every member's memory.
-    void measure();
+    /// Reads every member's memory; `everything` as for MemoryGauge::read(). Whether one has ended or may
+    /// end unseen: a scan would tell.
+    bool measure(bool everything = true);
     /// Sum in bytes of all members' RssAnon, RssShmem and huge pages, as last measured.
     std::uint64_t rss() const noexcept;
     /// Reads every member's Pss_Anon + Pss_Shmem; walks all page tables.
@@ -79,7 +81,7 @@ class ProcessTree {
     void enqueue(pid_t process, pid_t parent);
     void begin_below_us();
     void begin_at_roots();
-    static bool open_status(Member& member);
+    static bool open_gauge(Member& member);
     void follow_strangers();
     bool is_stranger(pid_t process) const noexcept;
 

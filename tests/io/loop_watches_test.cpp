@@ -50,6 +50,32 @@ struct Pair {
 
 class LoopWatches : public LoopTest {};
 
+TEST_P(LoopWatches, WhoPollsHearsOfItToo) {
+    Pair pair;
+    Counting watch(pair.near.get());
+    loop_->add(watch);
+    loop_->run_once(std::chrono::nanoseconds::zero());
+    std::jthread sender([&] { pair.send(); });
+    while (watch.calls == 0) EXPECT_EQ(loop_->run_once(seconds(10), seconds(10)), 1);
+    EXPECT_LT(loop_->last_wait().taken, seconds(10));
+}
+
+TEST_P(LoopWatches, WhoPollsIsFiredATimer) {
+    int fired = 0;
+    Timer timer{.fire = [](Timer& due) { ++*static_cast<int*>(due.owner); }, .owner = &fired};
+    loop_->arm(timer, Clock::now() + milliseconds(2));
+    EXPECT_EQ(loop_->run_once(seconds(10), seconds(10)), 1);
+    EXPECT_EQ(fired, 1);
+}
+
+TEST_P(LoopWatches, PollingEndsInSleepAndTheSleepInTime) {
+    EXPECT_EQ(loop_->run_once(milliseconds(5), milliseconds(1)), 0);
+    EXPECT_GE(loop_->last_wait().taken, milliseconds(5));
+    EXPECT_LE(loop_->last_wait().longest_yield, loop_->last_wait().taken);
+    EXPECT_EQ(loop_->run_once(milliseconds(5)), 0);
+    EXPECT_EQ(loop_->last_wait().longest_yield.count(), 0) << "nothing was offered";
+}
+
 TEST_P(LoopWatches, ReportsAgainWhileTheDescriptorStaysReady) {
     Pair pair;
     Counting watch(pair.near.get());

@@ -45,6 +45,7 @@ class SimulatedEngine final : public Engine {
         wait_for_something(timeout);
         idle_rounds_ = world->steps == before ? idle_rounds_ + 1 : 0;
     }
+    bool has_news() noexcept override { return is_ready(); }
     void wait_for_something(std::chrono::nanoseconds timeout) {
         const std::int64_t end =
             timeout == std::chrono::nanoseconds::max() ? kNever : world->now + timeout.count();
