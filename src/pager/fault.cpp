@@ -307,7 +307,9 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
 
 Awaited Pager::awaited() noexcept {
     const bool has_faulted = std::exchange(faults_before_, stats_.faults) != stats_.faults;
-    if (free_fetches_.size() < fetches_.size() || !waiting_.empty()) {
+    // Room is made by agents: they need the core more than we do.
+    if (!waiting_.empty()) return Awaited::kNothing;
+    if (free_fetches_.size() < fetches_.size()) {
         answered_ = true;
         return Awaited::kAnswer;
     }
