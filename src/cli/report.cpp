@@ -75,7 +75,7 @@ std::vector<std::string> summary_lines(const JobReport& report) {
                                  format_size(s.swap.bytes_packed_peak), count(s.pages_too_large))));
         else if (s.swap.bytes_packed_peak > 0)
             lines.push_back(
-                line("cache tier",
+                line("tier",
                      fmt::format("{} in {} at the most  found there {}  went on to a store {}",
                                  pages(s.swap.pages_packed_at_peak), format_size(s.swap.bytes_packed_peak),
                                  count(s.swap.tier_found), count(s.swap.tier_written_back))));
