@@ -12,6 +12,12 @@ find_package(OpenSSL 3 REQUIRED COMPONENTS Crypto)
 find_package(fmt REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
+find_file(FARSWAP_CHART_LIBRARY dygraph.min.js PATHS /usr/share/javascript/dygraphs NO_DEFAULT_PATH
+    DOC "The chart library of farswap report's page: dygraph.min.js, 2.2")
+if(NOT FARSWAP_CHART_LIBRARY)
+    message(FATAL_ERROR "The chart library of the report is missing: install libjs-dygraphs (script/bootstrap build does), "
+        "or name its dygraph.min.js by -DFARSWAP_CHART_LIBRARY=PATH")
+endif()
 if(FARSWAP_TESTS)
     find_package(GTest REQUIRED)
 endif()

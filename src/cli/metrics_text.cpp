@@ -18,6 +18,8 @@ struct StoreMetric {
 };
 
 constexpr std::string_view kInfoName = "farswap_job_info";
+constexpr std::string_view kLatencyName = "farswap_fault_latency_seconds";
+constexpr std::size_t kLatencyBitsLeast = 10, kLatencyBitsMost = 34;  // 2^10 ns (1 us) to 2^34 ns (17 s)
 
 double number(std::uint64_t value) {
     return static_cast<double>(value);
@@ -155,6 +157,21 @@ void head(std::string& text, std::string_view name, std::string_view type, std::
     text += fmt::format("# HELP {0} {1}\n# TYPE {0} {2}\n", name, help, type);
 }
 
+void latencies(std::string& text, const FaultLatencies& latencies) {
+    head(text, kLatencyName, "histogram",
+         "How long faults took, by what they waited for, from when the pager had read of them.");
+    for (std::size_t i = 0; i < kFaultKinds; ++i) {
+        const LatencyHistogram& times = latencies.kinds[i];
+        const auto kind = fmt::format("kind=\"{}\"", kFaultKindNames[i]);
+        for (std::size_t bits = kLatencyBitsLeast; bits <= kLatencyBitsMost; ++bits)
+            text += fmt::format("{}_bucket{{{},le=\"{}\"}} {}\n", kLatencyName, kind,
+                                number(std::uint64_t{1} << bits) / 1e9, times.below_power(bits));
+        text += fmt::format("{}_bucket{{{},le=\"+Inf\"}} {}\n", kLatencyName, kind, times.count());
+        text += fmt::format("{}_sum{{{}}} {}\n", kLatencyName, kind, number(times.sum()) / 1e9);
+        text += fmt::format("{}_count{{{}}} {}\n", kLatencyName, kind, times.count());
+    }
+}
+
 }  // namespace
 
 std::string metrics_text(const JobReport& report, const LiveFacts& facts) {
@@ -166,6 +183,7 @@ std::string metrics_text(const JobReport& report, const LiveFacts& facts) {
         head(text, metric.name, metric.type, metric.help);
         text += fmt::format("{} {}\n", metric.name, metric.value(report, facts));
     }
+    latencies(text, report.stats.latencies);
     for (const auto& metric : kStoreMetrics) {
         head(text, metric.name, metric.type, metric.help);
         for (std::size_t i = 0; i < report.stores.size() && i < facts.stores.size(); ++i)
@@ -179,6 +197,7 @@ std::string metrics_text(const JobReport& report, const LiveFacts& facts) {
 std::vector<std::string_view> metric_names() {
     std::vector<std::string_view> names{kInfoName};
     for (const auto& metric : kJobMetrics) names.push_back(metric.name);
+    names.push_back(kLatencyName);
     for (const auto& metric : kStoreMetrics) names.push_back(metric.name);
     return names;
 }

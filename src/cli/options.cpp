@@ -121,6 +121,9 @@ void add_job_options(CLI::App& app, JobWords& words) {
     app.add_option("--stats", options.stats_file,
                    "Write what was done to FILE as JSON, also when the program fails")
         ->type_name("FILE");
+    app.add_option("--report", options.report_file,
+                   "Write how the job went to FILE, as a page for a browser, also when the program fails")
+        ->type_name("FILE");
     app.add_option("--metrics", options.metrics,
                    "Serve figures for Prometheus at http://127.0.0.1:PORT/metrics, or on a Unix socket")
         ->type_name("127.0.0.1:PORT|unix:PATH");
@@ -157,6 +160,8 @@ Status understand(const CLI::App& app, JobWords& words) {
         return fail(EINVAL,
                     "--mirror 2 takes stores two by two, and {} were given; write: --swap URL --swap URL",
                     options.swap.size());
+    if (!options.report_file.empty() && options.report_file == options.stats_file)
+        return fail(EINVAL, "--stats and --report cannot both be written to {}", options.report_file);
     if (app.count("--ram") > 0) {
         auto size = parse_ram_size("--ram", words.ram);
         if (!size) return std::unexpected(size.error());
@@ -296,6 +301,26 @@ Result<Command> parse_top(std::span<const char* const> words) {
     return options;
 }
 
+Result<Command> parse_report(std::span<const char* const> words) {
+    CLI::App app(
+        "Make the page that shows how a job went, of what farswap run --stats STATS wrote. It needs nothing "
+        "from "
+        "elsewhere.",
+        "farswap report");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap report [-o PAGE] STATS\n"));
+    ReportOptions options;
+    app.add_option("stats", options.stats_file, "The statistics file")->type_name("STATS");
+    app.add_option("-o,--output", options.output,
+                   "The page, or - for standard output. Default: STATS with .html in place of .json")
+        ->type_name("PAGE");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    if (options.stats_file.empty())
+        return fail(EINVAL, "no statistics file given; write: farswap report STATS");
+    return options;
+}
+
 Result<Command> parse_core(std::span<const char* const> words) {
     CLI::App app(
         "Write a core file of a process that farswap pages, with the content of what is outside, without "
@@ -404,6 +429,7 @@ constexpr CommandEntry kCommands[] = {
     {"detach", "[--force] PID...", "let go of programs that are kept under a cap", parse_detach},
     {"top", "", "show all jobs and what they do, live", parse_top},
     {"set", "PID --ram SIZE", "give a job that runs another RAM cap", parse_set},
+    {"report", "[-o PAGE] STATS", "make a page that shows how a job went", parse_report},
     {"core", "[-o FILE] PID", "write a core file, what is outside included", parse_core},
     {"debug", "[--] DEBUGGER [ARGUMENT]...", "run a debugger that sees what is outside", parse_debug},
     {"check", "[--clean] [URL]...", "tell whether this machine and these stores will do", parse_check},

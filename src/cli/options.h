@@ -23,6 +23,7 @@ struct RunOptions {
     std::vector<std::string> swap;                   ///< URLs; none: the default store
     std::uint32_t mirror = 1;                        ///< copies of each page: 1 or 2
     std::string stats_file;                          ///< empty: none
+    std::string report_file;                         ///< empty: none
     std::string metrics;                             ///< where metrics are served; empty: nowhere
     std::optional<std::uint64_t> pool;               ///< bytes
     std::optional<std::chrono::seconds> outage_max;  ///< none: wait for ever
@@ -49,6 +50,12 @@ struct SetOptions {
     pid_t process = 0;
     RamSize ram;
     bool json = false;  ///< the outcome for programs
+};
+
+/// farswap report STATS [-o FILE]
+struct ReportOptions {
+    std::string stats_file;
+    std::string output;  ///< empty: beside the statistics file; "-": standard output
 };
 
 /// farswap top
@@ -90,8 +97,8 @@ struct PrintText {
     std::string text;
 };
 
-using Command = std::variant<RunOptions, DetachOptions, SetOptions, TopOptions, CoreOptions, DebugOptions,
-                             CheckOptions, BenchOptions, PrintText>;
+using Command = std::variant<RunOptions, DetachOptions, SetOptions, ReportOptions, TopOptions, CoreOptions,
+                             DebugOptions, CheckOptions, BenchOptions, PrintText>;
 
 /// Parses what stands behind the command's name. EINVAL: one line that names the word that is wrong.
 Result<Command> parse_command_line(std::span<const char* const> words);

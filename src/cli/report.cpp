@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/recording_json.h"
 #include "cli/sizes.h"
 
 namespace farswap::cli {
@@ -158,7 +159,8 @@ nlohmann::json stats_json(const JobReport& report) {
           {"second_chance", s.second_chances},
           {"cached", s.faults_cached},
           {"stored", s.faults_stored},
-          {"waited_for_room_ms", s.throttled_ms}}},
+          {"waited_for_room_ms", s.throttled_ms},
+          {"latency", latencies_json(s.latencies)}}},
         {"processes",
          {{"seen", s.processes_seen},
           {"managed", s.processes_managed},
@@ -169,6 +171,31 @@ nlohmann::json stats_json(const JobReport& report) {
     if (report.io_engine) json["io_engine"] = io::name_of(*report.io_engine);
     for (const auto& store : report.stores) json["stores"].push_back(store_json(store));
     return json;
+}
+
+nlohmann::json full_stats_json(const JobReport& report) {
+    auto json = stats_json(report);
+    if (report.recording) {
+        json["history"] = history_json(report.recording->history);
+        json["regions"] = regions_json(report.recording->regions);
+    }
+    return json;
+}
+
+std::string stats_text(const nlohmann::json& full_stats) {
+    // Arguments and names need not be UTF-8, JSON must be.
+    const auto dump = [](const nlohmann::json& json, int indent) {
+        return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+    };
+    auto figures = full_stats;
+    std::string long_ones;
+    for (const char* name : {"history", "regions"}) {
+        if (figures.erase(name) > 0)
+            long_ones += fmt::format(",\n  \"{}\": {}", name, dump(full_stats[name], -1));
+    }
+    auto text = dump(figures, 2);
+    text.resize(text.size() - 2);  // the last brace and the end of line before it
+    return text + long_ones + "\n}\n";
 }
 
 }  // namespace farswap::cli

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,14 +31,19 @@ struct JobReport {
     bool pool_locked = false, pool_registered = false;
     std::optional<io::EngineKind> io_engine{};  ///< nothing: it did not get that far
     std::vector<StoreReport> stores{};
-    std::vector<std::string> notes{};  ///< what the operator should know, one line each
+    std::shared_ptr<const Recording> recording{};  ///< nothing: none was made
+    std::vector<std::string> notes{};              ///< what the operator should know, one line each
 };
 
 /// A few aligned lines; one short line (and the notes) when no page left RAM.
 std::vector<std::string> summary_lines(const JobReport& report);
 
-/// The object that docs/stats.md describes.
+/// The object that docs/stats.md describes, without `history` and `regions`.
 nlohmann::json stats_json(const JobReport& report);
+/// All of it.
+nlohmann::json full_stats_json(const JobReport& report);
+/// What is written of it: a line a figure, but one for all of `history` and one for `regions`. UTF-8.
+std::string stats_text(const nlohmann::json& full_stats);
 
 /// Notes that follow from the figures: unlocked or unregistered pool, unmanaged processes, reconnects, lost
 /// writes.

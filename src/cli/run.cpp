@@ -19,6 +19,7 @@
 #include "cli/pager_protection.h"
 #include "cli/probe.h"
 #include "cli/report.h"
+#include "cli/report_page.h"
 #include "cli/setup_signals.h"
 #include "cli/stats_file.h"
 #include "cli/store_set.h"
@@ -70,7 +71,8 @@ class Run {
     const RunOptions& options_;
     SetupSignals signals_;
     JobReport report_;
-    StatsFile stats_file_;
+    StatsFile stats_file_, report_file_;
+    std::shared_ptr<Recording> recording_;  ///< for these two; none of them: nothing is recorded
     MetricsListener metrics_;
     MachineFacts facts_;
     Budget budget_;
@@ -226,6 +228,11 @@ Status Run::prepare() {
     auto stats_file = StatsFile::open(options_.stats_file);
     if (!stats_file) return std::unexpected(stats_file.error());
     stats_file_ = std::move(*stats_file);
+    auto report_file = StatsFile::open(options_.report_file, "--report");
+    if (!report_file) return std::unexpected(report_file.error());
+    report_file_ = std::move(*report_file);
+    if (!options_.stats_file.empty() || !options_.report_file.empty())
+        report_.recording = recording_ = std::make_shared<Recording>();
     for (auto step :
          {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine, &Run::decide_budget,
           &Run::listen_for_scrapes, &Run::prepare_overcommit, &Run::make_pool, &Run::open_stores}) {
@@ -356,10 +363,14 @@ void Run::say() {
     if (!options_.quiet) {
         for (const auto& line : summary_lines(report_)) log::write_line(line);
     }
-    // Arguments and names need not be UTF-8, JSON must be.
-    const auto text =
-        stats_json(report_).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-    if (const auto written = stats_file_.write(text); !written) log::write_line(written.error().message);
+    const auto stats = full_stats_json(report_);
+    if (const auto written = stats_file_.write(stats_text(stats)); !written)
+        log::write_line(written.error().message);
+    if (!report_file_) return;
+    if (const auto written = report_file_.write(report_page(stats)); !written)
+        log::write_line(written.error().message);
+    else if (!options_.quiet)
+        log::write_line(fmt::format("report   {}", options_.report_file));
 }
 
 Ending Run::execute() {
@@ -377,6 +388,7 @@ Ending Run::execute() {
                                      .outage_max = options_.outage_max,
                                      .wait_when_full = options_.wait_when_full,
                                      .chaos = options_.chaos,
+                                     .recording = recording_.get(),
                                      .on_tick = [&live](const JobStats& stats) { live.update(stats); },
                                      .on_signal =
                                          [this](int taken) {

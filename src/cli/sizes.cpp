@@ -72,4 +72,13 @@ std::string format_rate(double bytes_per_s) {
     return with_unit(bytes_per_s, 1000, {"B", "kB", "MB", "GB", "TB"}) + "/s";
 }
 
+std::string format_latency(double microseconds) {
+    const auto text = [](double value, const char* unit) {
+        return fmt::format("{:.{}f} {}", value, value < 9.95 ? 1 : 0, unit);
+    };
+    if (microseconds < 999.5) return fmt::format("{:.0f} us", microseconds);
+    if (microseconds < 999.5e3) return text(microseconds / 1e3, "ms");
+    return text(microseconds / 1e6, "s");
+}
+
 }  // namespace farswap::cli

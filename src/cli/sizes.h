@@ -31,6 +31,8 @@ std::string format_size(std::uint64_t bytes);
 std::string format_size_argument(std::uint64_t bytes);
 /// "999", "1.2 k", "12 k", "3.4 M".
 std::string format_count(double count);
+/// How long something short took: "85 us", "1.2 ms", "12 s".
+std::string format_latency(double microseconds);
 /// Bytes a second in decimal units, as disks and networks are rated: "312 MB/s".
 std::string format_rate(double bytes_per_s);
 

@@ -69,6 +69,11 @@ TopJob read_job(const nlohmann::json& stats) {
     job.waited_ms = faults.at("waited_for_room_ms");
     job.pages_in = stats.at("pages").at("in");
     job.pages_written = stats.at("pages").at("written");
+    if (faults.contains("latency")) {
+        for (const auto& bucket : faults.at("latency").at("refaults").at("buckets"))
+            job.refaults[bucket.at(0)] = bucket.at(1);
+        job.latency = percentiles_between({}, job.refaults);
+    }
     const auto& pids = stats.at("processes").at("pids");
     job.processes = pids.size();
     job.process = pids.empty() ? job.pager : pids.at(0).get<pid_t>();
@@ -83,6 +88,26 @@ TopJob read_job(const nlohmann::json& stats) {
 }
 
 }  // namespace
+
+Percentiles percentiles_between(const LatencyCounts& before, const LatencyCounts& now) {
+    const auto more = [&](const LatencyCounts::value_type& bucket) {
+        const auto earlier = before.find(bucket.first);
+        const auto had = earlier == before.end() ? 0 : earlier->second;
+        return bucket.second > had ? bucket.second - had : 0;
+    };
+    std::uint64_t all = 0;
+    for (const auto& bucket : now) all += more(bucket);
+    const auto quantile = [&](double share) {
+        std::uint64_t seen = 0;
+        for (const auto& bucket : now) {
+            seen += more(bucket);
+            if (seen > 0 && static_cast<double>(seen) >= share * static_cast<double>(all))
+                return bucket.first;
+        }
+        return 0.0;
+    };
+    return {quantile(0.5), quantile(0.99)};
+}
 
 std::optional<TopJob> job_of(const nlohmann::json& stats) {
     try {
@@ -103,12 +128,14 @@ void advance(TopJob& job, TopJob now) {
     now.fault_rate = std::move(job.fault_rate);
     now.in_rate = std::move(job.in_rate);
     now.out_rate = std::move(job.out_rate);
+    now.latency_now = job.latency_now;
     const bool is_first = job.figures.is_null();
     if (!is_first && seconds >= kIntervalLeast_s) {
         const auto page = static_cast<double>(kPageSize);
         note(now.fault_rate, rate(now.faults, job.faults, seconds));
         note(now.in_rate, rate(now.pages_in, job.pages_in, seconds) * page);
         note(now.out_rate, rate(now.pages_written, job.pages_written, seconds) * page);
+        now.latency_now = percentiles_between(job.refaults, now.refaults);
         for (std::size_t i = 0; i < std::min(now.stores.size(), job.stores.size()); ++i) {
             now.stores[i].read_rate = rate(now.stores[i].read, job.stores[i].read, seconds);
             now.stores[i].written_rate = rate(now.stores[i].written, job.stores[i].written, seconds);

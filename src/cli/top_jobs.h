@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,6 +28,14 @@ struct TopStore {
 using History = std::deque<double>;
 inline constexpr std::size_t kHistoryMax = 300;
 
+/// How many faults took so long at most: microseconds and counts, ascending.
+using LatencyCounts = std::map<double, std::uint64_t>;
+struct Percentiles {
+    double p50_us = 0, p99_us = 0;  ///< 0: there were none
+};
+/// Of what `now` has more than `before`.
+Percentiles percentiles_between(const LatencyCounts& before, const LatencyCounts& now);
+
 struct TopJob {
     pid_t pager = 0;
     pid_t process = 0;  ///< the program, or another of its processes; the pager's number if there is none
@@ -37,8 +46,10 @@ struct TopJob {
     std::uint64_t pool_dirty = 0, pool_clean = 0;                       ///< bytes
     std::uint64_t faults = 0, faults_cached = 0, faults_stored = 0;     ///< since the job began
     std::uint64_t pages_in = 0, pages_written = 0, processes = 0, waited_ms = 0;
-    double compression = 0;  ///< bytes of pages to bytes on the stores; 0: nothing was written yet
-    double slots_used = 0;   ///< of all that there are, 0 to 1
+    LatencyCounts refaults;            ///< since the job began
+    Percentiles latency, latency_now;  ///< of all of them, and of those between the last two looks
+    double compression = 0;            ///< bytes of pages to bytes on the stores; 0: nothing was written yet
+    double slots_used = 0;             ///< of all that there are, 0 to 1
     bool is_full = false;
     std::vector<TopStore> stores;
     History fault_rate, in_rate, out_rate;  ///< faults and bytes a second

@@ -28,6 +28,11 @@ std::string duration(double seconds) {
     return fmt::format("{} d {} h", s / 86400, s / 3600 % 24);
 }
 
+std::string text_of(const Percentiles& latency) {
+    if (latency.p99_us == 0) return "-";
+    return fmt::format("p50 {}  p99 {}", format_latency(latency.p50_us), format_latency(latency.p99_us));
+}
+
 std::size_t store_lines(const TopJob& job) {
     return std::clamp<std::size_t>(job.stores.size(), 1, kStoresShown);
 }
@@ -56,7 +61,7 @@ class Screen {
     std::string question() const;
 
     std::size_t graph_rows() const { return options_.rows >= kRowsForTallGraphs ? 2 : 1; }
-    std::size_t detail_rows(const TopJob& job) const { return 2 + 3 * graph_rows() + 2 + store_lines(job); }
+    std::size_t detail_rows(const TopJob& job) const { return 2 + 3 * graph_rows() + 3 + store_lines(job); }
 
     const TopView& view_;
     const ScreenOptions& options_;
@@ -165,6 +170,8 @@ void Screen::details(const TopJob& job, std::size_t row) {
                     duration(job.elapsed_s), job.processes, percent(job.faults_cached),
                     percent(job.faults_stored), static_cast<double>(job.waited_ms) / 1000,
                     job.slots_used * 100));
+    grid_.put(row++, 1,
+              fmt::format("latency {}  since the start {}", text_of(job.latency_now), text_of(job.latency)));
     const auto shown = std::min(job.stores.size(), kStoresShown);
     for (std::size_t i = 0; i < shown; ++i) store(row + i, job.stores[i]);
     if (job.stores.size() > shown)

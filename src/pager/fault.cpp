@@ -32,14 +32,18 @@ std::uint64_t beside(std::uint64_t address, std::uint64_t pages, bool backwards)
 
 void Pager::on_fault(target::Target& target, std::uint64_t address) {
     stats_.faults++;
+    const auto timed = times_.begin();
     Process& process = process_of(target);
-    if (serve(process, address) != Served::kDone) waiting_.push_back({&process, address, false});
+    if (serve(process, address) != Served::kDone)
+        waiting_.push_back({&process, address, false, times_.current()});
 }
 
 void Pager::on_write_fault(target::Target& target, std::uint64_t address) {
     stats_.faults++;
+    const auto timed = times_.begin();
     Process& process = process_of(target);
-    if (allow_write(process, address) != Served::kDone) waiting_.push_back({&process, address, true});
+    if (allow_write(process, address) != Served::kDone)
+        waiting_.push_back({&process, address, true, times_.current()});
 }
 
 Pager::Served Pager::serve(Process& process, std::uint64_t address) {
@@ -57,8 +61,9 @@ Pager::Served Pager::serve(Process& process, std::uint64_t address) {
 
 /// Whether a page may come in now. The cap holds everybody up but the agent: it may itself wait for a page
 /// that it was asked to unshare, and nothing leaves the process before it has got it.
-bool Pager::may_fill(const Process& process, std::uint64_t address) const {
+bool Pager::may_fill(const Process& process, std::uint64_t address) {
     if (process.leaving || budget_.has_room(kPageSize)) return true;
+    times_.waits_for_room();
     if (process.target->agent_idle() || process.asked.op != AGENT_UNSHARE) return false;
     for (std::uint32_t i = 0; i < process.asked.count; i++) {
         const agent_range& range = process.asked.range[i];
@@ -107,6 +112,7 @@ Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
     arrived(process, filled.bytes / kPageSize);
     process.next_fresh = address + filled.bytes;
     stats_.faults_first++;
+    times_.served(FaultKind::kFirstTouch);
     const PageWord word = process.pages->get(address);
     if (!word.is_default()) {
         let_go(process, address, word);
@@ -137,11 +143,13 @@ Pager::Served Pager::allow_write(Process& process, std::uint64_t address) {
     writes_allowed_ += pages;
     process.next_fresh = address + pages * kPageSize;
     stats_.faults_first++;
+    times_.served(FaultKind::kFirstTouch);
     return Served::kDone;
 }
 
 Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, PageWord word) {
     if (!may_fill(process, address)) return Served::kNoRoom;
+    if (regions_ != nullptr) regions_->refault(address);
     const Stream& stream = process.streams.fault(address, [&](std::uint64_t start, std::uint64_t end) {
         for (std::uint64_t at = start; at < end; at += kPageSize) {
             if (process.pages->get(at).is_far()) return true;
@@ -169,6 +177,7 @@ Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, Pag
         process->uffd().wake(address, kPageSize);
         return Served::kDone;
     }
+    times_.served(FaultKind::kCached);
     arrived(process, 1);
     process.far_pages--;
     settle_back(process, address, word, area_.is_dirty(word.value()));
@@ -261,6 +270,7 @@ void Pager::start_fetch(Process& process, std::uint64_t address, PageWord word, 
     fetch.address = address;
     fetch.generation = started.generation();
     fetch.ahead = ahead;
+    fetch.start = times_.current();
     fetch.active = true;
     fetch.slot_fetch = {.slot = word.value(),
                         .window = {ahead.backwards ? word.value() - (count - 1) : word.value(), count},
@@ -276,6 +286,7 @@ void Pager::start_fetch(Process& process, std::uint64_t address, PageWord word, 
 
 void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
     FARSWAP_ASSERT(fetch.active);
+    const auto timed = times_.resume_read(fetch.start);
     Process& process = *fetch.process;
     const std::uint64_t address = fetch.address;
     fetch.active = false;
@@ -286,7 +297,7 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
     word = word.fetch_ended();
     process.pages->set(address, word);
     if (error == -ECANCELED) {
-        waiting_.push_back({&process, address, false});
+        waiting_.push_back({&process, address, false, times_.current()});
         return;
     }
     if (content == nullptr) {
@@ -302,7 +313,8 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
     const Served served = process.leaving || budget_.has_room(kPageSize)
                               ? fill_from_slot(process, address, word, content, fetch.ahead)
                               : Served::kNoRoom;
-    if (served != Served::kDone) waiting_.push_back({&process, address, false});
+    if (served == Served::kNoRoom) times_.waits_for_room();
+    if (served != Served::kDone) waiting_.push_back({&process, address, false, times_.current()});
 }
 
 Awaited Pager::awaited() noexcept {
@@ -316,14 +328,18 @@ Awaited Pager::awaited() noexcept {
     return has_faulted || std::exchange(answered_, false) ? Awaited::kFault : Awaited::kNothing;
 }
 
-Pager::Served Pager::serve_again(const WaitingFault& fault) {
-    return fault.to_write ? allow_write(*fault.process, fault.address) : serve(*fault.process, fault.address);
+Pager::Served Pager::serve_again(WaitingFault& fault) {
+    const auto timed = times_.resume(fault.start);
+    const Served served =
+        fault.to_write ? allow_write(*fault.process, fault.address) : serve(*fault.process, fault.address);
+    fault.start = times_.current();
+    return served;
 }
 
 void Pager::retry_waiting() {
     bool again = false;
     for (std::size_t left = waiting_.size(); left > 0 && !waiting_.empty(); left--) {
-        const WaitingFault fault = waiting_.front();
+        WaitingFault fault = waiting_.front();
         waiting_.pop_front();
         if (fault.process->gone) continue;
         const Served served = serve_again(fault);

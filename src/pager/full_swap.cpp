@@ -41,7 +41,7 @@ void Pager::trade_places() {
         return !waiting.process->gone && word.is_far() && !word.fetching() && area_.count(word.value()) == 1;
     });
     if (fault == waiting_.end()) return;
-    const WaitingFault chosen = *fault;
+    WaitingFault chosen = *fault;
     waiting_.erase(fault);
     full_ = false;  // until the next page that should leave finds no slot
     budget_.allow_overdraft(true);
@@ -57,7 +57,7 @@ bool Pager::admit_one_waiting_fault() {
     const auto admitted = [](const WaitingFault& waiting) { return waiting.process->admitted; };
     const auto fault = std::ranges::min_element(waiting_, {}, admitted);
     if (fault == waiting_.end()) return false;
-    const WaitingFault chosen = *fault;
+    WaitingFault chosen = *fault;
     // Half of what is left stays for those who have not asked yet.
     if (full_ && budget_.used() + chosen.process->admitted * kPageSize >= budget_.hard_limit()) return false;
     waiting_.erase(fault);

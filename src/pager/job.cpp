@@ -88,6 +88,7 @@ struct Job::State {
     Budget budget;
     Pager pager;
     std::optional<Chaos> chaos;
+    std::optional<Recorder> recorder;
     Members members;
     OutageWatch outages;
     SpinPolicy spinning;
@@ -164,6 +165,10 @@ Status Job::State::start() {
     loop.arm(poll_timer, io::Clock::now());
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
     pager.wait_when_full(options.wait_when_full);
+    if (options.recording != nullptr) {
+        recorder.emplace(*options.recording);
+        pager.note_refaults_in(&options.recording->regions);
+    }
     if (options.chaos > 0) {
         budget.be_chaotic();
         chaos.emplace(loop, pager, options.chaos).start();
@@ -317,6 +322,7 @@ void Job::State::tick() {
     stats.elapsed_s = std::chrono::duration<double>(io::Clock::now() - began).count();
     stats.swap = area.counters();
     if (options.on_tick) options.on_tick(stats);
+    if (recorder) recorder->look(stats, pager.processes());
     const auto passed = io::Clock::now() - std::exchange(last_tick, io::Clock::now());
     if (auto patient = outages.update(passed, area.waits()); !patient) stop_for(patient.error());
     look_at_children();                       // those whose SIGCHLD came while they were being injected
@@ -363,6 +369,7 @@ JobEnd Job::run() {
     }
     state.stats.elapsed_s = std::chrono::duration<double>(io::Clock::now() - state.began).count();
     state.stats.swap = state.area.counters();
+    if (state.recorder) state.recorder->finish(state.stats);
     for (const auto& [reason, count] : state.members.unmanaged())
         log::info("{} processes not managed: {}", count, reason);
     std::vector<std::string> left_behind;

@@ -14,7 +14,9 @@
 #include "base/result.h"
 #include "io/loop.h"
 #include "page/pool.h"
+#include "pager/latencies.h"
 #include "pager/peek.h"
+#include "pager/recorder.h"
 #include "swap/swap_area.h"
 
 namespace farswap {
@@ -47,6 +49,7 @@ struct JobStats {
         0;  ///< of these, pages that were on the store as they were, and not written again
     std::uint64_t processes_seen = 0, processes_managed = 0, processes_unmanaged = 0;
     std::uint64_t throttled_ms = 0;  ///< time in which faults waited for room under the cap
+    FaultLatencies latencies;
     SwapArea::Counters swap;
 };
 
@@ -59,6 +62,8 @@ struct JobOptions {
     std::optional<std::chrono::seconds> outage_max;
     bool wait_when_full = false;  ///< with all slots in use the job waits; else it is stopped
     std::uint32_t chaos = 0;  ///< pages a second that leave at random, cap or not (pager/chaos.h); 0: none
+    Recording* recording =
+        nullptr;  ///< the caller's, who keeps it: how the job goes is put there; null: nowhere
     /// Called about every 200 ms from the loop, for the live line.
     std::function<void(const JobStats&)> on_tick;
     /// For a job that was attached to: a signal that would end us has come.

@@ -12,9 +12,11 @@
 
 #include "base/worth_trying.h"
 #include "pager/budget.h"
+#include "pager/fault_times.h"
 #include "pager/job.h"
 #include "pager/peek.h"
 #include "pager/process.h"
+#include "pager/regions.h"
 #include "pager/spin_policy.h"
 #include "swap/swap_area.h"
 #include "target/target.h"
@@ -52,6 +54,8 @@ class Pager : public target::TargetEvents {
     /// Whether forked children may find memory wiped that their parents have (MADV_WIPEONFORK); costs a walk
     /// of the page tables at each fork. True at first.
     void forks_may_wipe(bool may) noexcept { forks_may_wipe_ = may; }
+    /// Where refaults are noted, by address; null: nowhere.
+    void note_refaults_in(Regions* regions) noexcept { regions_ = regions; }
     void install_guard(Process& process, GuardRequest request);
     /// From now on all that is outside comes back, cap or not, and nothing leaves; so it is with its forks.
     /// Nothing happens if it leaves already.
@@ -136,6 +140,7 @@ class Pager : public target::TargetEvents {
         Process* process;
         std::uint64_t address;
         bool to_write;  ///< the page is there, and protected
+        FaultTimes::Start start;
     };
     /// What a fault brings in besides its own page, if it is near: so many neighbours on one side.
     struct Ahead {
@@ -150,6 +155,7 @@ class Pager : public target::TargetEvents {
         std::uint64_t address = 0;
         std::uint32_t generation = 0;
         Ahead ahead;
+        FaultTimes::Start start;
         bool active = false;
     };
     enum class Served { kDone, kNoRoom, kAgain };
@@ -159,11 +165,11 @@ class Pager : public target::TargetEvents {
 
     // fault.cpp
     Served serve(Process& process, std::uint64_t address);
-    bool may_fill(const Process& process, std::uint64_t address) const;
+    bool may_fill(const Process& process, std::uint64_t address);
     std::uint64_t fresh_run(Process& process, std::uint64_t address);
     Served fill_zeros(Process& process, std::uint64_t address);
     Served allow_write(Process& process, std::uint64_t address);
-    Served serve_again(const WaitingFault& fault);
+    Served serve_again(WaitingFault& fault);
     Served bring_from_slot(Process& process, std::uint64_t address, PageWord word);
     Served fill_from_slot(Process& process, std::uint64_t address, PageWord word, const std::byte* content,
                           Ahead ahead);
@@ -265,6 +271,8 @@ class Pager : public target::TargetEvents {
     SwapArea& area_;
     Budget& budget_;
     JobStats& stats_;
+    FaultTimes times_{stats_.latencies};
+    Regions* regions_ = nullptr;
     std::vector<std::unique_ptr<Process>> processes_;
     std::deque<WaitingFault> waiting_;
     std::uint64_t faults_before_ = 0;  ///< at the last awaited()

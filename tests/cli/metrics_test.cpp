@@ -67,9 +67,12 @@ TEST(MetricsText, KeepsTheConventions) {
     for (const auto name : metric_names()) {
         const std::string all(name);
         const bool is_counter = text.find("# TYPE " + all + " counter\n") != std::string::npos;
-        EXPECT_NE(is_counter, text.find("# TYPE " + all + " gauge\n") != std::string::npos) << all;
+        const bool is_histogram = text.find("# TYPE " + all + " histogram\n") != std::string::npos;
+        const bool is_gauge = text.find("# TYPE " + all + " gauge\n") != std::string::npos;
+        EXPECT_EQ(is_counter + is_gauge + is_histogram, 1) << all;
         EXPECT_EQ(is_counter, all.ends_with("_total")) << all;
         EXPECT_EQ(found_in(text, "# HELP (" + all + ") [A-Z1][^\n]*\\.\n").size(), 1u) << all;
+        if (is_histogram) continue;
         EXPECT_EQ(found_in(text, "\n(" + all + ")(\\{[^\n]*\\})? [0-9.e+-]+\n").size(), 1u) << all;
     }
     EXPECT_EQ(metric_names().size(), found_in(text, "# TYPE (\\w+)").size()) << "each once";
@@ -82,10 +85,25 @@ TEST(MetricsText, IsDocumented) {
     EXPECT_EQ(found_in(document, "\n\\| `(farswap_\\w+)` \\|"), names);
     const auto text = text_of_a_job();
     for (const auto& name : names) {
-        const auto type =
-            document.find("`" + name + "` | counter") != std::string::npos ? "counter" : "gauge";
-        EXPECT_THAT(text, HasSubstr("# TYPE " + name + " " + type + "\n"));
+        const auto types = found_in(document, "`" + name + "` \\| ([a-z]+)");
+        ASSERT_EQ(types.size(), 1u) << name;
+        EXPECT_THAT(text, HasSubstr("# TYPE " + name + " " + *types.begin() + "\n"));
     }
+}
+
+TEST(MetricsText, HasHistogramsWhoseBucketsAddUp) {
+    JobReport report;
+    for (const std::uint64_t ns : {500, 100'000, 130'000, 140'000'000})
+        report.stats.latencies[FaultKind::kStored].add(ns);
+    const auto text = metrics_text(report, {});
+    const std::string name = "\nfarswap_fault_latency_seconds";
+    EXPECT_THAT(text, HasSubstr(name + "_bucket{kind=\"stored\",le=\"1.024e-06\"} 1\n"));
+    EXPECT_THAT(text, HasSubstr(name + "_bucket{kind=\"stored\",le=\"0.000131072\"} 3\n"));
+    EXPECT_THAT(text, HasSubstr(name + "_bucket{kind=\"stored\",le=\"0.134217728\"} 3\n"));
+    EXPECT_THAT(text, HasSubstr(name + "_bucket{kind=\"stored\",le=\"+Inf\"} 4\n"));
+    EXPECT_THAT(text, HasSubstr(name + "_count{kind=\"stored\"} 4\n"));
+    EXPECT_THAT(text, HasSubstr(name + "_sum{kind=\"stored\"} 0.1402305\n"));
+    EXPECT_THAT(text, HasSubstr(name + "_count{kind=\"cached\"} 0\n"));
 }
 
 std::string http(std::string_view request) {

@@ -46,6 +46,16 @@ TEST(RunOptions, HaveDefaults) {
     EXPECT_EQ(options.stats_file, "");
 }
 
+TEST(ReportOptions, AreTaken) {
+    const auto command = parse({"report", "-o", "page.html", "stats.json"});
+    ASSERT_TRUE(command) << command.error().message;
+    EXPECT_EQ(std::get<ReportOptions>(*command).stats_file, "stats.json");
+    EXPECT_EQ(std::get<ReportOptions>(*command).output, "page.html");
+    EXPECT_EQ(run_of({"run", "--report", "r.html", "sort"}).report_file, "r.html");
+    EXPECT_THAT(error_of({"report"}), HasSubstr("farswap report STATS"));
+    EXPECT_THAT(error_of({"report", "a", "b"}), HasSubstr("--help"));
+}
+
 TEST(RunOptions, AreAllTaken) {
     const auto options = run_of(
         {"run",    "--ram=512M", "--swap",      "nfs://a/b", "--swap",       "file:/c",   "--stats", "s.json",

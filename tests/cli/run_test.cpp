@@ -112,6 +112,42 @@ TEST_F(RunTest, StatsFileThatCannotBeWrittenIsRefusedFirst) {
     EXPECT_EQ(text_of("ran"), "absent");
 }
 
+TEST_F(RunTest, WritesAReport) {
+    EXPECT_EQ(
+        run({"--report", path("job.html"), "--stats", path("stats.json"), "sh", "-c", "exit 3"}).status(), 3);
+    EXPECT_THAT(text_of("job.html"),
+                AllOf(StartsWith("<!doctype html>"), HasSubstr("<title>sh under farswap</title>")));
+    const auto outcome = farswap({"report", path("stats.json")});
+    EXPECT_EQ(outcome.status(), 0) << outcome.err;
+    EXPECT_EQ(text_of("stats.html"), text_of("job.html")) << "both are of the same";
+    EXPECT_EQ(farswap({"report", path("stats.json"), "-o", "-"}).out, text_of("job.html"));
+}
+
+TEST_F(RunTest, ReportThatCannotBeWrittenIsRefusedFirst) {
+    for (const auto& file : {std::string("/no/such/folder/r.html"), path("store")}) {
+        const auto outcome = run({"--report", file, "touch", path("ran")});
+        EXPECT_EQ(outcome.status(), 125);
+        EXPECT_THAT(outcome.err, HasSubstr("farswap: --report " + file + ": cannot be written"));
+        EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+        EXPECT_EQ(text_of("ran"), "absent");
+    }
+    EXPECT_EQ(run({"--report", path("x"), "--stats", path("x"), "touch", path("ran")}).status(), 2);
+    EXPECT_EQ(text_of("ran"), "absent");
+}
+
+TEST_F(RunTest, ReportOfWhatIsNoStatisticsFileIsRefused) {
+    std::ofstream(path("odd.json")) << "{\"format\": 7, \"memory\": 1, \"faults\": 1}";
+    for (const auto& file :
+         {path("odd.json"), path("absent.json"), path("store"), std::string("/dev/zero")}) {
+        const auto outcome = farswap({"report", file});
+        EXPECT_EQ(outcome.status(), 125) << file;
+        EXPECT_THAT(outcome.err, StartsWith("farswap: " + file + ": "));
+        EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    }
+    EXPECT_EQ(text_of("odd.html"), "absent");
+    EXPECT_EQ(farswap({"report"}).status(), 2);
+}
+
 TEST_F(RunTest, WrongWordsAreRefusedWithTwo) {
     EXPECT_EQ(farswap({"run", "--ram", "12Q", "true"}).status(), 2);
     EXPECT_EQ(farswap({"run", "--bad", "true"}).status(), 2);

@@ -33,7 +33,11 @@ nlohmann::json answer(double seconds, std::uint64_t faults, std::uint64_t in, st
               {"need_bytes", 1442 * kMiB}}},
             {"pool", {{"dirty_bytes", 2 * kMiB}, {"clean_bytes", 5 * kMiB}}},
             {"faults",
-             {{"all", faults}, {"cached", faults / 4}, {"stored", faults / 2}, {"waited_for_room_ms", 1500}}},
+             {{"all", faults},
+              {"cached", faults / 4},
+              {"stored", faults / 2},
+              {"waited_for_room_ms", 1500},
+              {"latency", {{"refaults", {{"buckets", {{80.0, faults / 2}, {1200.0, faults / 4}}}}}}}}},
             {"pages", {{"in", in}, {"written", written}}},
             {"processes", {{"pids", {4711, 4712}}}},
             {"compression", {{"page_bytes", 2100}, {"stored_bytes", 1000}}},
@@ -61,6 +65,17 @@ TopJob job_numbered(pid_t pager, double faults = 1000) {
         advance(job, std::move(*now));
     }
     return job;
+}
+
+TEST(TopJob, HasPercentilesOfTheLastStretch) {
+    const LatencyCounts before{{80, 100}, {1000, 5}}, now{{40, 98}, {80, 101}, {1000, 6}, {2000, 0}};
+    const auto between = percentiles_between(before, now);
+    EXPECT_EQ(between.p50_us, 40);
+    EXPECT_EQ(between.p99_us, 80);
+    EXPECT_EQ(percentiles_between(now, now).p99_us, 0) << "there were none";
+    auto old = answer(1, 10, 10, 10);
+    old["faults"].erase("latency");
+    EXPECT_TRUE(job_of(old)) << "a pager that does not tell";
 }
 
 TEST(TopJob, MakesRatesOfTwoAnswers) {
@@ -224,7 +239,6 @@ TEST(TopScreen, AtTheUsualSize) {
 
 
 
-
 ── 4712 /usr/bin/sort -S 2G big.txt ────────────────────────────────────────────
  RAM     ███████████████████████████████████████████████▏  251 MiB of 256 MiB
  faults                               ▁▁▂▂▂▃▃▄▄▄▅▅▆▆▆▇▇██  40 k/s
@@ -235,6 +249,7 @@ TEST(TopScreen, AtTheUsualSize) {
                  ▁▁▁▂▂▂▃▃▄▄▄▅▅▆▆▆▇▇██████████████████████  max 164 MB/s
  far 1.2 GiB  ratio 2.1  need 1.4 GiB  pager 9.0 MiB  cache 7.0 MiB
  up 40 s  processes 2  faults: cache 25%, store 50%  waited 1.5 s  swap 15% full
+ latency p50 80 us  p99 1.2 ms  since the start p50 80 us  p99 1.2 ms
  store   ok  nfs://nas/export/swap       2.0 GiB  read 328 MB/s  written 82 MB/s
 q quit  ↑↓ job  c cap  d detach  sort: r RAM a far f faults i in o out p PID
 )");
@@ -249,7 +264,6 @@ TEST(TopScreen, Narrow) {
 >   4712 sort         251M  256M  1.2G     40K
   123457 sort          90M  256M  1.2G     800
      301 sort            1  256M  1.2G       0
-
 -- 4712 /usr/bin/sort -S 2G big.txt ----------
  RAM     ##############  251 MiB of 256 MiB
  faults  ||||||########  40 k/s    max 40 k/s
@@ -257,6 +271,7 @@ TEST(TopScreen, Narrow) {
  out     ||||||########  164 MB/s  max 164 MB/
  far 1.2 GiB  ratio 2.1  need 1.4 GiB  pager 9
  up 40 s  processes 2  faults: cache 25%, stor
+ latency p50 80 us  p99 1.2 ms  since the star
  store   ok  nfs://nas/export/swap
 cap 512 MiB instead of 256 MiB, 251 MiB are us
 )");
