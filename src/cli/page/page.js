@@ -164,7 +164,7 @@ function showMap() {
     const map = new HeatMap(document.getElementById("map"), regions, mappings);
     for (const input of document.querySelectorAll("input[name=map]")) input.addEventListener("change", () => map.show(input.value));
     themeChanged.push(() => map.draw());
-    const shown = [...mappings].sort((a, b) => b.pages - a.pages).slice(0, 20);
+    const shown = mappings.filter(one => one.pages > 0).sort((a, b) => b.pages - a.pages).slice(0, 20);
     table("mappings", ["Mapping", "From", "#size", "#far on average", "#far at most", "#refaults", "#a page", "Looks"],
         shown.map(one => [one.name || "unnamed", hexadecimal(one.start), size(one.pages * kPage), size(one.far * kPage), size(one.farMost * kPage),
             number(one.refaults), (one.refaults / Math.max(one.pages, 1)).toFixed(1), verdict(one)]));
