@@ -10,7 +10,8 @@
 namespace farswap {
 namespace {
 
-constexpr std::chrono::seconds kNamesPeriod{2};
+// Between two looks at the names: an eighth of the job's time so far, within these.
+constexpr std::chrono::milliseconds kNamesPeriodMin{200}, kNamesPeriodMax{2000};
 constexpr std::size_t kNamedProcessesMax = 4;  // whose maps are read for names
 constexpr std::size_t kNamesLookedAtMax = 4096;
 constexpr std::chrono::microseconds kWalkTime{300};
@@ -39,7 +40,8 @@ void Recorder::look(const JobStats& stats, const std::vector<std::unique_ptr<Pro
     }
     walk(processes);
     if (const auto now = io::Clock::now(); !regions.empty() && now >= next_names_) {
-        next_names_ = now + kNamesPeriod;
+        const std::chrono::milliseconds eighth(static_cast<std::int64_t>(stats.elapsed_s * 1000 / 8));
+        next_names_ = now + std::clamp(eighth, kNamesPeriodMin, kNamesPeriodMax);
         look_at_names(processes);
     }
     regions.end_stretch(static_cast<std::uint64_t>(stats.elapsed_s * 1000));

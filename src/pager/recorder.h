@@ -25,8 +25,8 @@ class Recorder {
   public:
     explicit Recorder(Recording& recording) : recording_(recording) {}
 
-    /// To be called at a steady pace. Takes less than half a millisecond, but once in two seconds, when it
-    /// reads /proc/PID/maps.
+    /// To be called at a steady pace. Takes less than half a millisecond, but a few times in the first
+    /// seconds and every two later, when it reads /proc/PID/maps.
     void look(const JobStats& stats, const std::vector<std::unique_ptr<Process>>& processes);
     /// The job has ended.
     void finish(const JobStats& stats);

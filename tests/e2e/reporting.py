@@ -134,11 +134,11 @@ def report_of_a_job(lab):
 
 @case
 def report_of_little(lab):
-    """Of a job that nothing left, of one that ended at once, and of one that never began: no chart breaks."""
+    """Of a job that ended at once under an odd name, and of one that never began: no chart breaks."""
     odd = lab.directory / "</script><script>throw 1\"'\n\udcff"
     odd.parent.mkdir()
     os.symlink("/bin/true", odd)
-    for name, program, status, charts in (("true", ["true"], 0, 6), ("odd", [odd], 0, 6), ("absent", ["/no/such/program"], 127, 0)):
+    for name, program, status, charts in (("odd", [odd], 0, 6), ("absent", ["/no/such/program"], 127, 0)):
         page = lab.directory / f"{name}.html"
         run = lab.job(lab.file_url(), *program, flags=["--report", page])
         lab.expect(run.status == status, f"{name}: {run.status} {run.error}")

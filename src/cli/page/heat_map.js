@@ -1,13 +1,13 @@
 // The map of the address space over time, on a canvas: a row a region, a column a stretch of time.
 
-/// Regions side by side under one name are one mapping, as far as can be told.
+/// Regions side by side under one name are one mapping, as far as can be told; so are those that came too late to be named.
 function mappingsOf(regions) {
     const mappings = [];
     const bytes = BigInt(regions.region_bytes || 1);
     regions.rows.forEach((row, i) => {
         const start = BigInt("0x" + row.address);
         const last = mappings.at(-1);
-        if (last && last.end === start && last.name === row.name) {
+        if (last && last.end === start && (row.name === last.name || row.name === "")) {
             last.end = start + bytes;
             last.rows.push(i);
         } else {
