@@ -43,6 +43,9 @@ nlohmann::json live_stats_json(const JobReport& report, const LiveFacts& facts) 
     auto json = stats_json(report);
     json.erase("exit");
     json.erase("failure");
+    // An answer has a limit, and whoever looks again and again wants to know of refaults.
+    for (auto& [kind, times] : json["faults"]["latency"].items())
+        if (kind != "refaults") times.erase("buckets");
     json["pager"] = facts.pager;
     json["user"] = facts.user;
     json["command"] = facts.command;
