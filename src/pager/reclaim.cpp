@@ -19,6 +19,8 @@ constexpr std::uint64_t kUnshareMin = 16;       // in one request, even without 
 constexpr std::size_t kSharedMax = 512;
 // A process whose agent is so late is stopped: what was set aside for it serves others.
 constexpr std::chrono::milliseconds kAgentIsStopped{100};
+// Compressed pages make room when nothing else has for so long.
+constexpr std::chrono::milliseconds kStuckBeforeReleasing{10};
 constexpr std::uint32_t kDoubtTenths =
     100;  // 10 s: no madvise(2) takes that long unless its process is stopped
 
@@ -59,12 +61,13 @@ void Pager::pump() {
     // What is in the cache must become clean before its frames can serve again; and with no slot left in what
     // the store has reserved, none are lent until it has reserved more. Either is the store's time.
     if (stalled) area_.kick_writes();
-    if (stalled && !short_of_frames_) area_.release_memory();
     if (!stalled || area_.counters().frames_dirty > 0 || (short_of_frames_ && !full_)) {
         if (stuck_since_ != io::Clock::time_point::max()) stuck_before_ = stuck_since_;
         stuck_since_ = io::Clock::time_point::max();
     } else if (stuck_since_ == io::Clock::time_point::max()) {
         stuck_since_ = io::Clock::now();
+    } else if (io::Clock::now() - stuck_since_ > kStuckBeforeReleasing) {
+        area_.release_memory();
     }
     crowded_ = stalled && (budget_.used() > budget_.soft_limit() || !waiting_.empty()) && !is_held_up();
 }

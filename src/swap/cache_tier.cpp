@@ -76,7 +76,8 @@ bool CacheTier::write_back(SlotId slot) noexcept {
         slots_.renew(slot);
         return false;
     }
-    if (frames_.for_writing() == 0) return false;
+    // Others need frames, too, and a store that does not answer keeps those that it has got.
+    if (frames_.for_writing() <= slots_.cache().pool().frames() / 4) return false;
     const FrameRun frame = frames_.take_for_reading(1);
     if (frame.count == 0) return false;
     slots_.unpack(slot, frame.first);
