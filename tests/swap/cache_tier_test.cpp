@@ -98,7 +98,8 @@ TEST_F(CacheTierTest, TheOldestGoOnToTheStore) {
     area_->kick_writes();
     settle();
     EXPECT_GE(area_->counters().tier_written_back, 300u);
-    EXPECT_EQ(area_->counters().pages_written, area_->counters().tier_written_back);
+    EXPECT_GE(area_->counters().pages_written, area_->counters().tier_written_back)
+        << "some had no turn there";
     EXPECT_LE(area_->bytes_packed(), area_->counters().tier_limit);
     EXPECT_NE(area_->lookup(slots.back()), nullptr);
     drop_clean();
