@@ -27,11 +27,19 @@ using namespace workload;
 constexpr int kWaitMs = 50;
 constexpr double kLateMax = 5.0;  // seconds; the machine may be busy, a lost time-out is minutes late
 
+// What a wait that is counted by the clock may miss of its time.
+constexpr double kByClock = 0.98;
+// SO_RCVTIMEO is counted in ticks (sock_set_timeout, schedule_timeout): the one that has begun counts as
+// whole, and where a virtual machine's tick comes late, those that are made up for count, too. 47 ms of 50
+// were seen without farswap.
+constexpr double kByTicks = 0.5;
+
 // One kind of wait: returns what the call returned, with errno set.
 struct Wait {
     const char* name;
     long expected;       // return value at time-out
     int expected_errno;  // 0: none
+    double shortest;     // part of kWaitMs
     std::function<long()> call;
 };
 
@@ -66,30 +74,30 @@ long receive(int fd) {
 
 std::vector<Wait> all_waits(int epoll, int socket, int semaphores) {
     return {
-        {"nanosleep", 0, 0,
+        {"nanosleep", 0, 0, kByClock,
          [] {
              const timespec t = wait_time();
              return long{::nanosleep(&t, nullptr)};
          }},
-        {"clock_nanosleep", 0, 0,
+        {"clock_nanosleep", 0, 0, kByClock,
          [] {
              const timespec t = wait_time();
              return long{::clock_nanosleep(CLOCK_MONOTONIC, 0, &t, nullptr)};
          }},
-        {"epoll_wait", 0, 0,
+        {"epoll_wait", 0, 0, kByClock,
          [epoll] {
              epoll_event e{};
              return long{::epoll_wait(epoll, &e, 1, kWaitMs)};
          }},
-        {"poll", 0, 0,
+        {"poll", 0, 0, kByClock,
          [socket] {
              pollfd p{socket, POLLIN, 0};
              return long{::poll(&p, 1, kWaitMs)};
          }},
-        {"recv", -1, EAGAIN, [socket] { return receive(socket); }},
-        {"sigtimedwait", -1, EAGAIN, signal_wait},
-        {"semtimedop", -1, EAGAIN, [semaphores] { return semaphore_wait(semaphores); }},
-        {"futex", -1, ETIMEDOUT, futex_wait},
+        {"recv", -1, EAGAIN, kByTicks, [socket] { return receive(socket); }},
+        {"sigtimedwait", -1, EAGAIN, kByClock, signal_wait},
+        {"semtimedop", -1, EAGAIN, kByClock, [semaphores] { return semaphore_wait(semaphores); }},
+        {"futex", -1, ETIMEDOUT, kByClock, futex_wait},
     };
 }
 
@@ -103,7 +111,8 @@ void repeat(const Wait& wait, const std::atomic<bool>& stop) {
         check(result == wait.expected && (result >= 0 || error == wait.expected_errno),
               "{} returned {} ({}) after {:.1f} ms instead of its time-out", wait.name, result,
               result < 0 ? std::strerror(error) : "no error", took * 1e3);
-        check(took > kWaitMs * 0.98e-3, "{} ended after {:.2f} ms of {}", wait.name, took * 1e3, kWaitMs);
+        check(took > kWaitMs * wait.shortest * 1e-3, "{} ended after {:.2f} ms of {}", wait.name, took * 1e3,
+              kWaitMs);
         check(took < kLateMax, "{} ended after {:.1f} s instead of {} ms", wait.name, took, kWaitMs);
     }
 }
