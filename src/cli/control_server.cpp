@@ -65,6 +65,12 @@ Status ControlServer::start() {
     return {};
 }
 
+Status ControlServer::restart() {
+    if (watch_.added) loop_.remove(watch_);
+    listener_.reset();
+    return start();
+}
+
 void ControlServer::accept_client() {
     Fd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket || !is_trusted(socket.get()) || clients_.size() >= kClientsMax) return;

@@ -32,6 +32,8 @@ class ControlServer {
     ControlServer& operator=(const ControlServer&) = delete;
 
     Status start();
+    /// As another process than the one that started it, whose name its socket has.
+    Status restart();
     /// As a client's: lets all go, if there is room for what is outside, or `force`.
     Status detach_all(bool force);
 

@@ -16,6 +16,7 @@
 #include "cli/exit_status.h"
 #include "cli/options.h"
 #include "cli/report_command.h"
+#include "cli/resume.h"
 #include "cli/run.h"
 #include "cli/set.h"
 #include "cli/top.h"
@@ -46,6 +47,7 @@ struct Execute {
     Ending operator()(const RunOptions& options) const { return run_command(options); }
     Ending operator()(const DetachOptions& options) const { return detach_command(options); }
     Ending operator()(const SetOptions& options) const { return {set_command(options), 0}; }
+    Ending operator()(const ResumeOptions& options) const { return {resume_command(options), 0}; }
     Ending operator()(const ReportOptions& options) const { return {report_command(options), 0}; }
     Ending operator()(const TopOptions& options) const { return top_command(options); }
     Ending operator()(const CoreOptions& options) const {

@@ -68,7 +68,7 @@ Result<std::vector<std::string>> program_words(std::vector<std::string> words, s
 struct JobWords {
     RunOptions options;
     std::string ram, pool, on_outage = "wait", on_full = "stop", seal = "on", compress = "lz4",
-                           cache_tier = "auto";
+                           cache_tier = "auto", keeper = "auto";
 };
 
 void add_job_options(CLI::App& app, JobWords& words) {
@@ -101,6 +101,12 @@ void add_job_options(CLI::App& app, JobWords& words) {
            "--cache-tier", words.cache_tier,
            "auto: compressed pages stay in memory, inside the cap, before they are written and after they "
            "were read, as many as are worth it. off: they leave at once. Default: auto")
+        ->type_name("auto|off")
+        ->check(CLI::IsMember({"auto", "off"}));
+    app.add_option(
+           "--keeper", words.keeper,
+           "auto: a second process takes the pager's place if that is killed (SIGKILL), and the job goes on. "
+           "off: the job is stopped then. Default: auto")
         ->type_name("auto|off")
         ->check(CLI::IsMember({"auto", "off"}));
     app.add_option(
@@ -173,6 +179,7 @@ Status understand(const CLI::App& app, JobWords& words) {
     options.wait_when_full = words.on_full == "wait";
     options.seal = words.seal == "on";
     options.cache_tier = words.cache_tier == "auto";
+    options.keeper = words.keeper == "auto";
     options.compression = compression_of(words.compress).value_or(Compression::kOff);
     if (app.count("--pool") > 0) {
         auto size = parse_size("--pool", words.pool);
@@ -282,6 +289,23 @@ Result<Command> parse_set(std::span<const char* const> words) {
     options.process = processes->front();
     options.ram = *size;
     return options;
+}
+
+Result<Command> parse_resume(std::span<const char* const> words) {
+    CLI::App app(
+        "Have a job go on whose pager is stopped and cannot be continued: the pager is killed, and its keeper "
+        "puts another process in its place, which goes on where it was. One that was killed needs no command.",
+        "farswap resume");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap resume PID\n"));
+    std::vector<std::string> numbers;
+    app.add_option("pid", numbers, "The pager")->type_name("PID");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    auto processes = parse_processes(numbers, "resume");
+    if (!processes) return std::unexpected(processes.error());
+    if (processes->size() != 1) return fail(EINVAL, "one pager at a time; write: farswap resume PID");
+    return ResumeOptions{processes->front()};
 }
 
 Result<Command> parse_top(std::span<const char* const> words) {
@@ -429,6 +453,7 @@ constexpr CommandEntry kCommands[] = {
     {"detach", "[--force] PID...", "let go of programs that are kept under a cap", parse_detach},
     {"top", "", "show all jobs and what they do, live", parse_top},
     {"set", "PID --ram SIZE", "give a job that runs another RAM cap", parse_set},
+    {"resume", "PID", "put another process in a stopped pager's place", parse_resume},
     {"report", "[-o PAGE] STATS", "make a page that shows how a job went", parse_report},
     {"core", "[-o FILE] PID", "write a core file, what is outside included", parse_core},
     {"debug", "[--] DEBUGGER [ARGUMENT]...", "run a debugger that sees what is outside", parse_debug},

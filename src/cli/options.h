@@ -31,6 +31,7 @@ struct RunOptions {
     bool seal = true;
     Compression compression = Compression::kLz4;
     bool cache_tier = true;
+    bool keeper = true;
     bool overcommit = false;
     std::uint32_t chaos = 0;  ///< pages a second; 0: none
     bool quiet = false;
@@ -50,6 +51,11 @@ struct SetOptions {
     pid_t process = 0;
     RamSize ram;
     bool json = false;  ///< the outcome for programs
+};
+
+/// farswap resume PID
+struct ResumeOptions {
+    pid_t pager = 0;
 };
 
 /// farswap report STATS [-o FILE]
@@ -97,7 +103,7 @@ struct PrintText {
     std::string text;
 };
 
-using Command = std::variant<RunOptions, DetachOptions, SetOptions, ReportOptions, TopOptions, CoreOptions,
+using Command = std::variant<RunOptions, DetachOptions, SetOptions, ResumeOptions, ReportOptions, TopOptions, CoreOptions,
                              DebugOptions, CheckOptions, BenchOptions, PrintText>;
 
 /// Parses what stands behind the command's name. EINVAL: one line that names the word that is wrong.

@@ -109,6 +109,11 @@ std::vector<std::string> notes_of(const JobReport& report) {
         notes.push_back(
             fmt::format("{} of {} processes ran without being managed; their memory counts but stays in RAM",
                         s.processes_unmanaged, s.processes_seen));
+    if (s.pagers_killed > 0)
+        notes.push_back(fmt::format(
+            "the pager was killed {}, and another process went on in its place; the program's exit status is "
+            "not known to it",
+            s.pagers_killed == 1 ? "once" : fmt::format("{} times", s.pagers_killed)));
     for (const auto& store : report.stores) {
         if (store.counters.reconnects > 0 || store.counters.lost_writes > 0)
             notes.push_back(
@@ -127,6 +132,7 @@ nlohmann::json stats_json(const JobReport& report) {
         {"exit", {{"status", report.ending.status}, {"signal", report.ending.signal}}},
         {"failure", nullptr},
         {"elapsed_s", s.elapsed_s},
+        {"pagers_killed", s.pagers_killed},
         {"memory",
          {{"cap_bytes", s.ram_cap},
           {"peak_bytes", s.ram_peak},

@@ -23,11 +23,15 @@
 #include "cli/setup_signals.h"
 #include "cli/stats_file.h"
 #include "cli/store_set.h"
+#include "keeper/keeper.h"
 #include "pager/budget.h"
 #include "store/no_store.h"
 #include "store/open.h"
 #include "target/attachable.h"
 #include "target/proc.h"
+
+/// Where the linker has put the program: ld(1), its default script.
+extern const char __executable_start;
 
 namespace farswap::cli {
 
@@ -53,11 +57,13 @@ class Run {
     Status decide_budget();
     Status listen_for_scrapes();
     Status prepare_overcommit();
+    Status start_keeper();
     Status make_pool();
     Status open_stores();
     Status prepare();
     void run_job(Job& job);
     void stop_or_go_on(Job& job, ControlServer& control);
+    void go_on_as_heir(ControlServer& control);
     std::string command() const;
     JobReport report_of(const Job& job) const;
     LiveFacts facts_of(const Job& job) const;
@@ -79,11 +85,13 @@ class Run {
     std::uint64_t ram_limit_ = 0;  ///< what the cap is a part of
     std::vector<int> priorities_;  ///< of the stores, mirrors counting as one
     std::unique_ptr<OvercommitSwitch> overcommit_;
+    bool is_kept_ = false;
     std::unique_ptr<io::Loop> loop_;
     std::unique_ptr<Pool> pool_;
     std::unique_ptr<SwapArea> area_;
     int failure_status_ = kExitFailure;  ///< of a failure in prepare()
     std::function<void(int)> signal_came_;
+    std::function<void()> was_replaced_;
 };
 
 /// A wrong command line is refused before any store has been opened for it.
@@ -163,8 +171,17 @@ Status Run::prepare_overcommit() {
     return {};
 }
 
+/// Without one the job runs as well, until its pager is killed.
+Status Run::start_keeper() {
+    if (!options_.keeper) return {};
+    const auto started = keeper::start();
+    if (!started) log::info("no keeper, so that a pager that is killed ends its job: {}", started.error().message);
+    is_kept_ = started.has_value();
+    return {};
+}
+
 Status Run::make_pool() {
-    auto loop = io::Loop::create({.workers_nice = kPagerNice});
+    auto loop = io::Loop::create({.outlives_its_thread = is_kept_, .workers_nice = kPagerNice});
     if (!loop) return std::unexpected(loop.error());
     loop_ = std::move(*loop);
     report_.io_engine = loop_->engine();
@@ -235,7 +252,8 @@ Status Run::prepare() {
         report_.recording = recording_ = std::make_shared<Recording>();
     for (auto step :
          {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine, &Run::decide_budget,
-          &Run::listen_for_scrapes, &Run::prepare_overcommit, &Run::make_pool, &Run::open_stores}) {
+          &Run::listen_for_scrapes, &Run::prepare_overcommit, &Run::start_keeper, &Run::make_pool,
+          &Run::open_stores}) {
         if (auto status = (this->*step)(); !status) return status;
         if (signals_.taken() != 0) break;
     }
@@ -256,10 +274,12 @@ void Run::run_job(Job& job) {
         metrics.emplace(*loop_, metrics_,
                         [this, &job] { return metrics_text(report_of(job), facts_of(job)); });
     signal_came_ = [&](int) { stop_or_go_on(job, control); };
+    was_replaced_ = [&] { go_on_as_heir(control); };
     if (!options_.processes.empty())
         log::info("attached to {}; Ctrl-C or farswap detach lets go", report_.program);
     auto end = job.run();
     signal_came_ = nullptr;
+    was_replaced_ = nullptr;
     for (auto& left : end.left_behind) report_.notes.push_back(std::move(left));
     report_.stats = end.stats;
     if (end.failure)
@@ -280,6 +300,16 @@ void Run::stop_or_go_on(Job& job, ControlServer& control) {
         log::write_line(fmt::format("stays attached: {}", begun.error().message));
     else
         log::info("lets go; another signal stops that");
+}
+
+/// What the kernel keeps for a process and not for its memory is ours to do once more.
+void Run::go_on_as_heir(ControlServer& control) {
+    protect_pager();
+    if (auto started = control.restart(); !started) log::warning("{}", started.error().message);
+    const auto killed = keeper::last_kill();
+    log::debug("killed in system call {} with {:#x}, at {:#x}", killed.system_call, killed.argument,
+               killed.instruction - reinterpret_cast<std::uintptr_t>(&__executable_start));
+    log::write_line(fmt::format("process {} pages on in place of one that was killed", ::getpid()));
 }
 
 std::string Run::command() const {
@@ -346,6 +376,7 @@ void Run::clean_up() {
     pool_.reset();
     loop_.reset();
     overcommit_.reset();
+    keeper::stop();
 }
 
 void Run::add_notes() {
@@ -393,6 +424,10 @@ Ending Run::execute() {
                                      .on_signal =
                                          [this](int taken) {
                                              if (signal_came_) signal_came_(taken);
+                                         },
+                                     .on_replaced =
+                                         [this] {
+                                             if (was_replaced_) was_replaced_();
                                          }};
         auto job = Job::start(job_options, *loop_, *pool_, *area_);
         if (job)

@@ -31,7 +31,7 @@ Result<std::optional<EngineKind>> engine_asked_for() {
 
 int try_io_uring() {
     Ring ring;
-    const Status usable = ring.init(2, 4);
+    const Status usable = ring.init(2, 4, false);
     return usable ? 0 : usable.error().code;
 }
 

@@ -10,11 +10,11 @@
 #include <sys/uio.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <mutex>
 
 #include "base/assert.h"
 #include "base/fd.h"
+#include "base/semaphore.h"
 
 namespace farswap::io {
 
@@ -109,7 +109,7 @@ struct FileWorkers::Shared {
     void run(Worker& self) noexcept;
 
     std::mutex mutex;
-    std::condition_variable changed;
+    Semaphore news;  ///< posted for each job that is queued; some are found to be taken already
     std::vector<Job> jobs;
     std::vector<Worker> workers;
     Lane reads, others;
@@ -158,7 +158,9 @@ void FileWorkers::Shared::run(Worker& self) noexcept {
         const std::uint32_t index = take();
         if (index == kNone) {
             if (stopping) return;
-            changed.wait(lock);
+            lock.unlock();
+            news.wait();
+            lock.lock();
             continue;
         }
         Job& job = jobs[index];
@@ -243,7 +245,7 @@ FileWorkers::~FileWorkers() {
         const std::lock_guard lock(shared.mutex);
         shared.stopping = true;
     }
-    shared.changed.notify_all();
+    for (std::size_t i = 0; i < threads_.size(); ++i) shared.news.post();
     for (std::size_t i = 0; i < threads_.size(); ++i) {
         const bool busy = [&] {
             const std::lock_guard lock(shared.mutex);
@@ -272,7 +274,7 @@ void FileWorkers::begin(std::uint32_t index, const FileOperation& operation) noe
         job.state = Shared::State::kQueued;
         shared.push(shared.lane_of(job).queued, index);
     }
-    shared.changed.notify_one();
+    shared.news.post();
 }
 
 void FileWorkers::cancel(std::uint32_t index) noexcept {

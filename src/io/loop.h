@@ -54,6 +54,9 @@ struct LoopOptions {
     std::uint32_t timers_max = 8192;
     /// Empty: the one that FARSWAP_IO_ENGINE asks for; else io_uring, and epoll where that is refused.
     std::optional<EngineKind> engine{};
+    /// The thread that uses the loop may die and another take its place (keeper/keeper.h): io_uring does without
+    /// what binds a ring to one (IORING_SETUP_SINGLE_ISSUER).
+    bool outlives_its_thread = false;
     /// Of the threads that the engine may have for file requests (setpriority(2)), where that is permitted.
     int workers_nice = 0;
 };

@@ -237,7 +237,7 @@ void Requests::ended(std::uint32_t index, int result) noexcept {
 
     if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) {
         if (operation.abort != 0) return finish_operation(operation, operation.abort);
-        if (result == -ECANCELED) return finish_operation(operation, result);
+        // Cancelled, and not by us: the thread that had asked for it has died (LoopOptions::outlives_its_thread).
         return to_submit_.push(index);
     }
     if (result < 0 || operation.kind != Operation::Kind::kTransfer)

@@ -30,9 +30,10 @@ Ring::~Ring() {
     if (made_) io_uring_queue_exit(&ring_);
 }
 
-Status Ring::init(unsigned submissions, unsigned completions) {
+Status Ring::init(unsigned submissions, unsigned completions, bool any_thread) {
     int error = 0;
     for (const SetupFlags& setup : kSetups) {
+        if (any_thread && (setup.flags & IORING_SETUP_SINGLE_ISSUER) != 0) continue;
         io_uring_params params{};
         params.flags = setup.flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
         params.cq_entries = completions;

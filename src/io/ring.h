@@ -31,8 +31,9 @@ class Ring {
     Ring& operator=(const Ring&) = delete;
 
     /// Uses deferred task work (Linux 6.1), co-operative task work (5.19), or neither, and tries the ring
-    /// out. The error's code is that of io_uring_setup(2) or io_uring_enter(2).
-    Status init(unsigned submissions, unsigned completions);
+    /// out. The error's code is that of io_uring_setup(2) or io_uring_enter(2). `any_thread`: not only the one
+    /// that calls this may use it, though never two at once; deferred task work is not to be had then.
+    Status init(unsigned submissions, unsigned completions, bool any_thread);
 
     /// An entry to fill, after submitting the queued ones when there is none free. Null when the kernel takes
     /// none now; try again after completions have been reaped.

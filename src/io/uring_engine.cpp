@@ -22,7 +22,7 @@ UringEngine::UringEngine(const LoopOptions& options) : watches_(options.watches_
 
 Result<std::unique_ptr<Engine>> UringEngine::make(const LoopOptions& options) {
     std::unique_ptr<UringEngine> engine(new UringEngine(options));
-    if (Status made = engine->ring_.init(kSubmissions, kCompletions); !made)
+    if (Status made = engine->ring_.init(kSubmissions, kCompletions, options.outlives_its_thread); !made)
         return std::unexpected(made.error());
     return engine;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "keeper/keeper.h"
 #include "pager/budget.h"
 #include "pager/chaos.h"
 #include "pager/members.h"
@@ -80,6 +81,8 @@ struct Job::State {
     void stop_for(Error why);
     void tick();
     void wait();
+    bool has_program() const;
+    void go_on_as_heir();
 
     JobOptions options;
     io::Loop& loop;
@@ -97,6 +100,8 @@ struct Job::State {
     pid_t program = 0;
     bool program_ended = false;
     int wait_status = 0;
+    std::uint32_t births = keeper::births();
+    bool misses_keeper = false;
     Status failure;
     target::CallersState caller;
     Fd signals;
@@ -189,7 +194,7 @@ void Job::State::signal_came() {
         // decided by what the program does.
         const bool from_terminal = info.ssi_code > 0 && (signal == SIGINT || signal == SIGQUIT ||
                                                          signal == SIGHUP || signal == SIGWINCH);
-        if (is_forwarded(signal) && !from_terminal && program > 0 && !program_ended) kill(program, signal);
+        if (is_forwarded(signal) && !from_terminal && has_program()) kill(program, signal);
     }
 }
 
@@ -325,9 +330,27 @@ void Job::State::tick() {
     if (recorder) recorder->look(stats, pager.processes());
     const auto passed = io::Clock::now() - std::exchange(last_tick, io::Clock::now());
     if (auto patient = outages.update(passed, area.waits()); !patient) stop_for(patient.error());
+    if (!misses_keeper && !keeper::is_well()) {
+        misses_keeper = true;
+        log::warning("the keeper was killed: a pager that is killed now ends its job");
+    }
     look_at_children();                       // those whose SIGCHLD came while they were being injected
     if (!failure) members.kill_all(SIGKILL);  // whoever was being born when the others were killed
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
+}
+
+/// As an heir we are not its parent, and hear of its end as of the others'.
+bool Job::State::has_program() const {
+    if (program <= 0) return false;
+    return stats.pagers_killed == 0 ? !program_ended : members.is_alive(program);
+}
+
+/// The process whose memory this was is gone, and with it what the kernel kept for it: its children are another's.
+void Job::State::go_on_as_heir() {
+    stats.pagers_killed += keeper::births() - std::exchange(births, keeper::births());
+    program_ended = true;  // and whoever waited for its status has seen us die
+    members.go_on_as_heir();
+    if (options.on_replaced) options.on_replaced();
 }
 
 /// One round of the loop. A thread that waits for a page is not to wait for us to be woken, too.
@@ -336,6 +359,7 @@ void Job::State::wait() {
     loop.run_once(std::chrono::nanoseconds::max(), spinning.window(awaited, io::Clock::now()));
     const auto& [taken, longest_yield] = loop.last_wait();
     spinning.waited(awaited, taken, longest_yield, io::Clock::now());
+    if (keeper::births() != births) go_on_as_heir();
 }
 
 Job::Job(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -48,6 +48,7 @@ struct JobStats {
     std::uint64_t pages_clean =
         0;  ///< of these, pages that were on the store as they were, and not written again
     std::uint64_t processes_seen = 0, processes_managed = 0, processes_unmanaged = 0;
+    std::uint64_t pagers_killed = 0;  ///< each had its place taken by another
     std::uint64_t throttled_ms = 0;  ///< time in which faults waited for room under the cap
     FaultLatencies latencies;
     SwapArea::Counters swap;
@@ -68,6 +69,8 @@ struct JobOptions {
     std::function<void(const JobStats&)> on_tick;
     /// For a job that was attached to: a signal that would end us has come.
     std::function<void(int signal)> on_signal;
+    /// The pager was killed, and we are the process that goes on in its place (keeper/keeper.h).
+    std::function<void()> on_replaced;
 };
 
 /// How a job ended.

@@ -55,6 +55,16 @@ Status Members::start() {
     return injector_.start();
 }
 
+void Members::go_on_as_heir() {
+    tree_.stay_with_members();
+    if (!own_memory_.open(getpid())) log::warning("cannot read /proc/self/status");
+}
+
+bool Members::is_alive(pid_t process) const {
+    const target::Member* member = tree_.find(process);
+    return member != nullptr && member->alive;
+}
+
 Result<pid_t> Members::launch(const std::vector<std::string>& argv, const target::CallersState& caller) {
     auto spawned = target::spawn_stopped(argv, caller);
     if (!spawned) return std::unexpected(spawned.error());

@@ -67,6 +67,9 @@ class Members {
     bool empty() const;
     void kill_all(int signal);
     void process_gone(Process& process, bool alive);
+    bool is_alive(pid_t process) const;
+    /// Another process has become the pager, and members are no children of it.
+    void go_on_as_heir();
 
     /// What could not be managed, for the summary: one line a reason.
     const std::map<std::string, unsigned>& unmanaged() const { return unmanaged_; }

@@ -16,6 +16,7 @@
 #include <type_traits>
 
 #include "base/fd.h"
+#include "keeper/keeper.h"
 
 namespace farswap {
 
@@ -132,7 +133,7 @@ Result<Lease> make_lease(std::uint64_t capacity) {
     if (!here) return std::unexpected(here.error());
     Lease lease;
     lease.state = Lease::State::kOwned;
-    lease.pid = static_cast<std::uint32_t>(::getpid());
+    lease.pid = static_cast<std::uint32_t>(keeper::witness());
     char state = 0;
     if (!read_process(lease.pid, state, lease.pid_start))
         return fail(ENOENT, "cannot read /proc/self/stat: is /proc mounted?");

@@ -32,6 +32,7 @@
 #define PR_SET_NAME 15
 #define PR_SET_DUMPABLE 4
 #define NOBODY 65534
+#define SIGKILL 9
 #define O_CLOEXEC_NONBLOCK (02000000 | 04000)
 
 AGENT_INLINE long call6(long number, long a, long b, long c, long d, long e, long f) {
@@ -196,11 +197,12 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
         request.op = request.count = 0;
         request.sequence = 0;
         long received = receive(socket, &request, &descriptor);
-        /* Without its pager the program's evicted pages must not turn into zeros: hold the userfaultfd for
-         * ever. But not where nothing was ever moved out. */
+        /* The pager is gone, its keeper too, and nobody will ever bring back what was moved out. Until here our
+         * userfaultfd has kept it from turning into zeros; the program is not to stand still for ever. But not
+         * where nothing was moved out. */
         if (received <= 0) {
-            if (!may_be_outside) call3(__NR_exit, 0, 0, 0);
-            for (;;) call3(__NR_pause, 0, 0, 0);
+            if (may_be_outside) call3(__NR_kill, call3(__NR_getpid, 0, 0, 0), SIGKILL, 0);
+            for (;;) call3(__NR_exit, 0, 0, 0);
         }
         reply.op = request.op;
         reply.count = 0;

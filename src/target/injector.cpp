@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "keeper/keeper.h"
+
 namespace farswap::target {
 namespace {
 // A stop is an event of ptrace, with nothing to sleep on: looked for often at first, then as often as a
@@ -58,7 +60,7 @@ Injector::~Injector() {
         std::lock_guard lock(mutex_);
         stop_ = true;
     }
-    changed_.notify_one();
+    changed_.post();
     thread_.join();
     loop_.remove(watch_);
 }
@@ -68,7 +70,7 @@ void Injector::submit(Job job) {
         std::lock_guard lock(mutex_);
         jobs_.push_back(std::move(job));
     }
-    changed_.notify_one();
+    changed_.post();
 }
 
 void Injector::run() {
@@ -77,11 +79,12 @@ void Injector::run() {
         stop_all();
         Stopping ready;
         if (!take_ready(ready)) {
-            if (stopping_.empty()) {
-                changed_.wait(lock);
-            } else {
-                changed_.wait_for(lock, stop_period());
-            }
+            lock.unlock();
+            if (stopping_.empty())
+                changed_.wait();
+            else
+                changed_.wait_for(stop_period());
+            lock.lock();
             continue;
         }
         lock.unlock();
@@ -130,6 +133,8 @@ std::chrono::microseconds Injector::stop_period() const {
 }
 
 Injector::Done Injector::work(Stopping& stopping) {
+    // Registers of the process are ours, and it would be killed with us (PTRACE_O_EXITKILL).
+    const keeper::Indivisible indivisible(process_of(stopping.job));
     if (const auto* inject = std::get_if<InjectJob>(&stopping.job))
         return InjectDone{inject->process, put_in(stopping, *inject)};
     const auto& eject = std::get<EjectJob>(stopping.job);

@@ -2,7 +2,6 @@
 // loop goes on serving faults, which the stopped program may itself be waiting for.
 #pragma once
 
-#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <list>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "base/semaphore.h"
 #include "io/loop.h"
 #include "target/eject.h"
 #include "target/inject.h"
@@ -89,7 +89,7 @@ class Injector {
     std::mutex begin_;       ///< guards `begun_`
     std::set<pid_t> begun_;  ///< processes whose agent is being put in, up to the call of `done`
     std::mutex mutex_;
-    std::condition_variable changed_;
+    Semaphore changed_;  ///< posted for each job, and for the end
     std::deque<Job> jobs_;
     std::list<Stopping> stopping_;
     std::deque<Done> results_;

@@ -47,6 +47,8 @@ class ProcessTree {
         new_roots_.push_back(process);
         has_roots_ = true;
     }
+    /// From now on what runs below us is of no account, as with roots: members are looked for below members.
+    void stay_with_members() { has_roots_ = true; }
     /// What runs below us now is not of the job: a shell may have left us children before it executed
     /// farswap (`2> >(tee log)`), and to page the one that reads our messages would end in a deadlock.
     void leave_out_present();

@@ -179,6 +179,13 @@ TEST(DetachOptions, AreProcessesAndForce) {
     EXPECT_THAT(error_of({"detach", "--ram", "1G", "12"}), HasSubstr("--ram"));
 }
 
+TEST(ResumeOptions, AreOnePager) {
+    EXPECT_EQ(std::get<ResumeOptions>(*parse({"resume", "12"})).pager, 12);
+    EXPECT_THAT(error_of({"resume"}), HasSubstr("PID"));
+    EXPECT_THAT(error_of({"resume", "12", "13"}), HasSubstr("one pager"));
+    EXPECT_THAT(error_of({"resume", "it"}), HasSubstr("'it' is no process number"));
+}
+
 TEST(SetOptions, AreOneProcessAndACap) {
     const auto command = parse({"set", "12", "--ram", "4G"});
     ASSERT_TRUE(command) << command.error().message;

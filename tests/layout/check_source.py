@@ -8,7 +8,7 @@ import re
 import sys
 
 # Each may include itself and what stands before it.
-LAYERS = ["base", "page", "io", "store", "swap", "target", "pager", "cli", "daemon"]
+LAYERS = ["base", "keeper", "page", "io", "store", "swap", "target", "pager", "cli", "daemon"]
 # What the order alone would allow: a target is one managed process and knows no slots and no stores.
 # The helper of ordinary users is small, and shares with the pager only how they talk.
 FORBIDDEN_LAYERS = {"target": {"store", "swap"}, "daemon": {"page", "io", "store", "swap", "pager", "cli"}}
@@ -20,7 +20,7 @@ OWNED_HEADERS = {
     "nfsc/": {"store"},
     # The command line tries out what the machine allows, for `farswap check`.
     "linux/userfaultfd.h": {"target", "cli"},
-    "sys/ptrace.h": {"target", "cli"},
+    "sys/ptrace.h": {"keeper", "target", "cli"},
     "CLI/": {"cli"},
 }
 FOLDERS = ["include", "src", "tests", "bench", "examples", "script", "cmake", "docs"]

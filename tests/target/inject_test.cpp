@@ -191,14 +191,25 @@ TEST_F(InjectTest, SeveralRangesHaveAResultEach) {
 }
 
 // Kernel fact 2.8: without any reference to the userfaultfd an evicted page would read as zeros.
-TEST_F(InjectTest, WithoutItsPagerTheProgramFreezes) {
+TEST_F(InjectTest, WithoutAnybodyWhoPagesTheProgramIsEnded) {
     start({check_pages(2, 1)});
     ASSERT_EQ(move(2, 1).result[0].moved, kPageSize);
     uffd_ = Uffd();
-    agent_.socket.reset();
     puppet_->go();
     EXPECT_TRUE(wait_until([&] { return waits_for_userfaultfd(puppet_->process()) || puppet_->done() > 0; }));
     EXPECT_EQ(puppet_->done(), 0) << "it went on with " << puppet_->result() << " right pages of 1";
+    agent_.socket.reset();  // the last holder of which has ended
+    EXPECT_TRUE(wait_until([&] { return read_state(puppet_->process()) == 'Z'; }));
+    EXPECT_EQ(puppet_->done(), 0) << "it went on with " << puppet_->result() << " right pages of 1";
+}
+
+TEST_F(InjectTest, WhoHasNothingOutsideOutlivesItsPager) {
+    start({check_pages(2, 1)});
+    uffd_ = Uffd();
+    agent_.socket.reset();
+    EXPECT_TRUE(wait_until([&] { return threads_of(puppet_->process()) == 1; }));
+    puppet_->go();
+    EXPECT_TRUE(wait_until([&] { return puppet_->done() > 0; }));
 }
 
 TEST_F(InjectTest, EndsWhenItIsTold) {

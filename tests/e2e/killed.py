@@ -1,0 +1,269 @@
+"""Cases of bad_input.py in which the pager is killed while its job runs. With a keeper (docs/decisions/0025) another
+process goes on where it was; without one the programs are ended before they can read a wrong byte.
+"""
+import collections
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import time
+
+import harness
+from attaching import wait_until
+from fault_lab import REFUSED, USAGE, case
+from harness import keep_nice
+
+LIMIT_S = 120
+KEEPER = "farswap-keeper"
+# Numbers of x86-64, and of the ioctl(2)s of userfaultfd.
+SYSTEM_CALLS = {1: "write", 0: "read", 16: "ioctl", 17: "pread", 46: "sendmsg", 47: "recvmsg", 310: "process_vm_readv",
+                426: "io_uring_enter", 441: "epoll_pwait2", 232: "epoll_wait", 24: "sched_yield", 28: "madvise"}
+UFFD_CALLS = {0xc028aa03: "COPY", 0xc020aa04: "ZEROPAGE", 0x8010aa02: "WAKE", 0xc018aa06: "WRITEPROTECT", 0xc020aa00: "REGISTER",
+              0x8010aa01: "UNREGISTER"}
+
+
+def name_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def children_of(pid):
+    try:
+        return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def state_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+class Job:
+    """farswap run with a program whose end is told by its output: its parent may be killed."""
+
+    def __init__(self, lab, *argv, ram="64M", url=None, flags=(), env=None):
+        self.lab, self.output, self.said, self.stats = lab, lab.output(), lab.output(), lab.output()
+        script = ['"$@"; echo "status $?"', "sh", *map(str, argv)]
+        with open(self.output, "wb") as out, open(self.said, "wb") as error:
+            self.process = subprocess.Popen(
+                [str(lab.tools.farswap), "run", "--ram", ram, "--swap", url or lab.file_url(), "--stats", str(self.stats),
+                 *flags, "--", "sh", "-c", *script], stdin=subprocess.DEVNULL, stdout=out, stderr=error, cwd=lab.directory,
+                start_new_session=True, env={**os.environ, **(env or {})})
+        keep_nice(self.process.pid)
+        self.first = self.pager = self.process.pid
+        self.keeper = 0
+        self.deaths = 0
+        lab.cleanup.callback(self.kill_all)
+        if "off" not in flags:
+            wait_until(self.find_keeper, "a keeper")
+
+    def find_keeper(self):
+        self.keeper = next((child for child in children_of(self.first) if name_of(child) == KEEPER), 0)
+        return self.keeper or self.process.poll() is not None
+
+    def errors(self):
+        return self.said.read_text(errors="replace")
+
+    def text(self):
+        return self.output.read_text(errors="replace")
+
+    def is_over(self):
+        return "status" in self.text()
+
+    def wait_until_paged(self, mib):
+        """Until so much has left, or the program has ended."""
+        wait_until(lambda: self.is_over() or self.far_mib() >= mib, f"{mib} MiB outside")
+
+    def far_mib(self):
+        answer = self.lab.farswap("top", "--json", "--interval", "0.1").output.read_text()
+        job = next((job for job in json.loads(answer or "[]") if job.get("pager") == self.pager), None)
+        return job["memory"]["far_bytes"] >> 20 if job else 0
+
+    def kill_pager(self):
+        """-> whether another one has taken its place."""
+        dead = self.pager
+        os.kill(dead, signal.SIGKILL)
+        if dead == self.first:
+            self.process.wait()
+
+        def heir():
+            self.pager = next((child for child in children_of(self.keeper) if child != dead), 0)
+            return self.pager or not name_of(self.keeper)
+        wait_until(heir, f"a pager after {self.deaths} deaths")
+        self.deaths += self.pager != 0
+        return self.pager != 0
+
+    def expect_success(self):
+        wait_until(lambda: self.is_over() or not self.is_paged(), "the program's end", LIMIT_S)
+        wait_until(lambda: not self.is_paged(), "the pager's end", LIMIT_S)
+        self.lab.expect("status 0" in self.text(), f"the program: {self.text()[-300:]!r}; farswap: {self.errors()[-600:]!r}")
+        left = harness.listing(self.lab.store)
+        self.lab.expect(not left, f"left in the store: {left}")
+
+    def is_paged(self):
+        return self.pager and state_of(self.pager) not in ("", "Z", "X")
+
+    def kill_all(self):
+        for pid in (self.keeper, self.pager, self.first):
+            if pid and name_of(pid) in (KEEPER, "farswap"):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        # The programs have a session of their own.
+        subprocess.run(["pkill", "-KILL", "-s", str(self.first)], check=False)
+
+
+def kill_again_and_again(job, times, seed=1, pause_max_s=0.08):
+    dice = random.Random(seed)
+    for _ in range(times):
+        time.sleep(dice.uniform(0, pause_max_s))
+        if job.is_over() or not job.kill_pager():
+            return
+
+
+def expect_deaths(lab, job, least):
+    lab.expect(job.deaths >= least, f"only {job.deaths} pagers were killed while the job ran")
+    lab.expect(job.errors().count("in place of one that was killed") == job.deaths, f"it says {job.errors()[-600:]!r}")
+    stats = json.loads(job.stats.read_text() or "{}")
+    lab.expect(stats.get("pagers_killed") == job.deaths, f"--stats says {stats.get('pagers_killed')} of {job.deaths} deaths")
+
+
+@case
+def pager_killed_again_and_again(lab):
+    """Two threads check every byte while one pager after the other dies."""
+    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "12")
+    job.wait_until_paged(60)
+    kill_again_and_again(job, 60)
+    job.expect_success()
+    expect_deaths(lab, job, 60)
+
+
+@case
+def pager_killed_over_nfs(lab):
+    """Its connections, and what the server is still to do, pass to the next one."""
+    server = lab.server()
+    for flags in ((), ("--cache-tier", "off")):
+        job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "10",
+                  url=server.url, flags=flags)
+        job.wait_until_paged(60)
+        kill_again_and_again(job, 30, seed=2)
+        job.expect_success()
+        expect_deaths(lab, job, 30)
+
+
+@case
+def pager_killed_while_the_program_maps_and_forks(lab):
+    """Events that one pager has read are acted upon by the next."""
+    for name, arguments in (("mmap_race", ("--rounds", "60")), ("fork_change", ("--rounds", "4"))):
+        job = Job(lab, lab.tools.workloads / name, *arguments, ram="32M")
+        time.sleep(0.5)
+        kill_again_and_again(job, 40, seed=3)
+        # Killed while an agent is being put in, it cannot go on; then the program is ended, and this is said.
+        if "while it prepared process" in job.errors():
+            wait_until(lambda job=job: not job.is_paged(), "its end")
+            continue
+        job.expect_success()
+        expect_deaths(lab, job, 5)
+
+
+@case
+def pager_killed_with_threads_for_files(lab):
+    """Without io_uring, several threads go on."""
+    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "10",
+              env={"FARSWAP_IO_ENGINE": "epoll"})
+    job.wait_until_paged(60)
+    kill_again_and_again(job, 40, seed=4)
+    job.expect_success()
+    expect_deaths(lab, job, 40)
+
+
+@case
+def stopped_pager_is_replaced(lab):
+    """farswap resume: the stopped one is fenced by its death, and the job goes on."""
+    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "8")
+    job.wait_until_paged(60)
+    refused = lab.farswap("resume", job.pager)
+    lab.expect(refused.status == REFUSED and "is not stopped" in refused.error, f"it says {refused.error!r}")
+    refused = lab.farswap("resume", os.getpid())
+    lab.expect(refused.status == REFUSED and "is no pager" in refused.error, f"it says {refused.error!r}")
+    refused = lab.farswap("resume")
+    lab.expect(refused.status == USAGE, f"it says {refused.error!r}")
+    os.kill(job.pager, signal.SIGSTOP)
+    wait_until(lambda: state_of(job.pager) in "tT", "a stop")
+    run = lab.farswap("resume", job.pager)
+    lab.expect(run.status == 0, f"it says {run.error!r}")
+    job.process.wait()
+    job.pager = int(re.search(r"process (\d+) pages on", run.error)[1])
+    job.deaths = 1
+    job.expect_success()
+    expect_deaths(lab, job, 1)
+
+
+@case
+def nobody_left_to_go_on(lab):
+    """With its keeper gone, too, or with none from the start, what was paged is ended, and reads nothing."""
+    for flags in ((), ("--keeper", "off")):
+        job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "60", flags=flags)
+        job.wait_until_paged(60)
+        if job.keeper:
+            os.kill(job.keeper, signal.SIGKILL)
+            wait_until(lambda job=job: "the keeper was killed" in job.errors(), "a warning")
+        os.kill(job.pager, signal.SIGKILL)
+        job.process.wait()
+        wait_until(job.is_over, "the program's end")
+        lab.expect("status 137" in job.text() and "FAIL" not in job.text(), f"the program: {job.text()[-300:]!r}")
+        refused = lab.farswap("resume", job.pager)
+        lab.expect(refused.status == REFUSED, f"it says {refused.error!r}")
+
+
+def place_of(line, tools):
+    """Where a pager was killed, from what the next one says: a system call, or a function."""
+    number, argument, address = re.search(r"killed in system call (-?\d+) with (\w+), at (\w+)", line).groups()
+    if int(number) >= 0:
+        name = SYSTEM_CALLS.get(int(number), f"system call {number}")
+        return UFFD_CALLS.get(int(argument, 16), name) if name == "ioctl" else name
+    found = subprocess.run(["addr2line", "-C", "-f", "-e", tools.farswap, address], capture_output=True, text=True, check=False)
+    function = found.stdout.splitlines()[0] if found.stdout else "??"
+    return re.sub(r"\(.*", "", function).replace("farswap::", "")
+
+
+def killed_five_hundred_times(lab, url, out):
+    places = collections.Counter()
+    deaths = ends = 0
+    for round_ in range(40):
+        if deaths >= 500:
+            break
+        name, arguments = (("verify", ("--size", "200M", "--threads", "2", "--seconds", "30")),
+                           ("mmap_race", ("--rounds", "200")), ("fork_rewrite", ("--rounds", "6")))[round_ % 3]
+        job = Job(lab, lab.tools.workloads / name, *arguments, ram="48M", url=url, env={"FARSWAP_LOG": "debug"})
+        time.sleep(0.5)
+        kill_again_and_again(job, 60, seed=round_, pause_max_s=0.05)
+        for line in job.errors().splitlines():
+            if "killed in system call" in line:
+                places[place_of(line, lab.tools)] += 1
+        deaths += job.deaths
+        if "while it prepared process" in job.errors():
+            ends += 1
+            wait_until(lambda job=job: not job.is_paged(), "its end")
+        else:
+            job.expect_success()
+    lab.expect(deaths >= 500, f"only {deaths} deaths")
+    out.append((deaths, ends, places))
+
+
+@case
+def killed_500_times(lab):
+    """Everywhere in the pager's life; prints where, as a histogram."""
+    found = []
+    killed_five_hundred_times(lab, lab.server().url, found)
+    for deaths, ends, places in found:
+        print(f"  {deaths} deaths survived, {ends} in which the job had to be ended (an agent was being put in); killed in:")
+        for place, count in places.most_common():
+            print(f"  {count:5d} {'#' * max(1, count * 60 // deaths)} {place}")

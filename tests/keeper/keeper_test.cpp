@@ -1,0 +1,342 @@
+// A process with a keeper is killed again and again, wherever it may be just then, and must not notice. Each
+// test's process is a child of its own, which says at the end whether all was as it should have been.
+#include "keeper/keeper.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <csignal>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <string>
+#include <thread>
+
+#include "base/fd.h"
+#include "io/loop.h"
+
+namespace farswap {
+namespace {
+
+constexpr int kWaitMax_ms = 60'000;
+
+/// What the test and its process both see.
+struct Board {
+    std::atomic<pid_t> process{0};  ///< to be killed; 0: not now
+    std::atomic<std::uint64_t> steps{0};
+    std::atomic<bool> stop{false};
+};
+
+class KeeperTest : public testing::Test {
+  protected:
+    void SetUp() override {
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+        void* memory = mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        ASSERT_NE(memory, MAP_FAILED);
+        board_ = new (memory) Board;
+        int ends[2];
+        ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+        result_.reset(ends[0]);
+        said_.reset(ends[1]);
+    }
+    void TearDown() override {
+        while (waitpid(-1, nullptr, __WALL) > 0) {
+        }
+        munmap(board_, sizeof(Board));
+    }
+
+    /// Runs `life` in a process with a keeper; what it returns is the result, "" if all is well.
+    void start(const std::function<std::string(Board&)>& life) {
+        first_ = fork();
+        ASSERT_GE(first_, 0);
+        if (first_ == 0) {
+            result_.reset();
+            std::string said;
+            if (auto started = keeper::start(); !started)
+                said = started.error().message;
+            else
+                said = life(*board_);
+            keeper::stop();
+            if (said.empty()) said = "well";
+            [[maybe_unused]] auto written = write(said_.get(), said.data(), said.size());
+            _exit(0);
+        }
+        said_.reset();
+    }
+
+    /// "" if the process has vanished without a word.
+    std::string result() {
+        pollfd readable{result_.get(), POLLIN, 0};
+        if (poll(&readable, 1, kWaitMax_ms) != 1) return "no result";
+        char text[512];
+        const auto got = read(result_.get(), text, sizeof text);
+        return {text, static_cast<std::size_t>(std::max<ssize_t>(got, 0))};
+    }
+
+    void kill_again_and_again(int times) {
+        std::mt19937 random(7);
+        for (int i = 0; i < times; i++) {
+            const pid_t process = await_process();
+            usleep(std::uniform_int_distribution<useconds_t>(0, 2500)(random));
+            board_->process.compare_exchange_strong(last_ = process, 0);
+            ASSERT_EQ(kill(process, SIGKILL), 0);
+        }
+        await_process();
+        board_->stop = true;
+    }
+
+    pid_t await_process() {
+        for (int i = 0; i < kWaitMax_ms * 10; i++) {
+            if (const pid_t process = board_->process) return process;
+            usleep(100);
+        }
+        ADD_FAILURE() << "no process goes on";
+        return 0;
+    }
+
+    Board* board_ = nullptr;
+    Fd result_, said_;
+    pid_t first_ = 0, last_ = 0;
+};
+
+/// Shows the process that has come to life.
+void show(Board& board, pid_t& known) {
+    if (getpid() == known) return;
+    known = getpid();
+    board.process = known;
+}
+
+TEST_F(KeeperTest, RegistersLocksAndThreadsSurvive) {
+    constexpr int kKills = 150;
+    start([](Board& board) -> std::string {
+        std::mutex mutex;
+        std::uint64_t left = 0, right = 0;
+        std::atomic<bool> differs{false};
+        std::thread computes([&] {
+            for (double x = 1; !board.stop;) {
+                double one = x, other = x;
+                for (int i = 0; i < 500; i++) one = one * 1.0000001 + 0.25;
+                for (int i = 0; i < 500; i++) other = other * 1.0000001 + 0.25;
+                if (one != other) differs = true;
+                x = one > 1e100 ? 1 : one;
+                const std::lock_guard lock(mutex);
+                left++;
+                right++;
+            }
+        });
+        std::thread sleeps([&] {
+            while (!board.stop) {
+                std::this_thread::sleep_for(std::chrono::microseconds(100));
+                const std::lock_guard lock(mutex);
+                if (left != right) differs = true;
+            }
+        });
+        pid_t known = 0;
+        while (!board.stop) {
+            show(board, known);
+            // Threads that come and go are in the middle of it at times.
+            std::thread([&board] { board.steps++; }).join();
+        }
+        computes.join();
+        sleeps.join();
+        if (differs) return "a computation differs, or a lock was held by two";
+        return keeper::births() == kKills ? "" : "births " + std::to_string(keeper::births());
+    });
+    kill_again_and_again(kKills);
+    EXPECT_EQ(result(), "well");
+}
+
+/// Requests that the kernel was working on come back, and what was written is there.
+void read_and_write(io::EngineKind engine, Board& board, std::string& failure) {
+    auto made = io::Loop::create({.engine = engine, .outlives_its_thread = true});
+    if (!made) return void(failure = made.error().message);
+    io::Loop& loop = **made;
+    const Fd file_fd(open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    io::File file{.fd = file_fd.get()};
+    static std::array<std::byte, 1 << 16> out, in;
+    struct Outcome {
+        int result = 0;
+        bool is_there = false;
+    } outcome;
+    Request request;
+    request.owner = &outcome;
+    request.complete = [](Request& one, int result) { *static_cast<Outcome*>(one.owner) = {result, true}; };
+    const auto transfer = [&](std::uint32_t op, std::byte* data) {
+        outcome = {};
+        request.op = op;
+        request.data = data;
+        request.length = out.size();
+        request.offset = 0;
+        loop.submit(request, file);
+        while (!outcome.is_there) loop.run_once(std::chrono::milliseconds(100));
+        if (outcome.result != static_cast<int>(out.size())) failure = "a transfer ended with " + std::to_string(outcome.result);
+    };
+    pid_t known = 0;
+    for (unsigned step = 0; !board.stop && failure.empty(); step++) {
+        show(board, known);
+        out.fill(static_cast<std::byte>(step));
+        transfer(WRITE, out.data());
+        transfer(READ, in.data());
+        if (in != out) failure = "what was read is not what was written";
+        board.steps++;
+    }
+}
+
+class KeeperLoopTest : public KeeperTest, public testing::WithParamInterface<io::EngineKind> {};
+
+TEST_P(KeeperLoopTest, RequestsSurvive) {
+    constexpr int kKills = 60;
+    start([](Board& board) {
+        std::string failure;
+        read_and_write(GetParam(), board, failure);
+        return failure;
+    });
+    kill_again_and_again(kKills);
+    EXPECT_EQ(result(), "well");
+    EXPECT_GT(board_->steps, 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, KeeperLoopTest,
+                         testing::Values(io::EngineKind::kIoUring, io::EngineKind::kEpoll),
+                         [](const auto& tested) {
+                             return tested.param == io::EngineKind::kIoUring ? "io_uring" : "epoll";
+                         });
+
+// A loop that sleeps hears of what happens after the kill: a signal, the most roundabout of watches.
+TEST_F(KeeperTest, WatchesSurvive) {
+    start([](Board& board) -> std::string {
+        auto loop = io::Loop::create({.outlives_its_thread = true});
+        if (!loop) return loop.error().message;
+        sigset_t wanted;
+        sigemptyset(&wanted);
+        sigaddset(&wanted, SIGUSR1);
+        sigprocmask(SIG_BLOCK, &wanted, nullptr);
+        const Fd signals(signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
+        io::Watch watch{.fd = signals.get(),
+                        .ready = [](io::Watch& ready, std::uint32_t) {
+                            signalfd_siginfo info;
+                            if (read(ready.fd, &info, sizeof info) == sizeof info)
+                                static_cast<Board*>(ready.owner)->stop = true;
+                        },
+                        .owner = &board};
+        (*loop)->add(watch);
+        pid_t known = 0;
+        while (!board.stop) {
+            show(board, known);
+            (*loop)->run_once(std::chrono::nanoseconds::max());
+        }
+        (*loop)->remove(watch);
+        return "";
+    });
+    const pid_t before = await_process();
+    kill(before, SIGKILL);
+    while (board_->process == before) usleep(1000);
+    kill(board_->process, SIGUSR1);
+    EXPECT_EQ(result(), "well");
+}
+
+TEST_F(KeeperTest, LimitsAndPrioritySurvive) {
+    start([](Board& board) -> std::string {
+        rlimit files{};
+        getrlimit(RLIMIT_NOFILE, &files);
+        const rlimit fewer{files.rlim_cur - 1, files.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &fewer);
+        setpriority(PRIO_PROCESS, 0, 3);
+        const pid_t before = getpid();
+        board.process = before;
+        while (getpid() == before) usleep(1000);
+        board.process = 0;
+        getrlimit(RLIMIT_NOFILE, &files);
+        if (files.rlim_cur != fewer.rlim_cur) return "another limit of descriptors";
+        return getpriority(PRIO_PROCESS, 0) == 3 ? "" : "another priority";
+    });
+    kill(await_process(), SIGKILL);
+    EXPECT_EQ(result(), "well");
+}
+
+TEST_F(KeeperTest, StopsAndGoesOnAsAnyProcess) {
+    start([](Board& board) -> std::string {
+        pid_t known = 0;
+        while (!board.stop) {
+            show(board, known);
+            board.steps++;
+        }
+        return "";
+    });
+    const pid_t process = await_process();
+    ASSERT_EQ(kill(process, SIGSTOP), 0);
+    siginfo_t info{};
+    ASSERT_EQ(waitid(P_PID, static_cast<id_t>(process), &info, WSTOPPED), 0);  // its parent hears of it
+    const auto steps = board_->steps.load();
+    usleep(10'000);
+    EXPECT_EQ(board_->steps, steps);
+    ASSERT_EQ(kill(process, SIGCONT), 0);
+    while (board_->steps == steps) usleep(1000);
+    // A stopped one is fenced by the kill, and its heir runs.
+    ASSERT_EQ(kill(process, SIGSTOP), 0);
+    ASSERT_EQ(kill(process, SIGKILL), 0);
+    while (board_->process == process) usleep(1000);
+    board_->stop = true;
+    EXPECT_EQ(result(), "well");
+}
+
+TEST_F(KeeperTest, CannotGoOnInTheMiddleOfSomethingIndivisible) {
+    start([](Board& board) -> std::string {
+        const pid_t traced = fork();
+        if (traced == 0) {
+            for (;;) pause();
+        }
+        const keeper::Indivisible indivisible(traced);
+        board.process = getpid();
+        for (;;) pause();
+    });
+    kill(await_process(), SIGKILL);
+    EXPECT_EQ(result(), "");  // and TearDown() finds that none of the three is left
+}
+
+TEST_F(KeeperTest, ACrashIsTheEnd) {
+    start([](Board&) -> std::string {
+        std::signal(SIGABRT, SIG_DFL);
+        abort();
+    });
+    EXPECT_EQ(result(), "");
+}
+
+TEST_F(KeeperTest, AKeeperThatIsKilledIsMissed) {
+    start([](Board& board) -> std::string {
+        if (!keeper::is_well()) return "not well from the start";
+        kill(keeper::witness(), SIGKILL);
+        for (int i = 0; keeper::is_well(); i++) {
+            if (i == 10'000) return "not missed";
+            usleep(1000);
+        }
+        board.process = getpid();
+        return "";
+    });
+    EXPECT_EQ(result(), "well");
+}
+
+TEST_F(KeeperTest, WhoIsTracedAlreadyHasNone) {
+    start([](Board&) -> std::string { return keeper::witness() == getpid() ? "none" : ""; });
+    EXPECT_EQ(result(), "well");
+    const pid_t child = fork();
+    if (child == 0) {
+        // By its parent, which does not even have to know.
+        if (prctl(PR_SET_DUMPABLE, 1) != 0) _exit(3);
+        _exit(keeper::witness() == getpid() ? 0 : 2);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+}
+
+}  // namespace
+}  // namespace farswap
