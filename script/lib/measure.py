@@ -43,9 +43,17 @@ def kib_sum(path, fields):
         return 0
 
 
+def is_keeper(pid):
+    """The process that shares the pager's memory."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "farswap-keeper"
+    except OSError:
+        return False
+
+
 def ram_bytes(pid, under_farswap):
     """Pss_Anon + Pss_Shmem of the job's processes; under farswap also all RssAnon + RssShmem of the pager `pid`."""
-    job = descendants(pid)
+    job = [member for member in descendants(pid) if not is_keeper(member)]
     kib = kib_sum(f"/proc/{pid}/status", OWN_FIELDS) if under_farswap else 0
     for member in job if under_farswap else [pid, *job]:
         kib += kib_sum(f"/proc/{member}/smaps_rollup", FIELDS)

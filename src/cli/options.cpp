@@ -293,8 +293,10 @@ Result<Command> parse_set(std::span<const char* const> words) {
 
 Result<Command> parse_resume(std::span<const char* const> words) {
     CLI::App app(
-        "Have a job go on whose pager is stopped and cannot be continued: the pager is killed, and its keeper "
-        "puts another process in its place, which goes on where it was. One that was killed needs no command.",
+        "Have a job go on whose pager is stopped and cannot be continued: the pager is killed, and its "
+        "keeper "
+        "puts another process in its place, which goes on where it was. One that was killed needs no "
+        "command.",
         "farswap resume");
     app.formatter(std::make_shared<HelpFormat>("Usage: farswap resume PID\n"));
     std::vector<std::string> numbers;

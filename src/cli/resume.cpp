@@ -27,7 +27,8 @@ constexpr std::chrono::milliseconds kLook{5};
 bool has_keeper(pid_t pager) {
     std::vector<pid_t> near{target::read_parent(pager)};
     target::append_children(pager, near);
-    return std::ranges::any_of(near, [](pid_t process) { return target::read_name(process) == "farswap-keeper"; });
+    return std::ranges::any_of(near,
+                               [](pid_t process) { return target::read_name(process) == "farswap-keeper"; });
 }
 
 /// Whoever pages now and did not before.
@@ -50,8 +51,9 @@ Result<pid_t> resume(pid_t pager) {
     if (state != 'T' && state != 't')
         return fail(EBUSY, "pager {} is not stopped (its state is {}), and goes on by itself", pager, state);
     if (!has_keeper(pager))
-        return fail(ENOENT, "pager {} has no keeper, and would take its job along: kill -CONT {} lets it go on", pager,
-                    pager);
+        return fail(ENOENT,
+                    "pager {} has no keeper, and would take its job along: kill -CONT {} lets it go on",
+                    pager, pager);
     if (::kill(pager, SIGKILL) != 0) return fail_errno(errno, "cannot end pager {}", pager);
     return await_heir(before);
 }

@@ -175,7 +175,8 @@ Status Run::prepare_overcommit() {
 Status Run::start_keeper() {
     if (!options_.keeper) return {};
     const auto started = keeper::start();
-    if (!started) log::info("no keeper, so that a pager that is killed ends its job: {}", started.error().message);
+    if (!started)
+        log::info("no keeper, so that a pager that is killed ends its job: {}", started.error().message);
     is_kept_ = started.has_value();
     return {};
 }
@@ -250,10 +251,9 @@ Status Run::prepare() {
     report_file_ = std::move(*report_file);
     if (!options_.stats_file.empty() || !options_.report_file.empty())
         report_.recording = recording_ = std::make_shared<Recording>();
-    for (auto step :
-         {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine, &Run::decide_budget,
-          &Run::listen_for_scrapes, &Run::prepare_overcommit, &Run::start_keeper, &Run::make_pool,
-          &Run::open_stores}) {
+    for (auto step : {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine,
+                      &Run::decide_budget, &Run::listen_for_scrapes, &Run::prepare_overcommit,
+                      &Run::start_keeper, &Run::make_pool, &Run::open_stores}) {
         if (auto status = (this->*step)(); !status) return status;
         if (signals_.taken() != 0) break;
     }

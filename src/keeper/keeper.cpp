@@ -1,6 +1,7 @@
 // See keeper.h. What runs in the keeper itself is in Watch: no allocation, no errno, no C library.
 #include "keeper/keeper.h"
 
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
@@ -63,12 +64,41 @@ class Line {
         const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
         return *this << std::string_view(digits.data(), static_cast<std::size_t>(end - digits.data()));
     }
-    ~Line() { raw_call(SYS_write, STDERR_FILENO, reinterpret_cast<long>(text_.data()), static_cast<long>(length_)); }
+    ~Line() {
+        raw_call(SYS_write, STDERR_FILENO, reinterpret_cast<long>(text_.data()), static_cast<long>(length_));
+    }
 
   private:
     std::array<char, 256> text_{};
     std::size_t length_ = 0;
 };
+
+/// The path of a file of a process's in /proc.
+class Path {
+  public:
+    Path(pid_t process, std::string_view rest) noexcept {
+        char* end = std::to_chars(text_.data() + 6, text_.data() + 20, process).ptr;
+        std::memcpy(end, rest.data(), rest.size());
+    }
+    long address() const noexcept { return reinterpret_cast<long>(text_.data()); }
+
+  private:
+    std::array<char, 40> text_{"/proc/"};
+};
+
+/// proc_pid_stat(5): the state follows the name, which may contain anything.
+bool is_zombie(pid_t process) noexcept {
+    std::array<char, 128> text{};
+    const Path path(process, "/stat");
+    const long fd = raw_call(SYS_open, path.address(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    const long got =
+        raw_call(SYS_read, fd, reinterpret_cast<long>(text.data()), static_cast<long>(text.size()));
+    raw_call(SYS_close, fd);
+    for (long i = got - 3; i >= 0; i--)
+        if (text[static_cast<std::size_t>(i)] == ')') return text[static_cast<std::size_t>(i) + 2] == 'Z';
+    return false;
+}
 
 /// The keeper's own life.
 class Watch {
@@ -77,11 +107,12 @@ class Watch {
 
   private:
     bool seize_all() noexcept;
+    static void go_on(pid_t thread, int signal) noexcept;
     void stopped(pid_t thread, int status) noexcept;
     void exits(pid_t thread) noexcept;
     void ended(pid_t thread, int status) noexcept;
     pid_t wait(int& status) noexcept;
-    bool stand_at_their_ends() const noexcept;
+    bool stand_at_their_ends() noexcept;
     bool are_all_known() const noexcept;
     void let_die() noexcept;
     void succeed() noexcept;
@@ -89,7 +120,9 @@ class Watch {
     KeptThread* find(pid_t thread) noexcept;
     KeptThread* add(pid_t thread) noexcept;
     void remove(pid_t thread) noexcept;
-    [[noreturn]] static void leave() noexcept { for (;;) raw_call(SYS_exit_group, 0); }
+    [[noreturn]] static void leave() noexcept {
+        for (;;) raw_call(SYS_exit_group, 0);
+    }
 
     pid_t pager_ = 0;
     bool is_killed_ = false;
@@ -119,8 +152,9 @@ void Watch::run() noexcept {
 
 /// The next of its threads that has stopped or ended; 0: none yet, and it is worth looking again.
 pid_t Watch::wait(int& status) noexcept {
-    // A thread that is just being made will report; one of the kernel's own (io_uring's) ends without a word.
-    const bool look_again = is_killed_ && !is_lost_ && stand_at_their_ends();
+    // A thread that is just being made will report; one of the kernel's own (io_uring's) ends without a word,
+    // and so may the main thread.
+    const bool look_again = is_killed_ && !is_lost_;
     const auto thread = static_cast<pid_t>(
         raw_call(SYS_wait4, -1, reinterpret_cast<long>(&status), __WALL | (look_again ? WNOHANG : 0)));
     if (thread < 0 && thread != -EINTR) leave();
@@ -140,53 +174,72 @@ bool Watch::seize_all() noexcept {
     return true;
 }
 
+/// Lets a thread go on from the stop that was reported. If it was killed in that stop it is in its last one
+/// by now, and must stay there until it has been read.
+void Watch::go_on(pid_t thread, int signal) noexcept {
+    siginfo_t news{};
+    raw_call(SYS_waitid, P_PID, thread, reinterpret_cast<long>(&news),
+             WSTOPPED | WEXITED | WNOHANG | WNOWAIT | __WALL);
+    if (news.si_pid == 0) raw_ptrace(PTRACE_CONT, thread, static_cast<long>(signal));
+}
+
 void Watch::stopped(pid_t thread, int status) noexcept {
     const int event = status >> 16, signal = WSTOPSIG(status);
     if (event == PTRACE_EVENT_EXIT) return exits(thread);
-    if (event != PTRACE_EVENT_STOP) {
-        raw_ptrace(PTRACE_CONT, thread, event == 0 ? signal : 0);
-        return;
-    }
+    if (event != PTRACE_EVENT_STOP) return go_on(thread, event == 0 ? signal : 0);
     if (find(thread) == nullptr) add(thread);
-    // SIGSTOP and its like are a stop of the whole process, which is to last; SIGTRAP is the first one of a new
-    // thread, or the end of such a stop (ptrace(2), "PTRACE_EVENT stops").
-    raw_ptrace(signal == SIGTRAP ? PTRACE_CONT : PTRACE_LISTEN, thread);
+    // SIGSTOP and its like are a stop of the whole process, which is to last; SIGTRAP is the first one of a
+    // new thread, or the end of such a stop (ptrace(2), "PTRACE_EVENT stops").
+    if (signal == SIGTRAP)
+        go_on(thread, 0);
+    else
+        raw_ptrace(PTRACE_LISTEN, thread);
 }
 
 /// Its registers can still be read, and it has let go of nothing yet.
 void Watch::exits(pid_t thread) noexcept {
     unsigned long code = 0;
     raw_ptrace(PTRACE_GETEVENTMSG, thread, 0L, &code);
-    const bool is_killed = (code & 0x7f) == SIGKILL;
-    if (!is_killed) {
+    KeptThread* kept = find(thread);
+    if ((code & 0x7f) != SIGKILL) {
+        if (kept != nullptr) kept->is_leaving = true;
         raw_ptrace(PTRACE_CONT, thread);
         return;
     }
     is_killed_ = true;
-    KeptThread* kept = find(thread);
     if (kept == nullptr) kept = add(thread);
-    if (is_lost_ || kept == nullptr || !kept->take()) let_die();
+    if (kept != nullptr) kept->is_ending = true;
+    if (is_lost_ || kept == nullptr ||
+        kept->take(heirs_code(), heirs_code_end()) == KeptThread::Outcome::kLost)
+        let_die();
 }
 
 void Watch::let_die() noexcept {
-    is_lost_ = true;
-    for (std::size_t i = 0; i < shared.count; i++) raw_ptrace(PTRACE_CONT, shared.threads[i].thread);
+    is_killed_ = is_lost_ = true;
+    for (std::size_t i = 0; i < shared.count; i++)
+        if (shared.threads[i].thread != 0) raw_ptrace(PTRACE_CONT, shared.threads[i].thread);
 }
 
-bool Watch::stand_at_their_ends() const noexcept {
-    for (std::size_t i = 0; i < shared.count; i++)
-        if (!shared.threads[i].is_taken) return false;
+bool Watch::stand_at_their_ends() noexcept {
+    for (std::size_t i = 0; i < shared.count; i++) {
+        KeptThread& kept = shared.threads[i];
+        if (kept.thread == 0 || kept.is_ending) continue;
+        // A main thread is not reported as long as there are others, and they are held.
+        if (kept.thread != pager_ || !is_zombie(pager_)) return false;
+        kept.is_ending = true;
+        if (kept.has_begun) let_die();
+    }
     return true;
 }
 
 /// The folder has a link for each thread, besides its own two.
 bool Watch::are_all_known() const noexcept {
-    std::array<char, 40> path{"/proc/"};
-    char* end = std::to_chars(path.data() + 6, path.data() + 20, pager_).ptr;
-    std::memcpy(end, "/task", 6);
+    const Path path(pager_, "/task");
     struct stat tasks {};
-    return raw_call(SYS_stat, reinterpret_cast<long>(path.data()), reinterpret_cast<long>(&tasks)) == 0 &&
-           tasks.st_nlink == shared.count + 2;
+    std::size_t known = 0;
+    for (std::size_t i = 0; i < shared.count; i++) known += shared.threads[i].thread != 0;
+    return raw_call(SYS_stat, path.address(), reinterpret_cast<long>(&tasks)) == 0 &&
+           tasks.st_nlink == known + 2;
 }
 
 void Watch::copy_limits() noexcept {
@@ -198,13 +251,9 @@ void Watch::copy_limits() noexcept {
 void Watch::succeed() noexcept {
     const pid_t traced = shared.traced;
     if (traced != 0) raw_call(SYS_kill, traced, SIGKILL);
-    for (std::size_t i = 0; i < shared.count; i++) {
-        if (shared.threads[i].thread != pager_) continue;
-        if (i != 0) std::swap(shared.threads[0], shared.threads[i]);
-        break;
-    }
     copy_limits();
-    for (std::size_t i = 0; i < shared.count; i++) raw_ptrace(PTRACE_CONT, shared.threads[i].thread);
+    for (std::size_t i = 0; i < shared.count; i++)
+        if (shared.threads[i].thread != 0) raw_ptrace(PTRACE_CONT, shared.threads[i].thread);
     // What they had asked the kernel for asynchronously is over when they are.
     for (pid_t gone = 0; gone != pager_;) {
         int status = 0;
@@ -218,16 +267,34 @@ void Watch::succeed() noexcept {
                << "; nobody can go on from there, and what it paged is stopped\n";
         leave();
     }
-    if (!make_heirs(shared)) {
-        Line() << "farswap: the pager was killed, and no process could be made to go on; what it paged is stopped\n";
-        leave();
+    for (std::size_t i = 0; i < shared.count; i++) {
+        KeptThread& kept = shared.threads[i];
+        kept.is_unborn = kept.is_unborn || kept.thread != 0;
+        kept.is_ending = kept.has_begun = false;
+        kept.thread = 0;
     }
-    pager_ = shared.threads[0].thread;
     is_killed_ = false;
+    pager_ = make_heirs(shared);
+    if (pager_ != 0) return;
+    Line()
+        << "farswap: the pager was killed, and no process could be made to go on; what it paged is stopped\n";
+    leave();
 }
 
 void Watch::ended(pid_t thread, int status) noexcept {
-    if (thread != pager_) return remove(thread);
+    if (thread != pager_) {
+        KeptThread* kept = find(thread);
+        // Killed in a stop from which we let it go on just then, it has passed its last one, too; before it
+        // has begun, nothing is lost by it. The status is that of the whole process, and tells nothing of the
+        // thread.
+        const bool is_killed = WIFSIGNALED(status) && (kept == nullptr || !kept->is_leaving);
+        const bool is_to_be = is_killed && kept != nullptr && !kept->has_begun;
+        remove(thread);
+        if (is_to_be) kept->is_unborn = true;
+        is_killed_ = is_killed_ || is_killed;
+        if (is_killed && !is_to_be && !is_lost_) let_die();
+        return;
+    }
     if (WIFSIGNALED(status))
         Line() << "farswap: the pager was ended by signal " << long{WTERMSIG(status)}
                << ", and nobody can go on from there; what it paged is stopped\n";
@@ -241,18 +308,23 @@ KeptThread* Watch::find(pid_t thread) noexcept {
 }
 
 KeptThread* Watch::add(pid_t thread) noexcept {
-    if (shared.count == Shared::kThreadsMax) return nullptr;
-    KeptThread& kept = shared.threads[shared.count++];
+    std::size_t place = 0;
+    while (place < shared.count && (shared.threads[place].thread != 0 || shared.threads[place].is_unborn))
+        place++;
+    if (place == Shared::kThreadsMax) return nullptr;
+    shared.count = std::max(shared.count, place + 1);
+    KeptThread& kept = shared.threads[place];
+    kept.is_unborn = kept.is_ending = kept.is_leaving = false;
+    kept.has_begun = true;
     kept.thread = thread;
-    kept.is_taken = false;
     return &kept;
 }
 
 void Watch::remove(pid_t thread) noexcept {
     KeptThread* kept = find(thread);
     if (kept == nullptr) return;
-    shared.count--;
-    if (kept != &shared.threads[shared.count]) *kept = shared.threads[shared.count];
+    kept->is_unborn = kept->is_ending = kept->is_leaving = false;
+    kept->thread = 0;
 }
 
 int run_keeper(void*) {
@@ -264,14 +336,16 @@ int run_keeper(void*) {
 Status describe_ourselves() {
     int* number = nullptr;
     if (prctl(PR_GET_TID_ADDRESS, &number) != 0)
-        return fail_errno(errno, "this kernel does not say where a thread's number is (CONFIG_CHECKPOINT_RESTORE)");
+        return fail_errno(errno,
+                          "this kernel does not say where a thread's number is (CONFIG_CHECKPOINT_RESTORE)");
     const auto* storage = static_cast<const std::byte*>(__builtin_thread_pointer());
     shared.number_offset = reinterpret_cast<const std::byte*>(number) - storage;
     prctl(PR_GET_NAME, shared.name.data());
     shared.count = 0;
     std::error_code error;
     for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", error)) {
-        if (shared.count == Shared::kThreadsMax) return fail(EAGAIN, "more than {} threads", Shared::kThreadsMax);
+        if (shared.count == Shared::kThreadsMax)
+            return fail(EAGAIN, "more than {} threads", Shared::kThreadsMax);
         shared.threads[shared.count++].thread = std::atoi(task.path().filename().c_str());
     }
     if (error || shared.count == 0) return fail(ENOENT, "cannot read /proc/self/task: is /proc mounted?");
@@ -325,7 +399,8 @@ std::uint32_t births() noexcept {
 
 Interruption last_kill() noexcept {
     const KeptThread& main = shared.threads[0];
-    return {main.system_call, main.argument, main.registers.rip};
+    return {main.system_call, main.argument,
+            static_cast<std::uint64_t>(main.context.uc_mcontext.gregs[REG_RIP])};
 }
 
 pid_t witness() noexcept {

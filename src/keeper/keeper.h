@@ -1,5 +1,5 @@
-// The keeper: a process that shares the pager's memory and descriptors, and makes it live on when it is killed
-// (docs/decisions/0025). Knows nothing of pages.
+// The keeper: a process that shares the pager's memory and descriptors, and makes it live on when it is
+// killed (docs/decisions/0025). Knows nothing of pages.
 #pragma once
 
 #include <sys/types.h>
@@ -12,9 +12,9 @@ namespace farswap::keeper {
 
 /// Starts the keeper of this process, all of whose threads it traces (ptrace(2)). No thread may be started or
 /// ended meanwhile. When the process is killed by SIGKILL, another one with the same memory, descriptors and
-/// threads goes on at the very instruction; killed otherwise, the keeper says so in one line and lets go of the
-/// descriptors. EPERM: it may not be traced, or is already; ENOSYS: built with a sanitizer, which the keeper cannot
-/// be.
+/// threads goes on at the very instruction; killed otherwise, or in the moment in which one of its threads
+/// ends, the keeper says so in one line and lets go of the descriptors. EPERM: it may not be traced, or is
+/// already; ENOSYS: built with a sanitizer, which the keeper cannot be.
 Status start();
 
 /// Ends the keeper. To be called before an end that is meant: without it, an end by SIGKILL is undone.
@@ -38,8 +38,9 @@ pid_t witness() noexcept;
 /// Whether the keeper that was started still runs; true without one.
 bool is_well() noexcept;
 
-/// While one exists the process cannot go on after a kill, as it is in the middle of something that the kernel
-/// ends with it: it traces `process`, whose registers are not its own. A kill now ends the process, too.
+/// While one exists the process cannot go on after a kill, as it is in the middle of something that the
+/// kernel ends with it: it traces `process`, whose registers are not its own. A kill now ends the process,
+/// too.
 class Indivisible {
   public:
     explicit Indivisible(pid_t process) noexcept;

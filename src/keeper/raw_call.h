@@ -1,4 +1,5 @@
-// System calls that touch nothing of the C library's: no errno, no thread-local storage. The keeper has neither.
+// System calls that touch nothing of the C library's: no errno, no thread-local storage. The keeper has
+// neither.
 #pragma once
 
 #include <sys/ptrace.h>
@@ -8,7 +9,8 @@
 namespace farswap::keeper {
 
 /// The kernel's answer as it is: a negative error number on failure (syscall(2) would put it into errno).
-inline long raw_call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) noexcept {
+[[gnu::always_inline]] inline long raw_call(long number, long a = 0, long b = 0, long c = 0, long d = 0,
+                                            long e = 0, long f = 0) noexcept {
     register long fourth asm("r10") = d;
     register long fifth asm("r8") = e;
     register long sixth asm("r9") = f;

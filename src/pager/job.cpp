@@ -345,7 +345,8 @@ bool Job::State::has_program() const {
     return stats.pagers_killed == 0 ? !program_ended : members.is_alive(program);
 }
 
-/// The process whose memory this was is gone, and with it what the kernel kept for it: its children are another's.
+/// The process whose memory this was is gone, and with it what the kernel kept for it: its children are
+/// another's.
 void Job::State::go_on_as_heir() {
     stats.pagers_killed += keeper::births() - std::exchange(births, keeper::births());
     program_ended = true;  // and whoever waited for its status has seen us die

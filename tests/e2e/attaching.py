@@ -426,7 +426,7 @@ def a_pager_killed_while_attaching(lab):
     gone = 0
     for step in range(40):
         program = Program(lab, "sleep", "1000")
-        pager = subprocess.Popen([str(lab.tools.farswap), "attach", "--ram", "64M", "--swap", lab.file_url(),
+        pager = subprocess.Popen([str(lab.tools.farswap), "attach", "--ram", "64M", "--swap", lab.file_url(), "--keeper", "off",
                                   str(program.pid)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.0015 * step)
         pager.kill()

@@ -24,6 +24,7 @@ import fault_lab
 import faults  # noqa: F401
 import harness
 import killed  # noqa: F401
+import killed_long  # noqa: F401
 import many_stores  # noqa: F401
 import nbd  # noqa: F401
 import refusals  # noqa: F401
@@ -65,8 +66,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
     parser.add_argument("--kind", choices=["refusals", "faults", "durability", "durability_long", "users", "attaching",
-                                                   "attaching_long", "cores", "engines", "killed", "many_stores", "nbd", "reporting", "tampering",
-                                                   "watching"],
+                                                   "attaching_long", "cores", "engines", "killed", "killed_long",
+                                                   "many_stores", "nbd", "reporting", "tampering", "watching"],
                         help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
                              "to it, by looking at it, by the report of it, by killing the pager, by the way to the kernel, "
                              "with several stores, over NBD, or on stores that somebody else writes to")

@@ -205,7 +205,7 @@ def ended_by_a_signal(lab):
 @case
 def pager_killed(lab):
     """SIGKILL to farswap: the program must not go on with zeros, and must not stay for ever."""
-    background = Background(lab, lab.file_url(), *verify(lab, "--seconds", "20"), flags=["--quiet"])
+    background = Background(lab, lab.file_url(), *verify(lab, "--seconds", "20"), flags=["--quiet", "--keeper", "off"])
     if lab.expect(store_file(lab.store) is not None, "nothing was written to the store"):
         pager = pager_of(lab.store)
         if lab.expect(pager is not None, "no pager has the store open"):

@@ -1,7 +1,6 @@
 """Cases of bad_input.py in which the pager is killed while its job runs. With a keeper (docs/decisions/0025) another
 process goes on where it was; without one the programs are ended before they can read a wrong byte.
 """
-import collections
 import json
 import os
 import pathlib
@@ -18,11 +17,6 @@ from harness import keep_nice
 
 LIMIT_S = 120
 KEEPER = "farswap-keeper"
-# Numbers of x86-64, and of the ioctl(2)s of userfaultfd.
-SYSTEM_CALLS = {1: "write", 0: "read", 16: "ioctl", 17: "pread", 46: "sendmsg", 47: "recvmsg", 310: "process_vm_readv",
-                426: "io_uring_enter", 441: "epoll_pwait2", 232: "epoll_wait", 24: "sched_yield", 28: "madvise"}
-UFFD_CALLS = {0xc028aa03: "COPY", 0xc020aa04: "ZEROPAGE", 0x8010aa02: "WAKE", 0xc018aa06: "WRITEPROTECT", 0xc020aa00: "REGISTER",
-              0x8010aa01: "UNREGISTER"}
 
 
 def name_of(pid):
@@ -62,7 +56,7 @@ class Job:
         self.keeper = 0
         self.deaths = 0
         lab.cleanup.callback(self.kill_all)
-        if "off" not in flags:
+        if "--keeper" not in flags:
             wait_until(self.find_keeper, "a keeper")
 
     def find_keeper(self):
@@ -221,49 +215,3 @@ def nobody_left_to_go_on(lab):
         lab.expect("status 137" in job.text() and "FAIL" not in job.text(), f"the program: {job.text()[-300:]!r}")
         refused = lab.farswap("resume", job.pager)
         lab.expect(refused.status == REFUSED, f"it says {refused.error!r}")
-
-
-def place_of(line, tools):
-    """Where a pager was killed, from what the next one says: a system call, or a function."""
-    number, argument, address = re.search(r"killed in system call (-?\d+) with (\w+), at (\w+)", line).groups()
-    if int(number) >= 0:
-        name = SYSTEM_CALLS.get(int(number), f"system call {number}")
-        return UFFD_CALLS.get(int(argument, 16), name) if name == "ioctl" else name
-    found = subprocess.run(["addr2line", "-C", "-f", "-e", tools.farswap, address], capture_output=True, text=True, check=False)
-    function = found.stdout.splitlines()[0] if found.stdout else "??"
-    return re.sub(r"\(.*", "", function).replace("farswap::", "")
-
-
-def killed_five_hundred_times(lab, url, out):
-    places = collections.Counter()
-    deaths = ends = 0
-    for round_ in range(40):
-        if deaths >= 500:
-            break
-        name, arguments = (("verify", ("--size", "200M", "--threads", "2", "--seconds", "30")),
-                           ("mmap_race", ("--rounds", "200")), ("fork_rewrite", ("--rounds", "6")))[round_ % 3]
-        job = Job(lab, lab.tools.workloads / name, *arguments, ram="48M", url=url, env={"FARSWAP_LOG": "debug"})
-        time.sleep(0.5)
-        kill_again_and_again(job, 60, seed=round_, pause_max_s=0.05)
-        for line in job.errors().splitlines():
-            if "killed in system call" in line:
-                places[place_of(line, lab.tools)] += 1
-        deaths += job.deaths
-        if "while it prepared process" in job.errors():
-            ends += 1
-            wait_until(lambda job=job: not job.is_paged(), "its end")
-        else:
-            job.expect_success()
-    lab.expect(deaths >= 500, f"only {deaths} deaths")
-    out.append((deaths, ends, places))
-
-
-@case
-def killed_500_times(lab):
-    """Everywhere in the pager's life; prints where, as a histogram."""
-    found = []
-    killed_five_hundred_times(lab, lab.server().url, found)
-    for deaths, ends, places in found:
-        print(f"  {deaths} deaths survived, {ends} in which the job had to be ended (an agent was being put in); killed in:")
-        for place, count in places.most_common():
-            print(f"  {count:5d} {'#' * max(1, count * 60 // deaths)} {place}")

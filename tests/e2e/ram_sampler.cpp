@@ -205,6 +205,8 @@ class Tree {
     }
 
     void drop_shared_memory() {
+        // The keeper's is the pager's, which is counted by itself.
+        if (!with_root_) std::erase_if(members_, [this](pid_t pid) { return same_memory(pid, root_); });
         for (std::size_t i = 0; i < members_.size(); i++) {
             for (std::size_t j = members_.size(); j-- > i + 1;) {
                 if (same_memory(members_[i], members_[j]))
