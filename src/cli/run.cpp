@@ -31,7 +31,7 @@
 #include "target/proc.h"
 
 /// Where the linker has put the program: ld(1), its default script.
-extern const char __executable_start;
+extern const char __executable_start;  // NOLINT(bugprone-reserved-identifier)
 
 namespace farswap::cli {
 

@@ -15,6 +15,7 @@
 
 extern "C" {
 // The linker's names for the first and last byte of a section (ld(1), "Input Section Example").
+// NOLINTNEXTLINE(bugprone-reserved-identifier)
 extern const std::byte __start_farswap_heirs[], __stop_farswap_heirs[];
 }
 

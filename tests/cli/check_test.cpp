@@ -11,7 +11,7 @@ class CheckTest : public CommandTest {
   protected:
     /// A job that is killed leaves its file: the program kills its parent, farswap.
     void leave_an_orphan() {
-        run({"sh", "-c", "kill -KILL $PPID"});
+        run({"--keeper", "off", "sh", "-c", "kill -KILL $PPID"});
         ASSERT_FALSE(store_is_empty());
     }
     /// The kernel ends the dead one's io_uring, which holds the file's lock, a moment later.

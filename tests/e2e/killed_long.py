@@ -9,8 +9,9 @@ from fault_lab import case
 from killed import Job, kill_again_and_again
 
 # Numbers of x86-64, and of the ioctl(2)s of userfaultfd.
-SYSTEM_CALLS = {1: "write", 0: "read", 16: "ioctl", 17: "pread", 46: "sendmsg", 47: "recvmsg", 310: "process_vm_readv",
-                426: "io_uring_enter", 441: "epoll_pwait2", 232: "epoll_wait", 24: "sched_yield", 28: "madvise"}
+SYSTEM_CALLS = {0: "read", 1: "write", 16: "ioctl", 17: "pread", 19: "readv", 24: "sched_yield", 28: "madvise", 44: "sendto",
+                45: "recvfrom", 46: "sendmsg", 47: "recvmsg", 151: "mlockall", 228: "clock_gettime", 232: "epoll_wait", 257: "openat",
+                310: "process_vm_readv", 426: "io_uring_enter", 441: "epoll_pwait2"}
 UFFD_CALLS = {0xc028aa03: "COPY", 0xc020aa04: "ZEROPAGE", 0x8010aa02: "WAKE", 0xc018aa06: "WRITEPROTECT", 0xc020aa00: "REGISTER",
               0x8010aa01: "UNREGISTER"}
 

@@ -47,7 +47,7 @@ class CheckSourceTest(unittest.TestCase):
 
     def test_foreign_system_interface_is_found(self):
         self.write("src/pager/a.cpp", "#include <sys/ptrace.h>\n#include <nfsc/libnfs.h>\n")
-        self.assertIn("<sys/ptrace.h> belongs to cli and target", self.layers())
+        self.assertIn("<sys/ptrace.h> belongs to cli and keeper and target", self.layers())
         self.assertIn("<nfsc/libnfs.h> belongs to store", self.layers())
 
     def test_public_header_that_needs_a_private_one_is_found(self):
