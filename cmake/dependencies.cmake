@@ -12,6 +12,8 @@ find_package(OpenSSL 3 REQUIRED COMPONENTS Crypto)
 find_package(fmt REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
+# Its headers alone are used: no library of it is linked.
+find_file(FARSWAP_TOML toml++/toml.h REQUIRED DOC "toml++ (libtomlplusplus-dev)")
 find_file(FARSWAP_CHART_LIBRARY dygraph.min.js PATHS /usr/share/javascript/dygraphs NO_DEFAULT_PATH
     DOC "The chart library of farswap report's page: dygraph.min.js, 2.2")
 if(NOT FARSWAP_CHART_LIBRARY)

@@ -16,7 +16,7 @@ struct Peer {
     pid_t process = 0;  ///< 0: not in our process namespace
     uid_t user = 0;
     gid_t group = 0;
-    std::vector<gid_t> groups;  ///< supplementary ones
+    std::vector<gid_t> groups{};  ///< supplementary ones
 };
 Result<Peer> peer_of(int socket);
 

@@ -1,4 +1,4 @@
-// The URLs that name stores, and sizes as people write them. Knows the syntax, not what the parts mean.
+// The URLs that name stores. Knows the syntax, not what the parts mean.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/size_text.h"
 
 namespace farswap {
 
@@ -44,12 +45,5 @@ struct Url {
 
 /// EINVAL with one line that shows how a URL looks.
 Result<Url> parse_url(std::string_view text);
-
-/// "4096", "512M", "1.5G", "2GiB", "100k" in bytes: K, M, G, T are powers of 1024; a fraction is rounded down
-/// to whole bytes. EINVAL for anything else, zero and more than 2^62 bytes.
-Result<std::uint64_t> parse_size(std::string_view text);
-
-/// "1.5 GiB", for messages.
-std::string format_size(std::uint64_t bytes);
 
 }  // namespace farswap

@@ -22,6 +22,7 @@ OWNED_HEADERS = {
     "linux/userfaultfd.h": {"target", "cli"},
     "sys/ptrace.h": {"keeper", "target", "cli"},
     "CLI/": {"cli"},
+    "toml++/": {"daemon"},
 }
 FOLDERS = ["include", "src", "tests", "bench", "examples", "script", "cmake", "docs"]
 CODE = {".h", ".c", ".cpp", ".S", ".py", ".sh", ".cmake", ".md", ".js", ".css", ""}
