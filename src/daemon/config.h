@@ -22,7 +22,7 @@ inline constexpr std::uint64_t kRamLeastMin = 32ull << 20;  ///< below, a pager 
 
 /// What a job gets that does not say otherwise.
 struct JobDefaults {
-    std::vector<std::string> swap;          ///< URLs; none: the pager's own default
+    std::vector<std::string> swap{};        ///< URLs; none: the pager's own default
     std::uint64_t ram_max = 0;              ///< bytes; 0: as much as there is
     std::uint64_t ram_least = 64ull << 20;  ///< bytes: a job that cannot have so much is refused
     std::string compress, on_full;          ///< as the options of farswap run; empty: its own default
@@ -34,7 +34,7 @@ struct Rule {
     std::uint64_t ram_max = 0;  ///< bytes of all jobs together; 0: no limit
     std::uint32_t jobs_max = kJobsMax;
     std::uint32_t weight = 1;         ///< against other users, where there is not enough for all
-    std::vector<std::string> stores;  ///< URLs that those of jobs begin with; none: any
+    std::vector<std::string> stores{};  ///< URLs that those of jobs begin with; none: any
 };
 
 struct Config {
