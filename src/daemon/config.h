@@ -32,8 +32,8 @@ struct JobDefaults {
 struct Rule {
     bool is_allowed = true;
     std::uint64_t ram_max = 0;  ///< bytes of all jobs together; 0: no limit
-    std::uint32_t jobs_max = kJobsMax;
-    std::uint32_t weight = 1;         ///< against other users, where there is not enough for all
+    std::uint32_t jobs_max = 32;
+    std::uint32_t weight = 1;           ///< against other users, where there is not enough for all
     std::vector<std::string> stores{};  ///< URLs that those of jobs begin with; none: any
 };
 

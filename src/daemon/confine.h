@@ -9,6 +9,13 @@ namespace farswap::daemon {
 /// does not have it.
 Status keep_one_capability();
 
+/// Leaves this process and its children no capability at all, also by an exec.
+Status keep_no_capability();
+
+/// Forbids all system calls but those that relay() makes: there is nothing left to do but to receive, send
+/// and wait. Any other fails with EPERM. For good.
+Status forbid_all_but_relaying();
+
 /// Forbids all system calls but those that serve() makes: with CAP_SYS_PTRACE there is nothing left to do but
 /// UFFDIO_API. Any other fails with EPERM. For good.
 Status forbid_other_calls();

@@ -124,6 +124,7 @@ std::optional<Error> Ledger::refusal(const Share& share) const {
 std::optional<ShareReply> Ledger::ask(Id id, const Peer& peer, const ShareRequest& request,
                                       Clock::time_point now) {
     if (config_.ram == 0) return ShareReply{.kind = ShareReplyKind::kNone};
+    if (shares_.contains(id)) return std::nullopt;
     Share share;
     share.peer = peer;
     share.rule = rule_for(config_, peer);
@@ -145,7 +146,7 @@ std::optional<ShareReply> Ledger::ask(Id id, const Peer& peer, const ShareReques
         lines_.push_back(fmt::format("{}: refused: {}", name_of(peer), why->message));
         return refused(*why);
     }
-    shares_.insert_or_assign(id, std::move(share));
+    shares_.emplace(id, std::move(share));
     return std::nullopt;
 }
 

@@ -10,6 +10,9 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
+
+#include "cli/share_protocol.h"
 
 namespace farswap::daemon {
 namespace {
@@ -18,22 +21,47 @@ constexpr const char* kUsualGroup = "farswap";
 constexpr int kFirstPassed = 3;  // SD_LISTEN_FDS_START
 constexpr int kQueued = 64;      // connections that are not accepted yet
 
-/// The one socket that systemd has passed, or -1: LISTEN_FDS of them, if LISTEN_PID is this process.
-Result<int> passed_socket() {
+/// The sockets that systemd has passed: LISTEN_FDS of them, if LISTEN_PID is this process. -1: it has not.
+struct Passed {
+    int helper = -1, budget = -1;
+};
+
+/// Whether it is the one for shares of the budget, by the end of its path.
+bool is_for_shares(int fd) {
+    sockaddr_un address{};
+    socklen_t size = sizeof address;
+    if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return false;
+    return std::string_view(address.sun_path, strnlen(address.sun_path, sizeof address.sun_path))
+        .ends_with(cli::kBudgetSuffix);
+}
+
+Result<Passed> passed_sockets() {
     const auto number = [](const char* name) {
         const char* text = getenv(name);
         int value = 0;
         if (text != nullptr) std::from_chars(text, text + std::strlen(text), value);
         return value;
     };
-    if (number("LISTEN_PID") != getpid() || number("LISTEN_FDS") == 0) return -1;
-    if (number("LISTEN_FDS") != 1)
-        return fail(EINVAL, "systemd passes {} sockets, not one", number("LISTEN_FDS"));
-    int type = 0;
-    socklen_t size = sizeof type;
-    if (getsockopt(kFirstPassed, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_SEQPACKET)
-        return fail(EINVAL, "the socket that systemd passes needs ListenSequentialPacket=");
-    return kFirstPassed;
+    Passed passed;
+    if (number("LISTEN_PID") != getpid()) return passed;
+    for (int fd = kFirstPassed; fd < kFirstPassed + number("LISTEN_FDS"); ++fd) {
+        int type = 0;
+        socklen_t size = sizeof type;
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_SEQPACKET)
+            return fail(EINVAL, "the socket that systemd passes needs ListenSequentialPacket=");
+        int& place = is_for_shares(fd) ? passed.budget : passed.helper;
+        if (place >= 0)
+            return fail(EINVAL, "systemd passes {} sockets, not one for the helper and one for the budget",
+                        number("LISTEN_FDS"));
+        place = fd;
+    }
+    return passed;
+}
+
+Fd taken_over(int fd) {
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return Fd(fd);
 }
 
 Result<std::optional<gid_t>> group_of(const std::optional<std::string>& name) {
@@ -81,11 +109,11 @@ Result<Fd> make_socket(const std::string& path, mode_t mode, std::optional<gid_t
 }  // namespace
 
 Result<Listener> listen_for_clients(const Options& options) {
-    const auto passed = passed_socket();
+    const auto passed = passed_sockets();
     if (!passed) return std::unexpected(passed.error());
     Listener listener;
     listener.access.users = options.users;
-    const bool is_ours = *passed < 0;
+    const bool is_ours = passed->helper < 0;
     if (is_ours || options.group) {
         const auto group = group_of(options.group);
         if (!group) return std::unexpected(group.error());
@@ -93,9 +121,7 @@ Result<Listener> listen_for_clients(const Options& options) {
     }
     if (!is_ours) {
         listener.access.anybody = !options.group && options.users.empty();
-        listener.socket.reset(*passed);
-        fcntl(*passed, F_SETFD, FD_CLOEXEC);
-        fcntl(*passed, F_SETFL, O_NONBLOCK);
+        listener.socket = taken_over(passed->helper);
         return listener;
     }
     // A single user has no mode of his own: all may connect, and are looked at then.
@@ -104,6 +130,14 @@ Result<Listener> listen_for_clients(const Options& options) {
     if (!made) return std::unexpected(made.error());
     listener.socket = std::move(*made);
     return listener;
+}
+
+Result<Fd> listen_for_shares(const Options& options, bool is_wanted) {
+    const auto passed = passed_sockets();
+    if (!passed) return std::unexpected(passed.error());
+    if (passed->budget >= 0) return taken_over(passed->budget);
+    if (!is_wanted || passed->helper >= 0) return Fd();
+    return make_socket(options.socket + cli::kBudgetSuffix, 0666, std::nullopt);
 }
 
 }  // namespace farswap::daemon

@@ -18,4 +18,9 @@ struct Listener {
 /// where there is none root alone. EADDRINUSE: somebody listens there; ENOENT: there is no such group.
 Result<Listener> listen_for_clients(const Options& options);
 
+/// The socket at which jobs ask for their share of the machine's budget, open to everybody: systemd's, if it
+/// passes one whose path ends as it has to, else, if `is_wanted` and systemd passes none at all, one made
+/// beside options.socket. Empty: there is none. Errors as above.
+Result<Fd> listen_for_shares(const Options& options, bool is_wanted);
+
 }  // namespace farswap::daemon

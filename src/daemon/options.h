@@ -16,7 +16,10 @@ struct Options {
     std::string socket;                ///< --socket: its path
     std::optional<std::string> group;  ///< --group: whose members may ask
     std::vector<uid_t> users;          ///< --allow-uid: who else may ask
-    std::string print;                 ///< --help, --version: nothing but this text is wanted
+    std::optional<std::string>
+        config{};                  ///< --config: the file of the budget; none: the usual one, if there is one
+    std::string checked_config{};  ///< --check-config: nothing but to say what is wrong with it
+    std::string print;             ///< --help, --version: nothing but this text is wanted
 };
 
 /// EINVAL: the words are no command line, and the message says which one is wrong.

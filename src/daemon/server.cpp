@@ -71,7 +71,7 @@ void own_the_socket(const Child& child) {
 Status Server::run() {
     sigset_t signals;
     sigemptyset(&signals);
-    for (const int signal : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&signals, signal);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
     sigprocmask(SIG_BLOCK, &signals, nullptr);
     const Fd taken(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!taken) return fail_errno(errno, "signalfd");
@@ -83,9 +83,10 @@ Status Server::run() {
             return fail_errno(errno, "poll");
         signalfd_siginfo signal{};
         while (read(taken.get(), &signal, sizeof signal) == sizeof signal) {
-            if (signal.ssi_signo != SIGCHLD) return {};
+            if (signal.ssi_signo == SIGHUP) reload();
+            if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT) return {};
         }
-        collect_children();
+        if (const auto collected = collect_children(); !collected) return collected;
         if ((ready[1].revents & POLLIN) != 0) accept_clients();
         start_waiting();
     }
@@ -146,15 +147,25 @@ bool Server::start(Waiting& client) {
     return true;
 }
 
-void Server::collect_children() {
+void Server::reload() const {
+    if (broker_ > 0)
+        kill(broker_, SIGHUP);
+    else
+        say("nothing to reload: it was started without a configuration");
+}
+
+/// EPIPE: the broker has ended.
+Status Server::collect_children() {
     int status = 0;
     for (pid_t child; (child = waitpid(-1, &status, WNOHANG)) > 0;) {
+        if (child == broker_) return fail(EPIPE, "the process that divides the budget has ended");
         const auto entry = children_.find(child);
         if (entry == children_.end()) continue;
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
             say("user {}: a client said nothing and was hung up on", entry->second.user);
         children_.erase(entry);
     }
+    return {};
 }
 
 std::size_t Server::served(uid_t user) const {

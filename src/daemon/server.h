@@ -22,9 +22,11 @@ struct Limits {
 /// One thread. Owns the socket.
 class Server {
   public:
-    Server(Listener listener, const Limits& limits) : listener_(std::move(listener)), limits_(limits) {}
+    /// `broker`: a child process that gets the SIGHUPs, and without which we do not go on; 0: there is none.
+    Server(Listener listener, const Limits& limits, pid_t broker = 0)
+        : listener_(std::move(listener)), limits_(limits), broker_(broker) {}
 
-    /// Serves until SIGTERM or SIGINT, which it blocks, as SIGCHLD, for this purpose.
+    /// Serves until SIGTERM or SIGINT, which it blocks, as SIGHUP and SIGCHLD, for this purpose.
     Status run();
 
   private:
@@ -38,11 +40,13 @@ class Server {
     Status judge(const Peer& peer) const;
     void start_waiting();
     bool start(Waiting& client);
-    void collect_children();
+    void reload() const;
+    Status collect_children();
     std::size_t served(uid_t user) const;
 
     Listener listener_;
     Limits limits_;
+    pid_t broker_;
     std::list<Waiting> waiting_;
     struct Served {
         uid_t user = 0;

@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     daemon::Ledger ledger(config);
     daemon::Ledger::Clock::time_point now{};
     const auto bytes = std::as_bytes(std::span(data, size));
-    bool comes_back = false;  // and may have more than there is
+    bool comes_back = false;  // with a cap of its own, which is believed
     for (std::size_t at = 0; at < size && at < 32 * sizeof(cli::ShareRequest);
          at += sizeof(cli::ShareRequest)) {
         const auto part = bytes.subspan(at, std::min(sizeof(cli::ShareRequest), size - at));
@@ -32,11 +32,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             ledger.release(id);
             (void)ledger.ask(id, {.process = 1, .user = static_cast<uid_t>(id)}, *request, now);
         } else if (request->kind == cli::ShareRequestKind::kReport) {
-            comes_back = comes_back || request->ram > kBudget / 4 || request->cap > kBudget / 4;
+            comes_back = comes_back || request->cap > 0;
             ledger.report(id, *request, now);
         }
         const auto replies = ledger.take_replies(now);
-        PROMISE(comes_back || ledger.held() <= kBudget + kBudget / 4 * 4);
         std::uint64_t told = 0;
         for (const auto& entry : ledger.entries())
             told += entry.kind == cli::ShareReplyKind::kEntry ? entry.cap : 0;
