@@ -14,6 +14,7 @@
 #include "cli/debug.h"
 #include "cli/detach.h"
 #include "cli/exit_status.h"
+#include "cli/machine_budget.h"
 #include "cli/options.h"
 #include "cli/report_command.h"
 #include "cli/resume.h"
@@ -50,6 +51,7 @@ struct Execute {
     Ending operator()(const ResumeOptions& options) const { return {resume_command(options), 0}; }
     Ending operator()(const ReportOptions& options) const { return {report_command(options), 0}; }
     Ending operator()(const TopOptions& options) const { return top_command(options); }
+    Ending operator()(const BudgetOptions& options) const { return {budget_command(options), 0}; }
     Ending operator()(const CoreOptions& options) const {
         return options.merge ? merge_core_command(options) : core_command(options);
     }

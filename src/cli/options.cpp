@@ -173,6 +173,9 @@ Status understand(const CLI::App& app, JobWords& words) {
         if (!size) return std::unexpected(size.error());
         options.ram = *size;
     }
+    options.ram_given = app.count("--ram") > 0;
+    options.compression_given = app.count("--compress") > 0;
+    options.when_full_given = app.count("--on-full") > 0;
     auto outage_max = parse_on_outage(words.on_outage);
     if (!outage_max) return std::unexpected(outage_max.error());
     options.outage_max = *outage_max;
@@ -327,6 +330,18 @@ Result<Command> parse_top(std::span<const char* const> words) {
     return options;
 }
 
+Result<Command> parse_budget(std::span<const char* const> words) {
+    CLI::App app("Show who holds what of the RAM that farswapd divides between all jobs of this machine.",
+                 "farswap budget");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap budget [--json]\n"));
+    BudgetOptions options;
+    app.add_flag("--json", options.json, "Print it as JSON");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    return options;
+}
+
 Result<Command> parse_report(std::span<const char* const> words) {
     CLI::App app(
         "Make the page that shows how a job went, of what farswap run --stats STATS wrote. It needs nothing "
@@ -454,6 +469,7 @@ constexpr CommandEntry kCommands[] = {
     {"attach", "[OPTIONS] PID...", "keep programs that run already under a RAM cap", parse_attach},
     {"detach", "[--force] PID...", "let go of programs that are kept under a cap", parse_detach},
     {"top", "", "show all jobs and what they do, live", parse_top},
+    {"budget", "", "show who holds what of the RAM that all jobs share", parse_budget},
     {"set", "PID --ram SIZE", "give a job that runs another RAM cap", parse_set},
     {"resume", "PID", "put another process in a stopped pager's place", parse_resume},
     {"report", "[-o PAGE] STATS", "make a page that shows how a job went", parse_report},

@@ -20,6 +20,8 @@ namespace farswap::cli {
 /// farswap run [options] [--] PROGRAM [ARGUMENT]... and farswap attach [options] PID...
 struct RunOptions {
     RamSize ram{.percent = 90};
+    bool ram_given = false, compression_given = false,
+         when_full_given = false;                    ///< else the machine's default may be another
     std::vector<std::string> swap;                   ///< URLs; none: the default store
     std::uint32_t mirror = 1;                        ///< copies of each page: 1 or 2
     std::string stats_file;                          ///< empty: none
@@ -71,6 +73,11 @@ struct TopOptions {
     double interval_s = 1;  ///< between two looks
 };
 
+/// farswap budget
+struct BudgetOptions {
+    bool json = false;
+};
+
 /// farswap core [-o FILE] PID and farswap core --merge -o FILE PID
 struct CoreOptions {
     pid_t process = 0;
@@ -103,8 +110,8 @@ struct PrintText {
     std::string text;
 };
 
-using Command = std::variant<RunOptions, DetachOptions, SetOptions, ResumeOptions, ReportOptions, TopOptions, CoreOptions,
-                             DebugOptions, CheckOptions, BenchOptions, PrintText>;
+using Command = std::variant<RunOptions, DetachOptions, SetOptions, ResumeOptions, ReportOptions, TopOptions,
+                             BudgetOptions, CoreOptions, DebugOptions, CheckOptions, BenchOptions, PrintText>;
 
 /// Parses what stands behind the command's name. EINVAL: one line that names the word that is wrong.
 Result<Command> parse_command_line(std::span<const char* const> words);

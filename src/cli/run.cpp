@@ -14,6 +14,7 @@
 #include "cli/job_name.h"
 #include "cli/live_line.h"
 #include "cli/live_stats.h"
+#include "cli/machine_share.h"
 #include "cli/metrics_server.h"
 #include "cli/metrics_text.h"
 #include "cli/pager_protection.h"
@@ -54,6 +55,7 @@ class Run {
     Status check_processes();
     Status check_urls();
     Status refuse_unfit_machine();
+    Status ask_for_share();
     Status decide_budget();
     Status listen_for_scrapes();
     Status prepare_overcommit();
@@ -68,13 +70,14 @@ class Run {
     JobReport report_of(const Job& job) const;
     LiveFacts facts_of(const Job& job) const;
     Result<nlohmann::json> set_ram(Job& job, const RamSize& ram);
+    void follow_share(Job& job);
     void describe_stores(JobReport& report) const;
     void clean_up();
     void end_with(const Error& error, int status);
     void add_notes();
     void say();
 
-    const RunOptions& options_;
+    RunOptions options_;
     SetupSignals signals_;
     JobReport report_;
     StatsFile stats_file_, report_file_;
@@ -82,8 +85,10 @@ class Run {
     MetricsListener metrics_;
     MachineFacts facts_;
     Budget budget_;
-    std::uint64_t ram_limit_ = 0;  ///< what the cap is a part of
-    std::vector<int> priorities_;  ///< of the stores, mirrors counting as one
+    std::uint64_t ram_limit_ = 0;          ///< what the cap is a part of
+    std::unique_ptr<MachineShare> share_;  ///< of the machine's budget; none: there is none
+    std::uint64_t ram_wanted_ = 0;         ///< where the share is more
+    std::vector<int> priorities_;          ///< of the stores, mirrors counting as one
     std::unique_ptr<OvercommitSwitch> overcommit_;
     bool is_kept_ = false;
     std::unique_ptr<io::Loop> loop_;
@@ -92,6 +97,7 @@ class Run {
     int failure_status_ = kExitFailure;  ///< of a failure in prepare()
     std::function<void(int)> signal_came_;
     std::function<void()> was_replaced_;
+    std::function<void()> ticked_;
 };
 
 /// A wrong command line is refused before any store has been opened for it.
@@ -124,6 +130,24 @@ Status Run::refuse_unfit_machine() {
         return fail(ENOSYS, "{}: {}{}", finding.subject, finding.text, remedy);
     }
     return {};
+}
+
+/// Where farswapd divides the machine's RAM between jobs, the cap is what it grants; the machine's defaults
+/// come along.
+Status Run::ask_for_share() {
+    const auto limit = tightest_memory_limit(read_text_file);
+    if (!limit) return std::unexpected(limit.error());
+    const std::uint64_t least = least_cap(options_.pool.value_or(kPoolMin), 0) + kProgramLeast;
+    ram_wanted_ = resolve(options_.ram, limit->bytes);
+    auto share = MachineShare::ask(
+        {.least = least, .most = std::max(least, ram_wanted_), .takes_default = !options_.ram_given},
+        [this] { return signals_.taken() != 0; });
+    if (!share) return std::unexpected(share.error());
+    share_ = std::move(*share);
+    if (!share_) return {};
+    options_.ram = {.bytes = std::min(share_->cap(), ram_wanted_), .percent = 0};
+    if (auto taken = take_defaults(options_, share_->defaults()); !taken) return taken;
+    return check_urls();
 }
 
 Status Run::decide_budget() {
@@ -252,8 +276,8 @@ Status Run::prepare() {
     if (!options_.stats_file.empty() || !options_.report_file.empty())
         report_.recording = recording_ = std::make_shared<Recording>();
     for (auto step : {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine,
-                      &Run::decide_budget, &Run::listen_for_scrapes, &Run::prepare_overcommit,
-                      &Run::start_keeper, &Run::make_pool, &Run::open_stores}) {
+                      &Run::ask_for_share, &Run::decide_budget, &Run::listen_for_scrapes,
+                      &Run::prepare_overcommit, &Run::start_keeper, &Run::make_pool, &Run::open_stores}) {
         if (auto status = (this->*step)(); !status) return status;
         if (signals_.taken() != 0) break;
     }
@@ -275,11 +299,13 @@ void Run::run_job(Job& job) {
                         [this, &job] { return metrics_text(report_of(job), facts_of(job)); });
     signal_came_ = [&](int) { stop_or_go_on(job, control); };
     was_replaced_ = [&] { go_on_as_heir(control); };
+    if (share_) ticked_ = [&] { follow_share(job); };
     if (!options_.processes.empty())
         log::info("attached to {}; Ctrl-C or farswap detach lets go", report_.program);
     auto end = job.run();
     signal_came_ = nullptr;
     was_replaced_ = nullptr;
+    ticked_ = nullptr;
     for (auto& left : end.left_behind) report_.notes.push_back(std::move(left));
     report_.stats = end.stats;
     if (end.failure)
@@ -346,17 +372,41 @@ LiveFacts Run::facts_of(const Job& job) const {
 /// The pool stays as it is, and the pager's tables grow with what is outside.
 Result<nlohmann::json> Run::set_ram(Job& job, const RamSize& ram) {
     const auto before = job.stats();
-    const auto cap = resolve(ram, ram_limit_);
+    auto cap = resolve(ram, ram_limit_);
     if (const auto least = least_cap(budget_.pool, before.pager_ram); cap < least)
         return fail(EINVAL,
                     "--ram {} is too small for this job, whose pager has {}; the least that works is {}",
                     format_size(cap), format_size(before.pager_ram), format_size_argument(least));
+    if (share_) {
+        ram_wanted_ = cap;
+        cap = std::min(cap, share_->cap());
+    }
     job.set_ram_cap(cap);
     log::info("cap {} instead of {}", format_size(cap), format_size(before.ram_cap));
     return nlohmann::json{{"cap_bytes", cap},
                           {"cap_before_bytes", before.ram_cap},
                           {"used_bytes", before.ram_now},
                           {"limit_bytes", ram_limit_}};
+}
+
+/// A cap that leaves the pager no room is followed as far as it goes; farswapd hears what is in force.
+void Run::follow_share(Job& job) {
+    const auto now = MachineShare::Clock::now();
+    const auto least = least_cap(budget_.pool, job.stats().pager_ram);
+    if (const auto told = share_->take_cap(now)) {
+        const auto before = job.stats().ram_cap;
+        const auto cap = std::max(std::min(*told, ram_wanted_), least);
+        if (cap != before) job.set_ram_cap(cap);
+        log::info("farswapd: cap {} instead of {}", format_size(cap), format_size(before));
+    }
+    const auto stats = job.stats();
+    share_->tell({.cap = stats.ram_cap,
+                  .least = least,
+                  .most = ram_wanted_,
+                  .ram = stats.ram_now,
+                  .far = stats.far_pages * kPageSize,
+                  .refaults = stats.second_chances + stats.faults_cached + stats.faults_stored},
+                 now);
 }
 
 void Run::end_with(const Error& error, int status) {
@@ -420,7 +470,11 @@ Ending Run::execute() {
                                      .wait_when_full = options_.wait_when_full,
                                      .chaos = options_.chaos,
                                      .recording = recording_.get(),
-                                     .on_tick = [&live](const JobStats& stats) { live.update(stats); },
+                                     .on_tick =
+                                         [this, &live](const JobStats& stats) {
+                                             live.update(stats);
+                                             if (ticked_) ticked_();
+                                         },
                                      .on_signal =
                                          [this](int taken) {
                                              if (signal_came_) signal_came_(taken);

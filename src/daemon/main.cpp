@@ -65,6 +65,10 @@ Result<pid_t> start_broker(const Options& options, Config config, const Fd& sock
             say("there is a budget, but no socket for it: systemctl enable --now farswapd-budget.socket");
         return 0;
     }
+    sigset_t reload;  // the one to us, before it is ready for it, would be its end
+    sigemptyset(&reload);
+    sigaddset(&reload, SIGHUP);
+    sigprocmask(SIG_BLOCK, &reload, nullptr);
     const pid_t child = fork();
     if (child < 0) return fail_errno(errno, "fork");
     if (child > 0) return child;

@@ -16,13 +16,11 @@ constexpr const char* kHelp =
     "root, or\n"
     "as a systemd service whose sockets it takes.\n"
     "\n"
-    "  --socket PATH     where it listens (/run/farswapd.sock)\n"
-    "  --group NAME      the group whose members may ask (farswap, where there is one; else root alone)\n"
-    "  --allow-uid UID   another user who may ask; may be given several times\n"
-    "  --config PATH     the machine's budget and who has a part in it; SIGHUP reads it again\n"
-    "                    (/etc/farswap/farswapd.toml, if there is one)\n"
-    "  --check-config PATH\n"
-    "                    say whether such a file is in order, and end\n"
+    "  --socket PATH        where it listens (/run/farswapd.sock)\n"
+    "  --group NAME         the group whose members may ask (farswap, where there is one; else root alone)\n"
+    "  --allow-uid UID      another user who may ask; may be given several times\n"
+    "  --config PATH        the budget and who has a part in it (/etc/farswap/farswapd.toml); SIGHUP reads it anew\n"
+    "  --check-config PATH  say whether such a file is in order, and end\n"
     "  --help, --version\n";
 
 constexpr std::string_view kWithValue[] = {"--socket", "--group", "--allow-uid", "--config",

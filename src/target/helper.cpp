@@ -38,32 +38,9 @@ HelperPeer describe_peer(uid_t user) {
     return peer;
 }
 
-Result<Fd> connect_to_helper(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path)
-        return fail(ENAMETOOLONG, "{}: a socket's path has at most {} bytes", path,
-                    sizeof address.sun_path - 1);
-    std::memcpy(address.sun_path, path.c_str(), path.size());
-    Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    // The limit on sending is that on connecting, too (unix(7) queues connections).
-    if (!fd || setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kAnswerLimit, sizeof kAnswerLimit) != 0 ||
-        setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kAnswerLimit, sizeof kAnswerLimit) != 0 ||
-        connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-        return fail_errno(errno, "{}", path);
-    ucred peer{};
-    socklen_t size = sizeof peer;
-    if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
-        return fail_errno(errno, "{}", path);
-    // Whoever gets a userfaultfd can put any bytes into the program.
-    if (!is_trusted_helper(describe_peer(peer.uid)))
-        return fail(EPERM, "{}: user {} listens there, who is not root", path, peer.uid);
-    return fd;
-}
-
 Result<Fd> ask(const HelperRequest& request, int descriptor) {
     const std::string path = helper_socket();
-    auto connection = connect_to_helper(path);
+    auto connection = connect_to_farswapd(path, true);
     if (!connection) return connection;
     // Refused before it was read, the request meets a closed socket, and the reason waits to be read.
     const int error = send_message(connection->get(), &request, sizeof request, descriptor);
@@ -86,6 +63,29 @@ Result<Fd> ask(const HelperRequest& request, int descriptor) {
 std::string helper_socket() {
     const char* named = secure_getenv(kSocketVariable);
     return named != nullptr ? named : kHelperSocket;
+}
+
+Result<Fd> connect_to_farswapd(const std::string& path, bool may_wait) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path)
+        return fail(ENAMETOOLONG, "{}: a socket's path has at most {} bytes", path,
+                    sizeof address.sun_path - 1);
+    std::memcpy(address.sun_path, path.c_str(), path.size());
+    Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (may_wait ? 0 : SOCK_NONBLOCK), 0));
+    // The limit on sending is that on connecting, too (unix(7) queues connections).
+    if (!fd || setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kAnswerLimit, sizeof kAnswerLimit) != 0 ||
+        setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kAnswerLimit, sizeof kAnswerLimit) != 0 ||
+        connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        return fail_errno(errno, "{}", path);
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+        return fail_errno(errno, "{}", path);
+    // Whoever gets a userfaultfd can put any bytes into the program.
+    if (!is_trusted_helper(describe_peer(peer.uid)))
+        return fail(EPERM, "{}: user {} listens there, who is not root", path, peer.uid);
+    return fd;
 }
 
 Result<Fd> helper_device() {

@@ -15,6 +15,11 @@ namespace farswap::target {
 /// (secure_getenv(3)), else kHelperSocket.
 std::string helper_socket();
 
+/// A connection to farswapd at a path, to a process of root's, or to whom is_trusted_helper() trusts. It
+/// sends and receives for ten seconds at the most, or, without `may_wait`, does not block. Errors as of
+/// helper_device(); EAGAIN: so many wait already.
+Result<Fd> connect_to_farswapd(const std::string& path, bool may_wait);
+
 /// A descriptor of /dev/userfaultfd. Any thread; blocks for ten seconds at the most. ENOENT or ECONNREFUSED:
 /// no farswapd runs; EACCES: its socket is closed to this user; EPERM: it refuses, or is not root's; the
 /// message names the socket in each case.

@@ -17,7 +17,7 @@ units=$prefix/moved/lib/systemd/system
 grep -q "^ExecStart=$prefix/first/sbin/farswapd" "$units/farswapd.service"
 sed -i "s|$prefix/first|$prefix/moved|" "$units/farswapd.service"
 if command -v systemd-analyze >/dev/null; then
-    said=$(systemd-analyze verify --man=no "$units/farswapd.socket" "$units/farswapd.service" 2>&1) || { echo "$said"; exit 1; }
+    said=$(systemd-analyze verify --man=no "$units/farswapd.socket" "$units/farswapd-budget.socket" "$units/farswapd.service" 2>&1) || { echo "$said"; exit 1; }
     # Of other units of this machine it may speak, too.
     if grep farswapd <<<"$said"; then exit 1; fi
 fi

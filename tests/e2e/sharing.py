@@ -1,0 +1,269 @@
+"""Cases of bad_input.py in which farswapd divides a machine's budget between the jobs of several users: their caps follow who
+is there, and what they have in RAM together stays below it.
+"""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import harness
+from attaching import wait_until
+from fault_lab import REFUSED, case
+from harness import MIB
+from users import NOBODY, Helper, User
+
+SLACK = 24 * MIB  # of two pagers that are sampled one after the other, while pages move
+LIMIT_S = 90
+
+
+class Machine:
+    """A farswapd with a budget, and a user who is nobody."""
+
+    def __init__(self, lab, text):
+        self.lab = lab
+        self.config = lab.directory / "farswapd.toml"
+        self.write(text)
+        self.start()
+        self.user = User(lab, self.helper.path)
+        self.environment = dict(os.environ, FARSWAPD_SOCKET=str(self.helper.path))
+        self.jobs = []
+        lab.cleanup.callback(self.end_all)
+
+    def start(self):
+        self.helper = Helper(self.lab, "--allow-uid", str(NOBODY), "--config", str(self.config))
+
+    def write(self, text):
+        self.config.write_text(text)
+
+    def reload(self):
+        self.helper.process.send_signal(signal.SIGHUP)
+
+    def log(self):
+        return self.helper.log.read_text()
+
+    def farswap(self, *arguments):
+        return self.lab.farswap(*arguments, environment=self.environment)
+
+    def budget(self):
+        run = self.farswap("budget", "--json")
+        return json.loads(run.output.read_text()) if run.status == 0 else {"jobs": [], "held_bytes": 0}
+
+    def cap_of(self, job):
+        return next((one["cap_bytes"] for one in self.budget()["jobs"] if one["pager"] == job.process.pid), 0)
+
+    def end_all(self):
+        for job in self.jobs:
+            job.end()
+
+
+class Job:
+    """farswap run in the background, as root or as nobody, of a program that uses more than there is."""
+
+    def __init__(self, machine, *flags, prefix=(), farswap=None, workload=None, size="400M"):
+        lab = machine.lab
+        self.error_path = lab.directory / f"job{len(machine.jobs)}.err"
+        command = [*prefix, farswap or lab.tools.farswap, "run", "--quiet", *flags, "--",
+                   workload or lab.tools.workloads / "verify", "--size", size, "--seconds", "600"]
+        with open(self.error_path, "wb") as error:
+            self.process = subprocess.Popen(list(map(str, command)), cwd="/", env=machine.environment, stdin=subprocess.DEVNULL,
+                                            stdout=subprocess.DEVNULL, stderr=error, start_new_session=True)
+        harness.keep_nice(self.process.pid)
+        machine.jobs.append(self)
+
+    def members(self):
+        """The pager and all below it."""
+        found, look_at = [], [self.process.pid]
+        while look_at:
+            pid = look_at.pop()
+            found.append(pid)
+            try:
+                look_at += map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            except OSError:
+                pass
+        return found
+
+    def ram(self):
+        return sum(ram_of(pid) for pid in self.members())
+
+    def end(self, number=signal.SIGTERM):
+        """By a signal to the pager; what it leaves, as one that is killed must, is killed here."""
+        members = self.members() if self.process.poll() is None else []
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            number = signal.SIGKILL
+        if number == signal.SIGKILL:
+            for pid in members:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self.process.wait()
+
+
+def ram_of(pid):
+    try:
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+def of_nobody(machine, *flags):
+    user = machine.user
+    return Job(machine, *flags, prefix=user.prefix, farswap=user.program, workload=user.workload("verify"))
+
+
+def about(size, wanted):
+    return wanted * 0.85 <= size <= wanted * 1.15
+
+
+def expect_caps(machine, caps, what):
+    """Waits until the jobs have about these caps, and looks meanwhile at what they have together."""
+    budget = machine.budget().get("budget_bytes", 0)
+    worst = 0
+
+    def reached():
+        nonlocal worst
+        worst = max(worst, sum(job.ram() for job in machine.jobs))
+        return all(about(machine.cap_of(job), cap) for job, cap in caps.items())
+    try:
+        wait_until(reached, what, LIMIT_S)
+    except AssertionError:
+        machine.lab.expect(False, f"{what}: {machine.budget()} {machine.log()}")
+    machine.lab.expect(worst <= budget + SLACK, f"{what}: {worst / MIB:.0f} MiB of {budget / MIB:.0f} MiB were in use")
+
+
+def config(lab, ram, more=""):
+    return f'[machine]\nram = "{ram}"\n\n[defaults]\nswap = ["file:{lab.store}"]\nram-least = "40M"\n{more}'
+
+
+@case
+def two_users_share_one_budget(lab):
+    """One alone has it all; with a second each has half; what one has that is killed goes back."""
+    machine = Machine(lab, config(lab, "320M"))
+    first = of_nobody(machine)
+    expect_caps(machine, {first: 320 * MIB}, "one alone")
+    wait_until(lambda: first.ram() > 200 * MIB, "the first to fill its share", LIMIT_S)
+    second = Job(machine)
+    expect_caps(machine, {first: 160 * MIB, second: 160 * MIB}, "two users")
+    wait_until(lambda: second.ram() > 100 * MIB, "the second to fill its share", LIMIT_S)
+    lab.expect(first.ram() + second.ram() <= 320 * MIB + SLACK, "more than the budget in use")
+    table = machine.farswap("budget")
+    lab.expect("of 320 MiB are held by 2 jobs" in table.output.read_text(), f"budget: {table.output.read_text()}")
+    machine.jobs.remove(second)
+    second.end(signal.SIGKILL)
+    expect_caps(machine, {first: 320 * MIB}, "the second was killed")
+    first.end()
+    lab.expect(first.process.returncode == -signal.SIGTERM, f"ended with {first.process.returncode}: {first.error_path.read_text()}")
+    wait_until(lambda: machine.log().count(": released ") == 2, "both shares to be back")
+    for words in (f"user {NOBODY}, process {first.process.pid}: granted 320 MiB of", "user 0, process ", "cap 160 MiB instead of 320"):
+        lab.expect(words in machine.log(), f"no '{words}' in {machine.log()}")
+    for path in lab.store.iterdir():  # of the one that was killed
+        path.unlink()
+
+
+@case
+def jobs_of_one_user_share_his_part(lab):
+    """Two jobs of one user have together what the one of another has; --ram is a job's own limit."""
+    machine = Machine(lab, config(lab, "400M"))
+    first, second = of_nobody(machine), of_nobody(machine)
+    third = Job(machine)
+    expect_caps(machine, {first: 100 * MIB, second: 100 * MIB, third: 200 * MIB}, "two users, three jobs")
+    third.end()
+    machine.jobs.remove(third)
+    small = Job(machine, "--ram", "80M")
+    expect_caps(machine, {first: 160 * MIB, second: 160 * MIB, small: 80 * MIB}, "one that wants little")
+
+
+@case
+def budget_reload_and_restart(lab):
+    """Another budget is followed by jobs that run; a bad file changes nothing; a new farswapd learns who holds what."""
+    machine = Machine(lab, config(lab, "300M"))
+    job = of_nobody(machine)
+    expect_caps(machine, {job: 300 * MIB}, "before")
+    machine.write(config(lab, "200M"))
+    machine.reload()
+    expect_caps(machine, {job: 200 * MIB}, "another budget")
+    machine.write("[machine]\nrum = 1\n")
+    machine.reload()
+    wait_until(lambda: "not reloaded: " in machine.log(), "the mistake to be named", LIMIT_S)
+    lab.expect(f"not reloaded: {machine.config}:2:1: [machine] has no 'rum'" in machine.log(), machine.log())
+    expect_caps(machine, {job: 200 * MIB}, "after the mistake")
+    machine.helper.kill()
+    machine.write(config(lab, "240M"))
+    machine.start()
+    wait_until(lambda: "came back with a cap of 200 MiB" in machine.log(), "the job to come back", LIMIT_S)
+    expect_caps(machine, {job: 240 * MIB}, "under a new farswapd")
+
+
+@case
+def budget_says_no(lab):
+    """Refusals by the rules, each in one line; nobody's job is started."""
+    rules = f'[[user]]\nid = {NOBODY}\n'
+    machine = Machine(lab, config(lab, "200M", rules + "allow = false\n"))
+
+    def expect(words, *arguments, text=None):
+        if text is not None:
+            machine.write(text)
+            machine.helper.kill()
+            machine.start()
+        lab.expect_refusal(machine.user.farswap("run", *arguments, "--", "true"), REFUSED, *words)
+    expect(["may not run jobs here"])
+    expect(["only stores that begin with nfs://nas/"], "--swap", lab.file_url(),
+           text=config(lab, "200M", rules + 'stores = ["nfs://nas/"]\n'))
+    expect(["a job may have 64 MiB here"], "--pool", "60M", text=config(lab, "200M", rules + 'ram-max = "64M"\n'))
+    expect(["no room", "budget is 200 MiB"], "--pool", "190M", "--ram", "400M", text=config(lab, "200M"))
+    run = machine.user.farswap("run", "--quiet", "--", "true")
+    lab.expect(run.status == 0 and not run.error, f"ends with {run.status}: {run.error}")
+    lab.expect_nothing_left(run)
+    none = lab.farswap("budget", environment=dict(os.environ, FARSWAPD_SOCKET=str(lab.directory / "nowhere")))
+    lab.expect_refusal(none, REFUSED, "no farswapd divides a budget here")
+
+
+@case
+def budget_config_is_checked(lab):
+    farswapd = lab.tools.farswap.parent / "farswapd"
+
+    def check(text):
+        path = lab.directory / "checked.toml"
+        path.write_text(text)
+        return subprocess.run([farswapd, "--check-config", path], capture_output=True, text=True)
+    good = check(config(lab, "50%"))
+    lab.expect(good.returncode == 0 and "in order, a budget of" in good.stdout, f"{good}")
+    lab.expect(check("# nothing\n").stdout.endswith("in order, no budget\n"), "an empty file is in order")
+    bad = check('[machine]\nram = "50%"\n[defaults]\ncompress = "zip"\n')
+    lab.expect(bad.returncode == 1 and bad.stderr.count("\n") == 1 and "checked.toml:4:12: compress: write " in bad.stderr, f"{bad}")
+
+
+@case
+def strangers_at_the_budget(lab):
+    """Who sends nonsense, too much or nothing hurts nobody else."""
+    import socket
+    machine = Machine(lab, config(lab, "300M"))
+    path = str(machine.helper.path) + ".budget"
+
+    def client():
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        one.settimeout(LIMIT_S)
+        one.connect(path)
+        return one
+    with client() as silent, client() as rude:
+        rude.send(b"x" * 10)
+        lab.expect(b"10 bytes are no request for a share" in rude.recv(4096), "no reason")
+        lab.expect(rude.recv(4096) == b"", "not hung up on")
+        started = time.monotonic()
+        lab.expect(silent.recv(4096) == b"" and time.monotonic() - started < 60, "a silent one is not hung up on")
+    crowd = [client() for _ in range(60)]
+    answers = [one.recv(4096) for one in crowd]
+    for one in crowd:
+        one.close()
+    lab.expect(sum(b"connections of this user are open already" in answer for answer in answers) > 0,
+               "a crowd of one user is not refused")
+    job = of_nobody(machine)
+    expect_caps(machine, {job: 300 * MIB}, "a job beside them")
+    lab.expect("hung up on: 10 bytes" in machine.log(), machine.log())
