@@ -27,6 +27,7 @@ class Machine:
         self.write(text)
         self.start()
         self.user = User(lab, self.helper.path)
+        self.verify = self.user.workload("verify")
         self.environment = dict(os.environ, FARSWAPD_SOCKET=str(self.helper.path))
         self.jobs = []
         lab.cleanup.callback(self.end_all)
@@ -115,16 +116,16 @@ def ram_of(pid):
 
 def of_nobody(machine, *flags):
     user = machine.user
-    return Job(machine, *flags, prefix=user.prefix, farswap=user.program, workload=user.workload("verify"))
+    return Job(machine, *flags, prefix=user.prefix, farswap=user.program, workload=machine.verify)
 
 
 def about(size, wanted):
     return wanted * 0.85 <= size <= wanted * 1.15
 
 
-def expect_caps(machine, caps, what):
+def expect_caps(machine, caps, what, budget=None):
     """Waits until the jobs have about these caps, and looks meanwhile at what they have together."""
-    budget = machine.budget().get("budget_bytes", 0)
+    budget = budget or machine.budget().get("budget_bytes", 0)
     worst = 0
 
     def reached():
@@ -188,7 +189,8 @@ def budget_reload_and_restart(lab):
     expect_caps(machine, {job: 300 * MIB}, "before")
     machine.write(config(lab, "200M"))
     machine.reload()
-    expect_caps(machine, {job: 200 * MIB}, "another budget")
+    expect_caps(machine, {job: 200 * MIB}, "another budget", budget=300 * MIB)
+    wait_until(lambda: job.ram() <= 200 * MIB, "the job to come down", LIMIT_S)
     machine.write("[machine]\nrum = 1\n")
     machine.reload()
     wait_until(lambda: "not reloaded: " in machine.log(), "the mistake to be named", LIMIT_S)
@@ -198,7 +200,7 @@ def budget_reload_and_restart(lab):
     machine.write(config(lab, "240M"))
     machine.start()
     wait_until(lambda: "came back with a cap of 200 MiB" in machine.log(), "the job to come back", LIMIT_S)
-    expect_caps(machine, {job: 240 * MIB}, "under a new farswapd")
+    expect_caps(machine, {job: 240 * MIB}, "under a new farswapd", budget=240 * MIB)
 
 
 @case
@@ -217,7 +219,15 @@ def budget_says_no(lab):
     expect(["only stores that begin with nfs://nas/"], "--swap", lab.file_url(),
            text=config(lab, "200M", rules + 'stores = ["nfs://nas/"]\n'))
     expect(["a job may have 64 MiB here"], "--pool", "60M", text=config(lab, "200M", rules + 'ram-max = "64M"\n'))
-    expect(["no room", "budget is 200 MiB"], "--pool", "190M", "--ram", "400M", text=config(lab, "200M"))
+    machine.write(config(lab, "200M"))
+    machine.reload()
+    other = Job(machine, "--pool", "100M")
+    wait_until(lambda: machine.cap_of(other), "another job", LIMIT_S)
+    run = machine.user.farswap("run", "--pool", "100M", "--", "true")
+    words = ("farswapd: no room: the machine's budget is 200 MiB", "user 0: 200 MiB in 1 job")
+    lab.expect(run.status == REFUSED and run.error.count("\n") == 1 and all(word in run.error for word in words),
+               f"ends with {run.status}: {run.error}")
+    other.end()
     run = machine.user.farswap("run", "--quiet", "--", "true")
     lab.expect(run.status == 0 and not run.error, f"ends with {run.status}: {run.error}")
     lab.expect_nothing_left(run)

@@ -21,6 +21,7 @@ class Helper:
         self.path = lab.directory / "farswapd.sock"
         self.log = lab.directory / "farswapd.log"
         with open(self.log, "ab") as log:
+            self.earlier = log.tell()
             self.process = subprocess.Popen([lab.tools.farswap.parent / "farswapd", "--socket", self.path, *options],
                                             stderr=log, stdin=subprocess.DEVNULL)
         lab.cleanup.callback(self.kill)
@@ -28,7 +29,7 @@ class Helper:
 
     def wait_until_it_listens(self):
         while self.process.poll() is None:
-            if "serves " in self.log.read_text():
+            if "serves " in self.log.read_text()[self.earlier:]:
                 return
             select.select([], [], [], 0.01)
         raise AssertionError(f"farswapd ended: {self.log.read_text()}")
