@@ -85,8 +85,8 @@ void Ledger::limit(Share& share) const {
 std::uint64_t Ledger::floor_of(Share& share, std::uint64_t least) const {
     share.least = least;
     const std::uint64_t floor = std::max(least, std::min(config_.defaults.ram_least, share.now.most));
-    // One that runs may have grown beyond what it could be given.
-    return share.now.told > 0 ? std::min(floor, std::max(share.now.most, share.now.told)) : floor;
+    // Who runs may refuse to come down, and can do no more by it than to keep what he has.
+    return share.now.told > 0 ? std::min(floor, share.now.told) : floor;
 }
 
 std::optional<Error> Ledger::refusal(const Share& share) const {
@@ -133,15 +133,17 @@ std::optional<ShareReply> Ledger::ask(Id id, const Peer& peer, const ShareReques
     share.asked = share.reported = share.told_at = now;
     share.now.user = peer.user;
     limit(share);
-    share.now.told = share.now.held = request.cap;
+    share.now.told = share.now.held = std::min(request.cap, share.now.most);
     share.now.floor = floor_of(share, request.least);
     share.now.demand = share.now.most;  // until it is known better
     share.ram = request.ram;
     share.far = request.far;
     share.refaults = request.refaults;
-    if (request.cap > 0) {  // it runs already, whatever we would say
-        lines_.push_back(fmt::format("{}: came back with a cap of {}", name_of(peer), size_of(request.cap)));
-        share.said = request.cap;
+    const bool comes_back = request.cap > 0;  // it runs already, whatever we would say
+    if (comes_back && jobs_of(peer.user) < share.rule.jobs_max && shares_.size() < config_.jobs_max) {
+        lines_.push_back(
+            fmt::format("{}: came back with a cap of {}", name_of(peer), size_of(share.now.told)));
+        share.said = share.now.told;
     } else if (const auto why = refusal(share)) {
         lines_.push_back(fmt::format("{}: refused: {}", name_of(peer), why->message));
         return refused(*why);
@@ -172,17 +174,19 @@ void Ledger::take_demand(Share& share, const ShareRequest& request, std::chrono:
 /// What it holds, by what it says.
 void Ledger::take_cap(Share& share, const ShareRequest& request, Clock::time_point now) {
     ShareNow& what = share.now;
-    if (request.serial == share.serial && request.cap > what.told && what.told > 0) {
-        // It could not come down, and has gone back to where it was.
-        share.stuck_at = std::min(request.cap, what.held);
+    const bool is_latest = request.serial == share.serial;
+    if (is_latest && request.cap > what.told && what.held > what.told) {
+        // It could not come down, and has gone back to where it was, and to no more, whatever it says.
+        what.told = what.held = share.said = std::min(request.cap, std::max(what.held, share.before));
+        share.stuck_at = what.told;
         share.stuck_until = now + kStuck;
-        lines_.push_back(fmt::format("{}: cannot come down to {}, and has {}", name_of(share.peer),
-                                     size_of(what.told), size_of(request.cap)));
-        what.told = what.held = share.said = request.cap;
+        lines_.push_back(
+            fmt::format("{}: cannot come down, and has {}", name_of(share.peer), size_of(what.told)));
     }
     // Under its last cap it can only shrink; before it follows that, it may have all that it ever was told.
-    const bool follows = request.serial == share.serial && request.cap <= what.told;
-    what.held = std::max({follows ? 0 : what.held, what.told, request.ram});
+    // More than it may want is not believed.
+    const bool follows = is_latest && request.cap <= what.told;
+    what.held = std::max({follows ? 0 : what.held, what.told, std::min(request.ram, what.most)});
 }
 
 void Ledger::report(Id id, const ShareRequest& request, Clock::time_point now) {
@@ -254,11 +258,13 @@ void Ledger::say_cap(Share& share, bool is_first) {
 
 void Ledger::look_for_stuck(Share& share, Clock::time_point now) {
     if (share.stuck_at > 0 && now >= share.stuck_until) share.stuck_at = 0;
+    if (share.now.held <= share.now.told) share.stuck_said = 0;
     if (share.stuck_at > 0 || share.now.told == 0 || share.now.held <= share.now.told ||
         now - share.told_at < kComingDown)
         return;
-    share.stuck_at = std::max(share.ram, share.now.told);
+    share.stuck_at = share.now.told;
     share.stuck_until = now + kStuck;
+    if (std::exchange(share.stuck_said, share.now.held) == share.now.held) return;
     lines_.push_back(fmt::format("{}: has {} for {} s although its cap is {}: it counts as {}",
                                  name_of(share.peer), size_of(share.ram), kComingDown.count(),
                                  size_of(share.now.told), size_of(share.now.held)));
@@ -292,6 +298,8 @@ std::vector<Ledger::Outgoing> Ledger::take_replies(Clock::time_point now) {
         }
         const bool is_first = share.now.told == 0;
         Outgoing one{id, is_first ? granted(share) : ShareReply{.kind = ShareReplyKind::kCap}};
+        const bool is_up_to_it = share.now.held <= share.now.told;
+        share.before = std::max(is_up_to_it ? 0 : share.before, share.now.told);
         share.now.told = cap;
         share.now.held = std::max(share.now.held, cap);
         share.told_at = now;

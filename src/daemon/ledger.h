@@ -62,8 +62,11 @@ class Ledger {
         std::uint64_t ram = 0, far = 0, refaults = 0;
         double refault_rate = 0;  ///< a second, smoothed
         Clock::time_point asked, reported, told_at, stuck_until{};
-        std::uint64_t stuck_at = 0;  ///< bytes that it could not come down from, until then
-        std::uint64_t said = 0;      ///< the cap that the log knows of
+        std::uint64_t before =
+            0;  ///< the highest cap that it had before it was told to come down, until it has
+        std::uint64_t stuck_at = 0;    ///< bytes that it is not told to come down from until then
+        std::uint64_t stuck_said = 0;  ///< what of this the log knows of
+        std::uint64_t said = 0;        ///< the cap that the log knows of
     };
     std::optional<Error> refusal(const Share& share) const;
     std::string who_holds() const;

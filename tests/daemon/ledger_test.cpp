@@ -172,7 +172,7 @@ TEST_F(LedgerTest, OneThatGoesBackToItsOldCapIsBelieved) {
     report(1);
     deliver();
     EXPECT_EQ(ledger_->held(), 1000 * kMiB);
-    EXPECT_THAT(log_, Contains("user 1000, process 4001: cannot come down to 500 MiB, and has 1000 MiB"));
+    EXPECT_THAT(log_, Contains("user 1000, process 4001: cannot come down, and has 1000 MiB"));
 }
 
 TEST_F(LedgerTest, ANewOneBeginsWithLessRatherThanNotAtAll) {
@@ -278,6 +278,30 @@ TEST_F(LedgerTest, ThoseThatComeBackKeepWhatTheyHave) {
     EXPECT_EQ(cap_mib(1), 500u);
     EXPECT_EQ(cap_mib(2), 500u);
     EXPECT_LE(ledger_->held(), 1000 * kMiB);
+}
+
+TEST_F(LedgerTest, LiesWinNothingBeyondTheirUsersPart) {
+    Config config = config_of(1000);
+    config.others.jobs_max = 1;
+    configure(config);
+    start(1, 1000);
+    FakeJob& liar = start(2, 1001);
+    EXPECT_EQ(cap_mib(1), 500u);
+    liar.least = 5000 * kMiB;  // cannot do with less
+    settle();
+    EXPECT_EQ(cap_mib(1), 500u);
+    EXPECT_EQ(cap_mib(2), 500u);
+    liar.cap = 5000 * kMiB;  // has more
+    report(2);
+    settle(1);
+    EXPECT_LE(ledger_->held(), 1000 * kMiB);
+    jobs_.erase(2);
+    ledger_->release(2);
+    EXPECT_TRUE(start(3, 1000, {.cap = 900 * kMiB}).is_refused) << "came back, but was never there";
+    start(4, 1001, {.cap = 1ull << 49});
+    EXPECT_LE(ledger_->held(), 2000 * kMiB) << "no more than there is, beside the first";
+    settle();
+    EXPECT_EQ(cap_mib(1), 500u);
 }
 
 TEST_F(LedgerTest, ListsWhoHoldsWhat) {

@@ -32,7 +32,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             ledger.release(id);
             (void)ledger.ask(id, {.process = 1, .user = static_cast<uid_t>(id)}, *request, now);
         } else if (request->kind == cli::ShareRequestKind::kReport) {
-            comes_back = comes_back || request->cap > 0;
             ledger.report(id, *request, now);
         }
         const auto replies = ledger.take_replies(now);
