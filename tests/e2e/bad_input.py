@@ -71,7 +71,8 @@ def main():
                                                    "nbd", "reporting", "sharing", "tampering", "watching"],
                         help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
                              "to it, by looking at it, by the report of it, by killing the pager, by the way to the kernel, "
-                             "with several users under one budget, with several stores, over NBD, or on stores that somebody else writes to")
+                             "with several users under one budget, with several stores, over NBD, or on stores that somebody "
+                             "else writes to")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")
