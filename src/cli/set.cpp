@@ -64,6 +64,10 @@ int set_command(const SetOptions& options) {
         log::write_line(fmt::format(
             "{} is more than there is for the job ({}): it may be killed before it reaches its cap",
             format_size(change->cap), format_size(change->limit)));
+    if (change->cap < options.ram.bytes)
+        log::write_line(
+            fmt::format("this machine's budget leaves the job {} now, and up to {} when there is more",
+                        format_size(change->cap), format_size(options.ram.bytes)));
     const auto text = options.json ? nlohmann::json{{"process", options.process},
                                                     {"pager", change->pager},
                                                     {"cap_bytes", change->cap},

@@ -182,6 +182,9 @@ def jobs_of_one_user_share_his_part(lab):
     machine.jobs.remove(third)
     small = Job(machine, "--ram", "80M")
     expect_caps(machine, {first: 160 * MIB, second: 160 * MIB, small: 80 * MIB}, "one that wants little")
+    run = machine.farswap("set", small.members()[-1], "--ram", "300M")
+    lab.expect(run.status == 0 and "this machine's budget leaves the job " in run.error, f"set: {run.status} {run.error}")
+    expect_caps(machine, {first: 100 * MIB, second: 100 * MIB, small: 200 * MIB}, "one that wants more now")
 
 
 @case
