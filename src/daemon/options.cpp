@@ -19,7 +19,8 @@ constexpr const char* kHelp =
     "  --socket PATH        where it listens (/run/farswapd.sock)\n"
     "  --group NAME         the group whose members may ask (farswap, where there is one; else root alone)\n"
     "  --allow-uid UID      another user who may ask; may be given several times\n"
-    "  --config PATH        the budget and who has a part in it (/etc/farswap/farswapd.toml); SIGHUP reads it anew\n"
+    "  --config PATH        the budget and who has a part in it (/etc/farswap/farswapd.toml); SIGHUP reads "
+    "it anew\n"
     "  --check-config PATH  say whether such a file is in order, and end\n"
     "  --help, --version\n";
 
