@@ -99,5 +99,44 @@ TEST_F(ListenerTest, SystemdsSocketIsTaken) {
     EXPECT_FALSE(std::filesystem::exists(socket_path()));
 }
 
+/// The one for the budget is told from the other by its path, whichever comes first.
+TEST_F(ListenerTest, SystemdsSocketForTheBudgetIsTaken) {
+    const auto bound = [&](const std::string& at) {
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        at.copy(address.sun_path, sizeof address.sun_path - 1);
+        Fd fd(socket(AF_UNIX, SOCK_SEQPACKET, 0));
+        EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+        return fd;
+    };
+    const Fd helper = bound(socket_path()), budget = bound(socket_path() + ".budget");
+    const auto take = [&](int first, int second) {
+        return Child([&] {
+                   const int one = fcntl(first, F_DUPFD, 100), two = fcntl(second, F_DUPFD, 100);
+                   dup2(one, 3);
+                   dup2(two, 4);
+                   setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+                   setenv("LISTEN_FDS", "2", 1);
+                   const auto listener = listen_for_clients(options());
+                   const auto shares = listen_for_shares(options(), false);
+                   if (!listener || !shares) return 99;
+                   return listener->socket.get() * 10 + shares->get();
+               })
+            .status();
+    };
+    EXPECT_EQ(take(helper.get(), budget.get()), 34);
+    EXPECT_EQ(take(budget.get(), helper.get()), 43);
+    EXPECT_EQ(take(budget.get(), budget.get()), 99);
+}
+
+TEST_F(ListenerTest, ItsOwnSocketForTheBudgetIsOpenToAllAndMadeOnlyIfWanted) {
+    EXPECT_FALSE(*listen_for_shares(options(), false));
+    const auto shares = listen_for_shares(options(), true);
+    ASSERT_TRUE(shares && *shares);
+    struct stat status {};
+    ASSERT_EQ(stat((socket_path() + ".budget").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 07777, 0666u);
+}
+
 }  // namespace
 }  // namespace farswap::daemon
