@@ -46,7 +46,7 @@ double pagerank(std::uint32_t nodes, std::uint64_t rounds) {
 /// Touches pages [first, end) at random, working a little on each.
 std::uint64_t wander(std::vector<std::uint64_t>& words, std::size_t first, std::size_t end,
                      std::mt19937_64& random) {
-    constexpr int kTouches = 150'000, kPasses = 20;
+    constexpr int kTouches = 50'000, kPasses = 20;
     std::uint64_t digest = 0;
     for (int i = 0; i < kTouches; i++) {
         std::uint64_t* page = &words[(first + random() % (end - first)) * kWordsPerPage];
@@ -65,7 +65,7 @@ std::uint64_t phases(std::size_t mib) {
     std::vector<std::uint64_t> words(pages * kWordsPerPage);
     for (auto& word : words) word = random() % 1024;  // gets smaller
     std::uint64_t digest = wander(words, 0, pages / 4, random);
-    for (int round = 0; round < 12; round++)
+    for (int round = 0; round < 6; round++)
         for (const auto word : words) digest = digest * 33 + word;
     return digest + wander(words, pages / 2, pages, random);
 }

@@ -192,11 +192,13 @@ Status understand(const CLI::App& app, JobWords& words) {
     return {};
 }
 
-Result<Command> parse_run(std::span<const char* const> words) {
-    CLI::App app("Run PROGRAM under a RAM cap, with its cold pages on a store.", "farswap run");
-    app.formatter(std::make_shared<HelpFormat>("Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...\n"));
+/// Both `farswap run` and `farswap size`.
+Result<Command> parse_program(CLI::App& app, std::span<const char* const> words, std::string_view command) {
+    app.formatter(std::make_shared<HelpFormat>(
+        fmt::format("Usage: farswap {} [OPTIONS] [--] PROGRAM [ARGUMENT]...\n", command)));
     app.prefix_command();
     JobWords job;
+    if (job.options.sizes = command == "size"; job.options.sizes) job.options.ram = {};
     add_job_options(app, job);
     app.add_flag("--overcommit", job.options.overcommit,
                  "Have the kernel grant mappings larger than RAM while the job runs (needs root)");
@@ -204,10 +206,23 @@ Result<Command> parse_run(std::span<const char* const> words) {
     if (!help) return std::unexpected(help.error());
     if (*help) return **help;
     if (auto understood = understand(app, job); !understood) return std::unexpected(understood.error());
-    auto program = program_words(app.remaining(), "run");
+    auto program = program_words(app.remaining(), command);
     if (!program) return std::unexpected(program.error());
     job.options.argv = std::move(*program);
     return job.options;
+}
+
+Result<Command> parse_run(std::span<const char* const> words) {
+    CLI::App app("Run PROGRAM under a RAM cap, with its cold pages on a store.", "farswap run");
+    return parse_program(app, words, "run");
+}
+
+Result<Command> parse_size_command(std::span<const char* const> words) {
+    CLI::App app(
+        "Run PROGRAM short of memory, and tell how long it would take with how much. Without --ram it gets a "
+        "fifth of what it needs so far; what is predicted is for caps above.",
+        "farswap size");
+    return parse_program(app, words, "size");
 }
 
 /// Process numbers, each once.
@@ -466,6 +481,8 @@ struct CommandEntry {
 
 constexpr CommandEntry kCommands[] = {
     {"run", "[OPTIONS] [--] PROGRAM [ARGUMENT]...", "run a program under a RAM cap", parse_run},
+    {"size", "[OPTIONS] [--] PROGRAM [ARGUMENT]...", "tell how fast it is with how much RAM",
+     parse_size_command},
     {"attach", "[OPTIONS] PID...", "keep programs that run already under a RAM cap", parse_attach},
     {"detach", "[--force] PID...", "let go of programs that are kept under a cap", parse_detach},
     {"top", "", "show all jobs and what they do, live", parse_top},

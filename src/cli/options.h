@@ -17,9 +17,10 @@
 
 namespace farswap::cli {
 
-/// farswap run [options] [--] PROGRAM [ARGUMENT]... and farswap attach [options] PID...
+/// farswap run [options] [--] PROGRAM [ARGUMENT]..., farswap size with the same, and farswap attach [options]
+/// PID...
 struct RunOptions {
-    RamSize ram{.percent = 90};
+    RamSize ram{.percent = 90};                      ///< neither: see `sizes`
     bool ram_given = false, compression_given = false,
          when_full_given = false;                    ///< else the machine's default may be another
     std::vector<std::string> swap;                   ///< URLs; none: the default store
@@ -38,6 +39,8 @@ struct RunOptions {
     std::uint32_t chaos = 0;  ///< pages a second; 0: none
     bool quiet = false;
     bool verbose = false;
+    bool sizes =
+        false;  ///< what is asked for is the estimate of sizes; then no `ram` is one that follows the need
     std::vector<std::string> argv;   ///< the program and its arguments, at least one
     std::vector<pid_t> processes{};  ///< or, if not empty, processes that run already
 };

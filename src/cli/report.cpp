@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/recording_json.h"
+#include "cli/size_text.h"
 #include "cli/sizes.h"
 
 namespace farswap::cli {
@@ -183,6 +184,7 @@ nlohmann::json full_stats_json(const JobReport& report) {
     if (report.recording) {
         json["history"] = history_json(report.recording->history);
         json["regions"] = regions_json(report.recording->regions);
+        json["size"] = size_json(estimate_size({report.stats, report.user_s}, report.recording->misses));
     }
     return json;
 }
@@ -194,7 +196,7 @@ std::string stats_text(const nlohmann::json& full_stats) {
     };
     auto figures = full_stats;
     std::string long_ones;
-    for (const char* name : {"history", "regions"}) {
+    for (const char* name : {"history", "regions", "size"}) {
         if (figures.erase(name) > 0)
             long_ones += fmt::format(",\n  \"{}\": {}", name, dump(full_stats[name], -1));
     }

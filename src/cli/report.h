@@ -32,17 +32,18 @@ struct JobReport {
     std::optional<io::EngineKind> io_engine{};  ///< nothing: it did not get that far
     std::vector<StoreReport> stores{};
     std::shared_ptr<const Recording> recording{};  ///< nothing: none was made
-    std::vector<std::string> notes{};              ///< what the operator should know, one line each
+    double user_s = 0;                 ///< user time of the job's processes that have ended; 0: not known
+    std::vector<std::string> notes{};  ///< what the operator should know, one line each
 };
 
 /// A few aligned lines; one short line (and the notes) when no page left RAM.
 std::vector<std::string> summary_lines(const JobReport& report);
 
-/// The object that docs/stats.md describes, without `history` and `regions`.
+/// The object that docs/stats.md describes, without `history`, `regions` and `size`.
 nlohmann::json stats_json(const JobReport& report);
 /// All of it.
 nlohmann::json full_stats_json(const JobReport& report);
-/// What is written of it: a line a figure, but one for all of `history` and one for `regions`. UTF-8.
+/// What is written of it: a line a figure, but one for all of `history` and so on. UTF-8.
 std::string stats_text(const nlohmann::json& full_stats);
 
 /// Notes that follow from the figures: unlocked or unregistered pool, unmanaged processes, reconnects, lost

@@ -2,6 +2,7 @@
 #include "cli/run.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -22,6 +23,7 @@
 #include "cli/report.h"
 #include "cli/report_page.h"
 #include "cli/setup_signals.h"
+#include "cli/size_text.h"
 #include "cli/stats_file.h"
 #include "cli/store_set.h"
 #include "keeper/keeper.h"
@@ -40,6 +42,19 @@ namespace {
 
 /// A write-out in flight to a slow server may take this long to end; what has not begun is dropped.
 constexpr std::chrono::seconds kShutdownLimit{10};
+/// Where farswap size chooses the cap: this at first, and then the need divided by so much.
+constexpr std::uint64_t kSizesFrom = std::uint64_t{20} << 20;
+constexpr std::uint64_t kSizesPart = 5;
+
+/// User time of the processes that have ended.
+double children_user_s() {
+    rusage usage{};
+    ::getrusage(RUSAGE_CHILDREN, &usage);
+    const auto seconds = [](const timeval& time) {
+        return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+    };
+    return seconds(usage.ru_utime);
+}
 
 /// One execution of `farswap run`. Members are in the order in which they depend on each other.
 class Run {
@@ -52,6 +67,7 @@ class Run {
     Ending execute();
 
   private:
+    bool follows_need() const { return options_.ram.bytes == 0 && options_.ram.percent == 0; }
     Status check_processes();
     Status check_urls();
     Status refuse_unfit_machine();
@@ -69,6 +85,7 @@ class Run {
     std::string command() const;
     JobReport report_of(const Job& job) const;
     LiveFacts facts_of(const Job& job) const;
+    void follow_need(const JobStats& stats);
     Result<nlohmann::json> set_ram(Job& job, const RamSize& ram);
     void follow_share(Job& job);
     void describe_stores(JobReport& report) const;
@@ -98,6 +115,7 @@ class Run {
     std::function<void(int)> signal_came_;
     std::function<void()> was_replaced_;
     std::function<void()> ticked_;
+    Job* job_ = nullptr;  ///< while it runs
 };
 
 /// A wrong command line is refused before any store has been opened for it.
@@ -156,7 +174,9 @@ Status Run::decide_budget() {
     // Pages that stay in memory only pass through the pool.
     const auto pool =
         options_.pool || !keeps_in_memory(options_.swap) ? options_.pool : std::optional(kPoolMin);
-    const auto budget = make_budget(options_.ram, pool, limit->bytes);
+    const auto budget = follows_need()
+                            ? make_budget({.bytes = kSizesFrom}, pool.value_or(kPoolMin), limit->bytes)
+                            : make_budget(options_.ram, pool, limit->bytes);
     if (!budget) {
         failure_status_ = kExitUsage;
         return std::unexpected(budget.error());
@@ -273,7 +293,7 @@ Status Run::prepare() {
     auto report_file = StatsFile::open(options_.report_file, "--report");
     if (!report_file) return std::unexpected(report_file.error());
     report_file_ = std::move(*report_file);
-    if (!options_.stats_file.empty() || !options_.report_file.empty())
+    if (!options_.stats_file.empty() || !options_.report_file.empty() || options_.sizes)
         report_.recording = recording_ = std::make_shared<Recording>();
     for (auto step : {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine,
                       &Run::ask_for_share, &Run::decide_budget, &Run::listen_for_scrapes,
@@ -302,10 +322,13 @@ void Run::run_job(Job& job) {
     if (share_) ticked_ = [&] { follow_share(job); };
     if (!options_.processes.empty())
         log::info("attached to {}; Ctrl-C or farswap detach lets go", report_.program);
+    job_ = &job;
     auto end = job.run();
+    job_ = nullptr;
     signal_came_ = nullptr;
     was_replaced_ = nullptr;
     ticked_ = nullptr;
+    if (options_.processes.empty()) report_.user_s = children_user_s();
     for (auto& left : end.left_behind) report_.notes.push_back(std::move(left));
     report_.stats = end.stats;
     if (end.failure)
@@ -409,6 +432,13 @@ void Run::follow_share(Job& job) {
                  now);
 }
 
+/// The cap of farswap size: a part of what the job needs so far, what does the paging not counted.
+void Run::follow_need(const JobStats& stats) {
+    if (job_ == nullptr || !follows_need()) return;
+    const auto cap = std::max(kSizesFrom, std::min(stats.need_peak / kSizesPart, ram_limit_));
+    if (cap > stats.ram_cap) job_->set_ram_cap(cap);
+}
+
 void Run::end_with(const Error& error, int status) {
     report_.failure = error.message;
     report_.ending = {status, 0};
@@ -444,6 +474,10 @@ void Run::say() {
     if (!options_.quiet) {
         for (const auto& line : summary_lines(report_)) log::write_line(line);
     }
+    if (options_.sizes && report_.started && report_.recording)
+        for (const auto& line :
+             size_lines(estimate_size({report_.stats, report_.user_s}, report_.recording->misses)))
+            log::write_line(line);
     const auto stats = full_stats_json(report_);
     if (const auto written = stats_file_.write(stats_text(stats)); !written)
         log::write_line(written.error().message);
@@ -474,6 +508,7 @@ Ending Run::execute() {
                                          [this, &live](const JobStats& stats) {
                                              live.update(stats);
                                              if (ticked_) ticked_();
+                                             follow_need(stats);
                                          },
                                      .on_signal =
                                          [this](int taken) {

@@ -158,11 +158,13 @@ Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, Pa
     });
     const Ahead ahead{stream.window - 1, stream.backwards};
     if (const std::byte* content = area_.lookup(word.value())) {
+        note_back(process, address, MissCurve::Back::kCached);
         area_.is_dirty(word.value()) ? stats_.second_chances++ : stats_.faults_cached++;
         return fill_from_slot(process, address, word, content, ahead);
     }
     if (free_fetches_.empty()) return Served::kAgain;
     stats_.faults_stored++;
+    note_back(process, address, MissCurve::Back::kStored);
     start_fetch(process, address, word, ahead);
     return Served::kDone;
 }
@@ -228,6 +230,7 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
         const std::uint64_t at = start + i * kPageSize;
         const PageWord word = process.pages->get(at);
         settle_back(process, at, word, false);
+        note_back(process, at, MissCurve::Back::kAlong);
     }
     arrived(process, pages);
     process.far_pages -= pages;

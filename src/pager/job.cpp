@@ -172,7 +172,7 @@ Status Job::State::start() {
     pager.wait_when_full(options.wait_when_full);
     if (options.recording != nullptr) {
         recorder.emplace(*options.recording);
-        pager.note_refaults_in(&options.recording->regions);
+        pager.note_refaults_in(&options.recording->regions, &options.recording->misses);
     }
     if (options.chaos > 0) {
         budget.be_chaotic();

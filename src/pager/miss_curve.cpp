@@ -12,8 +12,13 @@ namespace {
 constexpr int kRoundsMax = 200;
 constexpr double kSettled = 1e-4;               // change of a pace
 constexpr double kPagersOwn = 8.0 * (1 << 20);  // of any cap
-constexpr double kLeastShare = 0.1;             // of a cap, for the job itself
+constexpr double kJobsShare = 15.0 / 16;        // of the rest; the pool has the other part
 constexpr auto kPage = static_cast<double>(kPageSize);
+
+/// What a cap leaves the job, without pages that are kept compressed.
+double room_in(std::uint64_t cap) {
+    return (static_cast<double>(cap) - kPagersOwn) * kJobsShare;
+}
 
 }  // namespace
 
@@ -79,6 +84,10 @@ void MissCurve::note(const Conditions& now) noexcept {
     notes_ = 1;
 }
 
+std::uint64_t MissCurve::cap_for(std::uint64_t needed) noexcept {
+    return static_cast<std::uint64_t>(static_cast<double>(needed) / kJobsShare + kPagersOwn) + kPageSize;
+}
+
 std::uint64_t MissCurve::misses_followed() const noexcept {
     return static_cast<std::uint64_t>(std::ranges::count_if(
         departures_, [](const Departure& d) { return d.how == Back::kCached || d.how == Back::kStored; }));
@@ -139,7 +148,7 @@ class MissCurve::Model {
     std::array<double, kBacks> seen_{}, kept_{};
 };
 
-/// Of the pager's memory a part is in proportion to the cap.
+/// What there is of compressed pages depends on the program, and is taken to be as it was.
 void MissCurve::Model::prepare(std::uint64_t cap) {
     length_ = std::max(static_cast<double>(curve_.clock_) / kStretches, 1.0);
     double most_needed = 0;
@@ -150,13 +159,12 @@ void MissCurve::Model::prepare(std::uint64_t cap) {
         const double middle = (static_cast<double>(i) + 0.5) * length_;
         while (period + 1 != curve_.periods_.end() && static_cast<double>(period->end) < middle) ++period;
         const Conditions& now = period->conditions;
-        const auto inside = static_cast<double>(now.inside), before = static_cast<double>(now.cap);
-        const double share = std::clamp(inside / std::max(before - kPagersOwn, kPage), kLeastShare, 1.0);
-        const double more = std::max(static_cast<double>(cap) - before, 0.0) * share;
+        const auto inside = static_cast<double>(now.inside);
+        const double more = std::max(room_in(cap) - room_in(now.cap), 0.0);
         stretches_[i].inside = std::max(inside / kPage, 1.0);
         stretches_[i].then = stretches_[i].inside + more / kPage;
-        stretches_[i].fits = inside + more >= static_cast<double>(now.needed);
-        stretches_[i].fits_all = inside + more >= most_needed;
+        stretches_[i].fits = room_in(cap) >= static_cast<double>(now.needed);
+        stretches_[i].fits_all = room_in(cap) >= most_needed;
     }
 }
 

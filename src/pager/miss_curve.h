@@ -61,6 +61,9 @@ class MissCurve {
     /// 10 ms, and allocates.
     Prediction predict(std::uint64_t cap) const;
 
+    /// The least cap under which nothing of so many bytes has to leave.
+    static std::uint64_t cap_for(std::uint64_t needed) noexcept;
+
     /// Pages that were followed and came back because they were touched: what predict() knows of.
     std::uint64_t misses_followed() const noexcept;
     std::uint64_t departures() const noexcept { return clock_; }

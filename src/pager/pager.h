@@ -14,6 +14,7 @@
 #include "pager/budget.h"
 #include "pager/fault_times.h"
 #include "pager/job.h"
+#include "pager/miss_curve.h"
 #include "pager/peek.h"
 #include "pager/process.h"
 #include "pager/regions.h"
@@ -54,8 +55,11 @@ class Pager : public target::TargetEvents {
     /// Whether forked children may find memory wiped that their parents have (MADV_WIPEONFORK); costs a walk
     /// of the page tables at each fork. True at first.
     void forks_may_wipe(bool may) noexcept { forks_may_wipe_ = may; }
-    /// Where refaults are noted, by address; null: nowhere.
-    void note_refaults_in(Regions* regions) noexcept { regions_ = regions; }
+    /// Where refaults are noted, by address, and by what came before them; null: nowhere.
+    void note_refaults_in(Regions* regions, MissCurve* misses) noexcept {
+        regions_ = regions;
+        misses_ = misses;
+    }
     void install_guard(Process& process, GuardRequest request);
     /// From now on all that is outside comes back, cap or not, and nothing leaves; so it is with its forks.
     /// Nothing happens if it leaves already.
@@ -182,6 +186,11 @@ class Pager : public target::TargetEvents {
     void arm_retry();
     void arrived(Process& process, std::uint64_t pages);
 
+    static std::uint64_t name_of(const Process& process, std::uint64_t address) noexcept;
+    void note_back(const Process& process, std::uint64_t address, MissCurve::Back how) noexcept {
+        if (misses_ != nullptr) misses_->came_back(name_of(process, address), how);
+    }
+
     // kept_slots.cpp
     void settle_back(Process& process, std::uint64_t address, PageWord word, bool is_hot);
     std::uint32_t changed_pages(Process& process, FrameRun frames, const MovedPage* pages);
@@ -273,6 +282,7 @@ class Pager : public target::TargetEvents {
     JobStats& stats_;
     FaultTimes times_{stats_.latencies};
     Regions* regions_ = nullptr;
+    MissCurve* misses_ = nullptr;
     std::vector<std::unique_ptr<Process>> processes_;
     std::deque<WaitingFault> waiting_;
     std::uint64_t faults_before_ = 0;  ///< at the last awaited()

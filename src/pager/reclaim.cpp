@@ -118,6 +118,11 @@ bool Pager::step(Process& process) {
     return move_out(process);
 }
 
+/// What a page is known by to who follows it. A fork has the addresses of its parent.
+std::uint64_t Pager::name_of(const Process& process, std::uint64_t address) noexcept {
+    return (address / kPageSize) ^ std::uint64_t{static_cast<std::uint32_t>(process->process())} << 40;
+}
+
 bool Pager::keep_thread_pages(Process& process) {
     const bool all_told =
         process.target->threads().scan(process->process(), process->agent().thread, process.kept_found);
@@ -441,6 +446,10 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
         done++;
     }
     stats_.pages_evicted += done;
+    for (std::uint32_t i = 0; misses_ != nullptr && i < done; i++) {
+        const std::uint64_t at = pages[i].address;
+        if (process.pages->get(at).is_far()) misses_->left(name_of(process, at));
+    }
     return done;
 }
 

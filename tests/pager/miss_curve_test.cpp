@@ -18,10 +18,8 @@ namespace {
 using Trace = std::vector<std::uint32_t>;
 using Back = MissCurve::Back;
 
-constexpr std::uint64_t kOverhead = 8u << 20;  // what the pager takes of a cap, whatever it is
-
 std::uint64_t cap_of(std::size_t pages) {
-    return pages * kPageSize + kOverhead;
+    return MissCurve::cap_for(pages * kPageSize);
 }
 
 /// Pages leave as farswap's do: by a hand that goes round through the addresses. Misses of pages that had

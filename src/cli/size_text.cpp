@@ -1,0 +1,95 @@
+// Formats an estimate; see size_text.h.
+#include "cli/size_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "cli/sizes.h"
+
+namespace farswap::cli {
+
+namespace {
+
+constexpr std::size_t kBarColumns = 40;
+
+std::string seconds(double value) {
+    return fmt::format("{:.{}f} s", value, value < 9.95 ? 2 : value < 99.5 ? 1 : 0);
+}
+
+/// "1.4 times as long", "within 5% of full speed".
+std::string slowdown(double times) {
+    if (times <= 1.05) return "within 5% of full speed";
+    return fmt::format("{:.{}f} times as long", times, times < 9.95 ? 1 : 0);
+}
+
+std::string bar(double part) {
+    const auto columns = static_cast<std::size_t>(part * static_cast<double>(kBarColumns) + 0.5);
+    return std::string(std::clamp<std::size_t>(columns, 1, kBarColumns), '#');
+}
+
+std::string point_line(const SizePoint& point, double longest, double full_speed) {
+    return fmt::format("{:>8}  {:<{}} {:>7}  x{:.{}f}", format_size(point.cap), bar(point.seconds / longest),
+                       kBarColumns, seconds(point.seconds), point.seconds / full_speed,
+                       point.seconds < 9.95 * full_speed ? 1 : 0);
+}
+
+std::string sentence(const SizeEstimate& estimate) {
+    const SizePoint& least = estimate.curve.front();
+    const double slowest = least.seconds / std::max(estimate.full_speed_s, 1e-9);
+    std::string text =
+        estimate.nearly_full
+            ? fmt::format("with {} it runs within 5% of full speed", format_size(*estimate.nearly_full))
+            : std::string("no cap below its need runs within 5% of full speed");
+    if (slowest <= 2)
+        return text + fmt::format("; with {}, as in this run, it takes {}", format_size(least.cap),
+                                  slowest <= 1.05 ? std::string("as long") : slowdown(slowest));
+    if (estimate.half && estimate.half != estimate.nearly_full)
+        text += fmt::format("; with {} it takes twice as long", format_size(*estimate.half));
+    return text + fmt::format("; with {}, as in this run, {}", format_size(least.cap), slowdown(slowest));
+}
+
+}  // namespace
+
+std::vector<std::string> size_lines(const SizeEstimate& estimate) {
+    using Verdict = SizeEstimate::Verdict;
+    if (estimate.verdict == Verdict::kNoMisses)
+        return {
+            fmt::format("size: too few misses to predict ({}): it needs no more than the cap that it had; "
+                        "try a smaller --ram",
+                        format_count(static_cast<double>(estimate.misses)))};
+    if (estimate.verdict == Verdict::kTooFew)
+        return {
+            fmt::format("size: too few misses to predict ({} pages, {} followed): it ran too short, or was "
+                        "paged too little",
+                        format_count(static_cast<double>(estimate.misses)), estimate.followed)};
+    std::vector<std::string> lines{fmt::format("{:>8}  {}", "RAM", "predicted time")};
+    const double longest = estimate.curve.front().seconds;
+    for (std::size_t i = 0; i < estimate.curve.size(); i += 2)
+        lines.push_back(point_line(estimate.curve[i], longest, estimate.full_speed_s));
+    lines.push_back("size: " + sentence(estimate));
+    return lines;
+}
+
+nlohmann::json size_json(const SizeEstimate& estimate) {
+    using Verdict = SizeEstimate::Verdict;
+    nlohmann::json json{{"verdict", estimate.verdict == Verdict::kKnown    ? "known"
+                                    : estimate.verdict == Verdict::kTooFew ? "too_few"
+                                                                           : "no_misses"},
+                        {"misses", estimate.misses},
+                        {"followed", estimate.followed},
+                        {"full_speed_s", estimate.full_speed_s},
+                        {"need_bytes", estimate.need},
+                        {"nearly_full_bytes", nullptr},
+                        {"half_speed_bytes", nullptr},
+                        {"curve", nlohmann::json::array()}};
+    if (estimate.nearly_full) json["nearly_full_bytes"] = *estimate.nearly_full;
+    if (estimate.half) json["half_speed_bytes"] = *estimate.half;
+    for (const SizePoint& point : estimate.curve)
+        json["curve"].push_back(
+            {{"cap_bytes", point.cap}, {"seconds", point.seconds}, {"misses", point.misses}});
+    return json;
+}
+
+}  // namespace farswap::cli
