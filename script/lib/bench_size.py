@@ -108,19 +108,23 @@ def error(cell):
 def table(rows):
     lines = ["| program | need | RAM | predicted | measured | error |", "|---|---:|---:|---:|---:|---:|"]
     for row in rows:
-        lines.append(f"| {row['name']} | {row['need'] / MIB:.0f} MiB | all | {row['full_speed_s']:.2f} s | {row['plain_s']:.2f} s | "
-                     f"{(row['full_speed_s'] / row['plain_s'] - 1) * 100:+.0f}% |")
+        lines.append(f"| {row['name']} | {row['need'] / MIB:.0f} MiB | all | {row['full_speed_s']:.2f} s | "
+                     f"{row['plain_s']:.2f} s | {(row['full_speed_s'] / row['plain_s'] - 1) * 100:+.0f}% |")
         for cell in row["cells"]:
-            foretold = ("too few misses", "") if cell["predicted_s"] is None else (f"{cell['predicted_s']:.2f} s", f"{error(cell):+.0f}%")
-            lines.append(f"| | | {cell['share']}%: {cell['cap'] / MIB:.0f} MiB | {foretold[0]} | {cell['measured_s']:.2f} s | {foretold[1]} |")
+            foretold, wrong = "too few misses", ""
+            if cell["predicted_s"] is not None:
+                foretold, wrong = f"{cell['predicted_s']:.2f} s", f"{error(cell):+.0f}%"
+            lines.append(f"| | | {cell['share']}%: {cell['cap'] / MIB:.0f} MiB | {foretold} | "
+                         f"{cell['measured_s']:.2f} s | {wrong} |")
     cells = [cell for row in rows for cell in row["cells"] if cell["predicted_s"] is not None]
     good = sum(abs(error(cell)) <= GOAL for cell in cells)
     lines += ["", f"{good} of {len(cells)} predictions for a cap are within {GOAL}%; the median error is "
               f"{statistics.median(abs(error(cell)) for cell in cells):.0f}%.", "",
               "What following pages costs, at 40% (with `--stats`, so recording for the report included; one run each):", "",
               "| program | time | processor time, program and pager | the run of `farswap size` |", "|---|---:|---:|---:|"]
-    lines += [f"| {row['name']} | {row['cost']['seconds'] * 100:+.0f}% | {row['cost']['cpu'] * 100:+.0f}% | {row['size_s']:.1f} s |"
-              for row in rows]
+    for row in rows:
+        cost = row["cost"]
+        lines.append(f"| {row['name']} | {cost['seconds'] * 100:+.0f}% | {cost['cpu'] * 100:+.0f}% | {row['size_s']:.1f} s |")
     return "\n".join(lines) + "\n"
 
 

@@ -47,6 +47,8 @@ std::string sentence(const SizeEstimate& estimate) {
                                   slowest <= 1.05 ? std::string("as long") : slowdown(slowest));
     if (estimate.half && estimate.half != estimate.nearly_full)
         text += fmt::format("; with {} it takes twice as long", format_size(*estimate.half));
+    else if (estimate.half)
+        text += "; with less, more than twice as long";
     return text + fmt::format("; with {}, as in this run, {}", format_size(least.cap), slowdown(slowest));
 }
 

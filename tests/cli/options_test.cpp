@@ -111,6 +111,18 @@ TEST(CheckOptions, NeedAUrlToClean) {
     EXPECT_TRUE(parse({"check"}));
 }
 
+TEST(SizeOptions, AreThoseOfRunButForTheCap) {
+    const auto options = run_of({"size", "--swap", "file:/a", "--", "sort", "-n"});
+    EXPECT_TRUE(options.sizes);
+    EXPECT_EQ(options.ram.bytes, 0u);
+    EXPECT_EQ(options.ram.percent, 0);
+    EXPECT_THAT(options.argv, ElementsAre("sort", "-n"));
+    EXPECT_EQ(run_of({"size", "--ram", "64M", "sort"}).ram.bytes, 64u << 20);
+    EXPECT_FALSE(run_of({"run", "sort"}).sizes);
+    EXPECT_THAT(error_of({"size"}), HasSubstr("no program given; write: farswap size PROGRAM"));
+    EXPECT_THAT(error_of({"size", "--no-such"}), HasSubstr("see farswap size --help"));
+}
+
 TEST(Command, PrintsHelpAndVersion) {
     const auto text_of = [](std::vector<const char*> words) {
         return std::get<PrintText>(parse(words).value()).text;

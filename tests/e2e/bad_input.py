@@ -30,6 +30,7 @@ import nbd  # noqa: F401
 import refusals  # noqa: F401
 import reporting  # noqa: F401
 import sharing  # noqa: F401
+import sizing  # noqa: F401
 import tampering  # noqa: F401
 import users  # noqa: F401
 import watching  # noqa: F401
@@ -68,7 +69,7 @@ def main():
     parser.add_argument("--build", required=True)
     parser.add_argument("--kind", choices=["refusals", "faults", "durability", "durability_long", "users", "attaching",
                                                    "attaching_long", "cores", "engines", "killed", "killed_long", "many_stores",
-                                                   "nbd", "reporting", "sharing", "tampering", "watching"],
+                                                   "nbd", "reporting", "sharing", "sizing", "tampering", "watching"],
                         help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
                              "to it, by looking at it, by the report of it, by killing the pager, by the way to the kernel, "
                              "with several users under one budget, with several stores, over NBD, or on stores that somebody "

@@ -1,0 +1,94 @@
+// What is concluded from a run about other caps, and how it is said; from given figures.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "cli/size_estimate.h"
+#include "cli/size_text.h"
+#include "farswap/request.h"
+
+namespace farswap::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using Verdict = SizeEstimate::Verdict;
+
+constexpr std::uint64_t kMiB = 1 << 20;
+
+/// A job of 100 MiB under 40 MiB: 20 s of work, and faults of 200 us each.
+struct PagedRun {
+    explicit PagedRun(std::uint64_t faults) {
+        facts.stats.ram_cap = 40 * kMiB;
+        facts.stats.need_peak = 100 * kMiB;
+        facts.stats.pages_evicted = faults;
+        for (std::uint64_t i = 0; i < faults; i++) facts.stats.latencies[FaultKind::kStored].add(200'000);
+        facts.stats.elapsed_s = 20 + static_cast<double>(faults) * 200e-6;
+        facts.user_s = 20;
+        const std::uint64_t pages = 100 * kMiB / kPageSize, inside = 30 * kMiB / kPageSize;
+        const MissCurve::Conditions conditions{40 * kMiB, 30 * kMiB, 100 * kMiB};
+        // A walk round and round: each page comes back when all others have left.
+        for (std::uint64_t i = 0; i < faults; i++) {
+            misses.left(i * 7919 % pages);
+            if (i % 1000 == 0) misses.note(conditions);
+            if (i < pages - inside) continue;
+            misses.came_back((i - (pages - inside)) * 7919 % pages, MissCurve::Back::kStored);
+        }
+        misses.note(conditions);
+    }
+    SizeEstimate estimate() const { return estimate_size(facts, misses); }
+
+    SizeFacts facts{};
+    MissCurve misses;
+};
+
+TEST(SizeEstimate, SplitsARunIntoItsWorkAndItsWaits) {
+    const auto estimate = PagedRun(200'000).estimate();
+    ASSERT_EQ(estimate.verdict, Verdict::kKnown);
+    EXPECT_NEAR(estimate.full_speed_s, 20, 0.5);
+    EXPECT_NEAR(estimate.curve.front().seconds, 60, 0.5) << "under its own cap it takes what it took";
+    EXPECT_EQ(estimate.curve.front().cap, 40 * kMiB);
+    EXPECT_NEAR(estimate.curve.back().seconds, 20, 0.5) << "with all that it needs nothing is waited for";
+    EXPECT_TRUE(std::ranges::is_sorted(estimate.curve, std::ranges::greater(), &SizePoint::seconds));
+    ASSERT_TRUE(estimate.nearly_full);
+    EXPECT_GE(*estimate.nearly_full, 100 * kMiB);
+    EXPECT_LE(*estimate.nearly_full, 125 * kMiB);
+}
+
+TEST(SizeEstimate, WhatIsUnseenOfFaultsIsNotTakenForWork) {
+    PagedRun run(200'000);
+    run.facts.stats.elapsed_s += 10;
+    EXPECT_NEAR(run.estimate().full_speed_s, 20, 0.5);
+    run.facts.stats.elapsed_s += 1000;
+    EXPECT_GT(run.estimate().full_speed_s, 900) << "but it may have waited for something else";
+}
+
+TEST(SizeEstimate, SaysWhenThereIsTooLittleToSay) {
+    EXPECT_EQ(PagedRun(0).estimate().verdict, Verdict::kNoMisses);
+    EXPECT_THAT(size_lines(PagedRun(0).estimate())[0], HasSubstr("too few misses to predict (0)"));
+    PagedRun brief(50);
+    brief.facts.stats.elapsed_s = brief.facts.user_s = 0.01;
+    EXPECT_EQ(brief.estimate().verdict, Verdict::kTooFew);
+    EXPECT_THAT(size_lines(brief.estimate())[0], HasSubstr("ran too short"));
+    EXPECT_TRUE(size_json(brief.estimate()).at("curve").empty());
+}
+
+TEST(SizeText, IsAPlotAndASentence) {
+    const auto lines = size_lines(PagedRun(200'000).estimate());
+    ASSERT_GT(lines.size(), 8u);
+    for (std::size_t i = 0; i + 1 < lines.size(); i++) EXPECT_LE(lines[i].size(), 70u) << lines[i];
+    EXPECT_THAT(lines[1], HasSubstr("40 MiB  ########################################  60."));
+    EXPECT_THAT(lines.back(), HasSubstr("it runs within 5% of full speed; with "));
+    EXPECT_THAT(lines.back(), HasSubstr("with less, more than twice as long; with 40 MiB, as in this run, 3.0 times as long"));
+}
+
+TEST(SizeText, ProgramsGetTheCurve) {
+    const auto json = size_json(PagedRun(200'000).estimate());
+    EXPECT_EQ(json.at("verdict"), "known");
+    EXPECT_EQ(json.at("curve").size(), 25u);
+    EXPECT_EQ(json.at("curve")[0].at("cap_bytes"), 40 * kMiB);
+    EXPECT_GT(json.at("half_speed_bytes"), 40 * kMiB);
+}
+
+}  // namespace
+}  // namespace farswap::cli
