@@ -54,11 +54,16 @@ class Lab:
         """Seconds, and seconds of processor time of it and all below it."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         started = time.monotonic()
-        run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=RUN_LIMIT_S,
-                             env=dict(os.environ, LC_ALL="C"), check=False)
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ, LC_ALL="C"))
+        try:
+            _, said = run.communicate(timeout=RUN_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            run.terminate()  # farswap passes it on to the program
+            run.communicate()
+            raise
         seconds = time.monotonic() - started
         if run.returncode != 0:
-            sys.exit(f"bench_size: {command[:6]} ended with {run.returncode}: {run.stderr.decode(errors='replace')[-400:]}")
+            sys.exit(f"bench_size: {command[:6]} ended with {run.returncode}: {said.decode(errors='replace')[-400:]}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -93,7 +98,8 @@ def measure(lab, name, command):
         measured, _, _ = lab.job("run", "--ram", str(cap), command=command)
         predicted = at(size["curve"], cap) if size["curve"] else None
         row["cells"].append({"share": share, "cap": cap, "measured_s": measured["elapsed_s"], "predicted_s": predicted})
-        print(f"bench_size: {name} at {share}%: predicted {predicted}, measured {measured['elapsed_s']:.2f} s", file=sys.stderr)
+        print(f"bench_size: {name} at {share}%: predicted {predicted}, measured {measured['elapsed_s']:.2f} s; "
+              f"plain {plain:.2f} s, full speed {size['full_speed_s']:.2f} s, need {need / MIB:.0f} MiB", file=sys.stderr)
     cap = str(max(need * 40 // 100, CAP_LEAST))
     _, with_s, with_cpu = lab.job("run", "--ram", cap, command=command)
     _, without_s, without_cpu = lab.job("run", "--ram", cap, command=command, stats=False)
@@ -142,7 +148,15 @@ def main():
         only = options.only.split(",") if options.only else list(commands)
         if unknown := set(only) - set(commands):
             sys.exit(f"bench_size: no such program: {', '.join(sorted(unknown))}; there are: {', '.join(commands)}")
-        rows = [measure(lab, name, commands[name]) for name in only]
+        rows = []
+        for name in only:
+            try:
+                rows.append(measure(lab, name, commands[name]))
+            except subprocess.TimeoutExpired as late:
+                words = f"{pathlib.Path(late.cmd[0]).name} {late.cmd[1]}"
+                print(f"{name}: given up, as `{words}` was not done after {RUN_LIMIT_S} s of it\n")
+    if not rows:
+        sys.exit(1)
     if options.json:
         options.json.write_text(json.dumps(rows))
     print(table(rows), end="")
