@@ -20,7 +20,7 @@ namespace farswap::cli {
 /// farswap run [options] [--] PROGRAM [ARGUMENT]..., farswap size with the same, and farswap attach [options]
 /// PID...
 struct RunOptions {
-    RamSize ram{.percent = 90};                      ///< neither: see `sizes`
+    RamSize ram{.percent = 90};  ///< neither: see `sizes`
     bool ram_given = false, compression_given = false,
          when_full_given = false;                    ///< else the machine's default may be another
     std::vector<std::string> swap;                   ///< URLs; none: the default store

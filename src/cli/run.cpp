@@ -432,9 +432,10 @@ void Run::follow_share(Job& job) {
                  now);
 }
 
-/// The cap of farswap size: a part of what the job needs so far, what does the paging not counted.
+/// The cap of farswap size: a part of what the job needs so far, what does the paging not counted. Where a
+/// machine's budget is divided, that decides.
 void Run::follow_need(const JobStats& stats) {
-    if (job_ == nullptr || !follows_need()) return;
+    if (job_ == nullptr || !follows_need() || share_) return;
     const auto cap = std::max(kSizesFrom, std::min(stats.need_peak / kSizesPart, ram_limit_));
     if (cap > stats.ram_cap) job_->set_ram_cap(cap);
 }

@@ -87,10 +87,10 @@ class Far:
 
 
 def states_of(process):
-    """Of farswap and the program's processes: letters of /proc/PID/stat."""
-    found = subprocess.run(["ps", "--no-headers", "-o", "stat", "--pid", str(process), "--ppid", str(process)],
+    """Of farswap and the program's processes: letters of /proc/PID/stat. What is traced stops as t; the keeper does not."""
+    found = subprocess.run(["ps", "--no-headers", "-o", "stat,comm", "--pid", str(process), "--ppid", str(process)],
                            capture_output=True, text=True, check=False).stdout
-    return "".join(line[0] for line in found.splitlines())
+    return "".join(line[0].upper() for line in found.splitlines() if not line.endswith("farswap-keeper"))
 
 
 def signals_are_passed_on(far):
