@@ -16,7 +16,7 @@ Result<Config> parse(std::string_view text) {
     return parse_config(text, "f.toml",
                         {.ram = 16 * kGiB,
                          .user = [](const std::string& name) -> std::optional<uid_t> {
-                             return name == "ana" ? std::optional<uid_t>(1000) : std::nullopt;
+                             return name == "sim" ? std::optional<uid_t>(1000) : std::nullopt;
                          },
                          .group = [](const std::string& name) -> std::optional<gid_t> {
                              return name == "students" ? std::optional<gid_t>(500) : std::nullopt;
@@ -49,7 +49,7 @@ compress = "zstd"
 on-full = "wait"
 
 [[user]]
-name = "ana"
+name = "sim"
 ram-max = "8G"
 jobs-max = 3
 weight = 4
@@ -72,12 +72,12 @@ ram-max = "1G"
     EXPECT_EQ(config->defaults.ram_least, 100 * kMiB);
     EXPECT_EQ(config->defaults.compress, "zstd");
     EXPECT_EQ(config->defaults.on_full, "wait");
-    const auto ana = rule_for(*config, {.user = 1000});
-    EXPECT_TRUE(ana.is_allowed);
-    EXPECT_EQ(ana.ram_max, 8 * kGiB);
-    EXPECT_EQ(ana.jobs_max, 3u);
-    EXPECT_EQ(ana.weight, 4u);
-    EXPECT_THAT(ana.stores, ElementsAre("nfs://nas/export"));
+    const auto sim = rule_for(*config, {.user = 1000});
+    EXPECT_TRUE(sim.is_allowed);
+    EXPECT_EQ(sim.ram_max, 8 * kGiB);
+    EXPECT_EQ(sim.jobs_max, 3u);
+    EXPECT_EQ(sim.weight, 4u);
+    EXPECT_THAT(sim.stores, ElementsAre("nfs://nas/export"));
     EXPECT_FALSE(rule_for(*config, {.user = 1001, .group = 500}).is_allowed) << "the user's own entry holds";
     EXPECT_EQ(rule_for(*config, {.user = 1002, .group = 500}).ram_max, kGiB);
     EXPECT_EQ(rule_for(*config, {.user = 1002, .group = 7, .groups = {8, 500}}).ram_max, kGiB);
@@ -126,15 +126,15 @@ INSTANTIATE_TEST_SUITE_P(
                     Mistake{MACHINE "[defaults]\nswap = [\"file:/x\\n\"]\n", "4:9", "store's URL"},
                     Mistake{MACHINE "[defaults]\ncompress = \"gzip\"\n", "4:12", "\"lz4\" or \"zstd\""},
                     Mistake{MACHINE "[defaults]\nram-least = \"9G\"\n", "3:2", "ram-least"},
-                    Mistake{MACHINE "[user]\nname = \"ana\"\n", "3:1", "[[user]]"},
+                    Mistake{MACHINE "[user]\nname = \"sim\"\n", "3:1", "[[user]]"},
                     Mistake{MACHINE "[[user]]\nweight = 2\n", "3:1", "needs name"},
-                    Mistake{MACHINE "[[user]]\nname = \"bob\"\n", "4:8", "no user 'bob'"},
+                    Mistake{MACHINE "[[user]]\nname = \"off\"\n", "4:8", "no user 'off'"},
                     Mistake{MACHINE "[[user]]\nid = -1\n", "4:6", "number"},
-                    Mistake{MACHINE "[[user]]\nid = 1\nname = \"ana\"\n", "5:1", "not both"},
+                    Mistake{MACHINE "[[user]]\nid = 1\nname = \"sim\"\n", "5:1", "not both"},
                     Mistake{MACHINE "[[user]]\nid = 1\nallow = \"yes\"\n", "5:9", "true or false"},
                     Mistake{MACHINE "[[user]]\nid = 1\nfoo = 1\n", "5:1", "has no 'foo'"},
-                    Mistake{MACHINE "[[user]]\nid = 1000\n[[user]]\nname = \"ana\"\n", "5:1", "a second"},
-                    Mistake{MACHINE "[[group]]\nname = \"ana\"\n", "4:8", "no group 'ana'"}));
+                    Mistake{MACHINE "[[user]]\nid = 1000\n[[user]]\nname = \"sim\"\n", "5:1", "a second"},
+                    Mistake{MACHINE "[[group]]\nname = \"sim\"\n", "4:8", "no group 'sim'"}));
 #undef MACHINE
 
 TEST(DaemonConfig, AFileThatIsNotThereIsNamed) {

@@ -30,7 +30,7 @@ TEST(DaemonOptions, AreTaken) {
 TEST(DaemonOptions, WrongOnesAreNamed) {
     EXPECT_THAT(parse({"--frobnicate"}).error().message, HasSubstr("--frobnicate"));
     EXPECT_THAT(parse({"--socket"}).error().message, HasSubstr("--socket needs a value"));
-    for (const char* user : {"", "ana", "-1", "12x", "99999999999"})
+    for (const char* user : {"", "sim", "-1", "12x", "99999999999"})
         EXPECT_THAT(parse({"--allow-uid", user}).error().message, HasSubstr("number"));
 }
 

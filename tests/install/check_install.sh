@@ -25,7 +25,7 @@ fi
 # The example is in order, as it is and with all of it switched on.
 example=$prefix/moved/share/doc/farswap/examples/farswapd.toml
 "$prefix/moved/sbin/farswapd" --check-config "$example"
-sed 's/^#\([[a-z]\)/\1/; s/"ana"/"root"/; s/"guests"/"root"/' "$example" >"$prefix/all.toml"
+sed 's/^#\([[a-z]\)/\1/; s/"sim"/"root"/; s/"guests"/"root"/' "$example" >"$prefix/all.toml"
 "$prefix/moved/sbin/farswapd" --check-config "$prefix/all.toml" | grep 'a budget of'
 
 cat >"$prefix/user.c" <<'END'
