@@ -306,10 +306,10 @@ TEST(TopScreen, ShowsUsersWhereThereAreSeveral) {
     auto jobs = three_jobs();
     EXPECT_THAT(draw_top({}, jobs, screen(24, 80, true)).text(), Not(HasSubstr("USER")));
     jobs[1].user = 1000;
-    jobs[1].user_name = "ana";
+    jobs[1].user_name = "sim";
     const auto text = draw_top({}, jobs, screen(24, 80, true)).text();
     EXPECT_THAT(text, HasSubstr("USER"));
-    EXPECT_THAT(text, HasSubstr(" ana "));
+    EXPECT_THAT(text, HasSubstr(" sim "));
     EXPECT_THAT(text, HasSubstr("silent 12s"));
 }
 
