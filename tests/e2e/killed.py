@@ -98,7 +98,7 @@ class Job:
     def expect_success(self):
         wait_until(lambda: self.is_over() or not self.is_paged(), "the program's end", LIMIT_S)
         wait_until(lambda: not self.is_paged(), "the pager's end", LIMIT_S)
-        self.lab.expect("status 0" in self.text(), f"the program: {self.text()[-300:]!r}; farswap: {self.errors()[-600:]!r}")
+        self.lab.expect("status 0" in self.text(), f"the program: {self.text()[-300:]!r}; farswap: {self.errors()!r}")
         left = harness.listing(self.lab.store)
         self.lab.expect(not left, f"left in the store: {left}")
 
