@@ -201,6 +201,23 @@ def stopped_pager_is_replaced(lab):
 
 
 @case
+def pager_killed_after_a_stop(lab):
+    """All that it does by the clock is overdue when the next one begins, before that knows who it is."""
+    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "16")
+    job.wait_until_paged(60)
+    for _ in range(20):
+        if job.is_over():
+            break
+        os.kill(job.pager, signal.SIGSTOP)
+        time.sleep(0.25)
+        if not job.kill_pager():
+            break
+        time.sleep(0.05)
+    job.expect_success()
+    expect_deaths(lab, job, 20)
+
+
+@case
 def nobody_left_to_go_on(lab):
     """With its keeper gone, too, or with none from the start, what was paged is ended, and reads nothing."""
     for flags in ((), ("--keeper", "off")):
