@@ -112,8 +112,8 @@ std::vector<std::string> notes_of(const JobReport& report) {
                         s.processes_unmanaged, s.processes_seen));
     if (s.pagers_killed > 0)
         notes.push_back(fmt::format(
-            "the pager was killed {}, and another process went on in its place; the program's exit status is "
-            "not known to it",
+            "the pager was killed {}, and another process went on in its place; who had started it does not "
+            "hear how the program ended",
             s.pagers_killed == 1 ? "once" : fmt::format("{} times", s.pagers_killed)));
     for (const auto& store : report.stores) {
         if (store.counters.reconnects > 0 || store.counters.lost_writes > 0)

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Runs each program plainly and under a quarter of its memory, compares the outputs, prints the table.
 
-Usage: demo.py FARSWAP URL DIRECTORY       DIRECTORY takes the input and the outputs. Exits 1 when something differs.
+Usage: demo.py FARSWAP URL DIRECTORY REPORTS       DIRECTORY takes the input and the outputs, REPORTS a page for each run
+under farswap. Exits 1 when something differs.
 """
 import dataclasses
 import hashlib
@@ -64,7 +65,7 @@ def measured(command, output, **options):
         return measure.run(command, file, ENVIRONMENT, **options)
 
 
-def compare(name, command, farswap, url, directory):
+def compare(name, command, farswap, url, directory, reports):
     plain_output, far_output, stats = directory / "plain", directory / "far", directory / "stats.json"
     say(f"{name}: plain")
     plain = measured(command, plain_output)
@@ -73,8 +74,9 @@ def compare(name, command, farswap, url, directory):
     cap = plain.peak_bytes // CAP_SHARE
     say(f"{name}: needs {mib(plain.peak_bytes)}, {plain.seconds:.1f} s; now with {mib(cap)}")
     stats.unlink(missing_ok=True)
-    far = measured([farswap, "run", "--ram", str(cap), "--swap", url, "--stats", str(stats), "--", *command],
-                   far_output, under_farswap=True)
+    page = reports / f"{name.lower().replace(' ', '-')}.html"
+    far = measured([farswap, "run", "--ram", str(cap), "--swap", url, "--stats", str(stats), "--report", str(page), "--",
+                    *command], far_output, under_farswap=True)
     equal = sha256(plain_output) == sha256(far_output)
     counts = json.loads(stats.read_text()) if stats.exists() else {}
     say(f"{name}: {far.seconds:.1f} s, output {'equal' if equal else 'DIFFERENT'}, status {far.exit_status}")
@@ -119,16 +121,16 @@ def interrupt(_signal, _frame):
 def main():
     # Bash starts what runs in the background with SIGINT ignored; script/demo sends SIGTERM.
     signal.signal(signal.SIGTERM, interrupt)
-    if len(sys.argv) != 4:
+    if len(sys.argv) != 5:
         sys.exit(__doc__)
-    farswap, url, directory = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+    farswap, url, directory, reports = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
     if shutil.disk_usage(directory).free < 4 << 30:
         sys.exit(f"demo: {directory} needs 4 GiB of free space; set TMPDIR to a folder with more")
     say("writing the lines to sort")
     with open(directory / "lines", "wb") as file:
         if measure.run([str(HERE / "lines.py"), str(LINES), str(LINE_BYTES)], file).exit_status != 0:
             sys.exit("demo: no input could be written")
-    rows = [compare(name, command, farswap, url, directory) for name, command in programs(directory).items()]
+    rows = [compare(name, command, farswap, url, directory, reports) for name, command in programs(directory).items()]
     print()
     table(rows)
     sys.exit(0 if all(row.good() for row in rows) else 1)
