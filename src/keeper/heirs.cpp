@@ -97,6 +97,13 @@ FARSWAP_HEIRS_CODE void run_leader(Shared& shared, std::size_t) noexcept {
         while (clone_to(shared, kThreadFlags, other, run_thread) < 0) raw_call(SYS_sched_yield);
         shared.threads[other].is_unborn = false;
     }
+    // A thread's number is put where the C library looks for it by the thread itself, in its first moment;
+    // until then the main thread would find that it has ended, and might take its stack away
+    // (pthread_join(3)).
+    for (std::size_t other = 1; other < shared.count; other++) {
+        while (!__atomic_load_n(&shared.threads[other].has_begun, __ATOMIC_ACQUIRE))
+            raw_call(SYS_sched_yield);
+    }
     shared.threads[0].is_unborn = false;
     become(shared, shared.threads[0]);
 }

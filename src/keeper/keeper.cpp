@@ -119,7 +119,7 @@ class Watch {
     void copy_limits() noexcept;
     KeptThread* find(pid_t thread) noexcept;
     KeptThread* add(pid_t thread) noexcept;
-    void remove(pid_t thread) noexcept;
+    static void remove(KeptThread& kept) noexcept;
     [[noreturn]] static void leave() noexcept {
         for (;;) raw_call(SYS_exit_group, 0);
     }
@@ -226,8 +226,9 @@ bool Watch::stand_at_their_ends() noexcept {
         if (kept.thread == 0 || kept.is_ending) continue;
         // A main thread is not reported as long as there are others, and they are held.
         if (kept.thread != pager_ || !is_zombie(pager_)) return false;
-        kept.is_ending = true;
         if (kept.has_begun) let_die();
+        if (is_lost_) return false;
+        kept.is_ending = true;
     }
     return true;
 }
@@ -270,7 +271,8 @@ void Watch::succeed() noexcept {
     for (std::size_t i = 0; i < shared.count; i++) {
         KeptThread& kept = shared.threads[i];
         kept.is_unborn = kept.is_unborn || kept.thread != 0;
-        kept.is_ending = kept.has_begun = false;
+        kept.has_begun = !kept.is_unborn;
+        kept.is_ending = false;
         kept.thread = 0;
     }
     is_killed_ = false;
@@ -285,11 +287,11 @@ void Watch::ended(pid_t thread, int status) noexcept {
     if (thread != pager_) {
         KeptThread* kept = find(thread);
         // Killed in a stop from which we let it go on just then, it has passed its last one, too; before it
-        // has begun, nothing is lost by it. The status is that of the whole process, and tells nothing of the
-        // thread.
+        // has begun, nothing is lost by it. Nor is anything when it is killed once more where it was read.
+        // The status is that of the whole process, and tells nothing of the thread.
         const bool is_killed = WIFSIGNALED(status) && (kept == nullptr || !kept->is_leaving);
-        const bool is_to_be = is_killed && kept != nullptr && !kept->has_begun;
-        remove(thread);
+        const bool is_to_be = is_killed && kept != nullptr && (!kept->has_begun || kept->is_ending);
+        if (kept != nullptr) remove(*kept);
         if (is_to_be) kept->is_unborn = true;
         is_killed_ = is_killed_ || is_killed;
         if (is_killed && !is_to_be && !is_lost_) let_die();
@@ -320,11 +322,9 @@ KeptThread* Watch::add(pid_t thread) noexcept {
     return &kept;
 }
 
-void Watch::remove(pid_t thread) noexcept {
-    KeptThread* kept = find(thread);
-    if (kept == nullptr) return;
-    kept->is_unborn = kept->is_ending = kept->is_leaving = false;
-    kept->thread = 0;
+void Watch::remove(KeptThread& kept) noexcept {
+    kept.is_unborn = kept.is_ending = kept.is_leaving = false;
+    kept.thread = 0;
 }
 
 int run_keeper(void*) {

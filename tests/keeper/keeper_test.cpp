@@ -3,7 +3,7 @@
 #include "keeper/keeper.h"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -13,13 +13,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <condition_variable>
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <csignal>
 #include <functional>
 #include <mutex>
 #include <random>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/fd.h"
 #include "io/loop.h"
@@ -192,6 +195,34 @@ void read_and_write(io::EngineKind engine, Board& board, std::string& failure) {
     }
 }
 
+// The C library takes a thread whose number is not there for one that has ended, and its stack for free.
+TEST_F(KeeperTest, ThreadsAreThereBeforeTheMainThreadGoesOn) {
+    start([](Board& board) -> std::string {
+        std::array<std::atomic<bool>, 12> at_work{};
+        std::vector<std::thread> threads;
+        for (auto& one : at_work)
+            threads.emplace_back([&] {
+                one = true;
+                while (!board.stop) board.steps++;
+                usleep(20'000);
+                one = false;
+            });
+        while (!std::ranges::all_of(at_work, [](const auto& one) { return one.load(); })) usleep(1000);
+        const pid_t before = getpid();
+        board.process = before;
+        while (getpid() == before) {
+        }
+        board.stop = true;
+        for (std::size_t i = 0; i < threads.size(); i++) {
+            threads[i].join();
+            if (at_work[i]) return "a thread was joined before its end";
+        }
+        return "";
+    });
+    kill(await_process(), SIGKILL);
+    EXPECT_EQ(result(), "well");
+}
+
 class KeeperLoopTest : public KeeperTest, public testing::WithParamInterface<io::EngineKind> {};
 
 TEST_P(KeeperLoopTest, RequestsSurvive) {
@@ -211,6 +242,41 @@ INSTANTIATE_TEST_SUITE_P(Engines, KeeperLoopTest,
                          [](const auto& tested) {
                              return tested.param == io::EngineKind::kIoUring ? "io_uring" : "epoll";
                          });
+
+// Whoever kills may do so twice, and the second time while the first is being dealt with. What was not read
+// by then is lost, and the process ends; it never goes on from anything older.
+TEST_F(KeeperTest, KilledTwiceItGoesOnOrEnds) {
+    for (int i = 0; i < 20; i++) {
+        board_->process = 0;
+        board_->stop = false;
+        start([](Board& board) -> std::string {
+            std::uint64_t left = 0, right = 0;
+            std::thread other([&] {
+                while (!board.stop) board.steps++;
+            });
+            pid_t known = 0;
+            while (!board.stop) {
+                show(board, known);
+                left++;
+                right++;
+            }
+            other.join();
+            return left == right ? "" : "it went back in time";
+        });
+        const pid_t process = await_process();
+        kill(process, SIGKILL);
+        for (int pause = 0; pause < i * 50; pause++) std::atomic_signal_fence(std::memory_order_seq_cst);
+        kill(process, SIGKILL);
+        for (;;) {
+            pollfd over{result_.get(), POLLIN, 0};
+            if (board_->process != process || poll(&over, 1, 1) == 1) break;
+        }
+        board_->stop = true;
+        EXPECT_THAT(result(), testing::AnyOf("well", ""));
+        TearDown();
+        SetUp();
+    }
+}
 
 // A loop that sleeps hears of what happens after the kill: a signal, the most roundabout of watches.
 TEST_F(KeeperTest, WatchesSurvive) {
