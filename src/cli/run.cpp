@@ -107,7 +107,6 @@ class Run {
     std::uint64_t ram_wanted_ = 0;         ///< where the share is more
     std::vector<int> priorities_;          ///< of the stores, mirrors counting as one
     std::unique_ptr<OvercommitSwitch> overcommit_;
-    bool is_kept_ = false;
     std::unique_ptr<io::Loop> loop_;
     std::unique_ptr<Pool> pool_;
     std::unique_ptr<SwapArea> area_;
@@ -215,18 +214,18 @@ Status Run::prepare_overcommit() {
     return {};
 }
 
-/// Without one the job runs as well, until its pager is killed.
+/// Without one the job runs as well, until its pager is killed. After the loop's threads have been made, and
+/// before leases name it.
 Status Run::start_keeper() {
     if (!options_.keeper) return {};
     const auto started = keeper::start();
     if (!started)
         log::info("no keeper, so that a pager that is killed ends its job: {}", started.error().message);
-    is_kept_ = started.has_value();
     return {};
 }
 
 Status Run::make_pool() {
-    auto loop = io::Loop::create({.outlives_its_thread = is_kept_, .workers_nice = kPagerNice});
+    auto loop = io::Loop::create({.outlives_its_thread = options_.keeper, .workers_nice = kPagerNice});
     if (!loop) return std::unexpected(loop.error());
     loop_ = std::move(*loop);
     report_.io_engine = loop_->engine();
@@ -297,7 +296,7 @@ Status Run::prepare() {
         report_.recording = recording_ = std::make_shared<Recording>();
     for (auto step : {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine,
                       &Run::ask_for_share, &Run::decide_budget, &Run::listen_for_scrapes,
-                      &Run::prepare_overcommit, &Run::start_keeper, &Run::make_pool, &Run::open_stores}) {
+                      &Run::prepare_overcommit, &Run::make_pool, &Run::start_keeper, &Run::open_stores}) {
         if (auto status = (this->*step)(); !status) return status;
         if (signals_.taken() != 0) break;
     }

@@ -114,7 +114,7 @@ class Watch {
     pid_t wait(int& status) noexcept;
     bool stand_at_their_ends() noexcept;
     bool are_all_known() const noexcept;
-    void let_die() noexcept;
+    void let_die(std::string_view why) noexcept;
     void succeed() noexcept;
     void copy_limits() noexcept;
     KeptThread* find(pid_t thread) noexcept;
@@ -127,6 +127,7 @@ class Watch {
     pid_t pager_ = 0;
     bool is_killed_ = false;
     bool is_lost_ = false;  ///< one of its threads is gone before its registers were read
+    std::string_view why_lost_;
     std::array<rlimit, RLIM_NLIMITS> limits_{};
 };
 
@@ -209,12 +210,14 @@ void Watch::exits(pid_t thread) noexcept {
     is_killed_ = true;
     if (kept == nullptr) kept = add(thread);
     if (kept != nullptr) kept->is_ending = true;
-    if (is_lost_ || kept == nullptr ||
-        kept->take(heirs_code(), heirs_code_end()) == KeptThread::Outcome::kLost)
-        let_die();
+    if (is_lost_ || kept == nullptr)
+        let_die("it had more threads than can be kept");
+    else if (kept->take(heirs_code(), heirs_code_end()) == KeptThread::Outcome::kLost)
+        let_die("a thread was gone before it had been read");
 }
 
-void Watch::let_die() noexcept {
+void Watch::let_die(std::string_view why) noexcept {
+    if (!is_lost_) why_lost_ = why;
     is_killed_ = is_lost_ = true;
     for (std::size_t i = 0; i < shared.count; i++)
         if (shared.threads[i].thread != 0) raw_ptrace(PTRACE_CONT, shared.threads[i].thread);
@@ -226,7 +229,7 @@ bool Watch::stand_at_their_ends() noexcept {
         if (kept.thread == 0 || kept.is_ending) continue;
         // A main thread is not reported as long as there are others, and they are held.
         if (kept.thread != pager_ || !is_zombie(pager_)) return false;
-        if (kept.has_begun) let_die();
+        if (kept.has_begun) let_die("its main thread had ended unseen");
         if (is_lost_) return false;
         kept.is_ending = true;
     }
@@ -294,11 +297,12 @@ void Watch::ended(pid_t thread, int status) noexcept {
         if (kept != nullptr) remove(*kept);
         if (is_to_be) kept->is_unborn = true;
         is_killed_ = is_killed_ || is_killed;
-        if (is_killed && !is_to_be && !is_lost_) let_die();
+        if (is_killed && !is_to_be && !is_lost_) let_die("a thread had ended unseen");
         return;
     }
     if (WIFSIGNALED(status))
         Line() << "farswap: the pager was ended by signal " << long{WTERMSIG(status)}
+               << (is_lost_ ? " (" : "") << why_lost_ << (is_lost_ ? ")" : "")
                << ", and nobody can go on from there; what it paged is stopped\n";
     leave();
 }

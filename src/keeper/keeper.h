@@ -11,10 +11,11 @@
 namespace farswap::keeper {
 
 /// Starts the keeper of this process, all of whose threads it traces (ptrace(2)). No thread may be started or
-/// ended meanwhile. When the process is killed by SIGKILL, another one with the same memory, descriptors and
-/// threads goes on at the very instruction; killed otherwise, or in the moment in which one of its threads
-/// ends, the keeper says so in one line and lets go of the descriptors. EPERM: it may not be traced, or is
-/// already; ENOSYS: built with a sanitizer, which the keeper cannot be.
+/// ended meanwhile; one that is started later can be lost in a kill in its first moment, and then the process
+/// ends. When the process is killed by SIGKILL, another one with the same memory, descriptors and threads
+/// goes on at the very instruction; killed otherwise, or in the moment in which one of its threads ends, the
+/// keeper says so in one line and lets go of the descriptors. EPERM: it may not be traced, or is already;
+/// ENOSYS: built with a sanitizer, which the keeper cannot be.
 Status start();
 
 /// Ends the keeper. To be called before an end that is meant: without it, an end by SIGKILL is undone.

@@ -59,13 +59,13 @@ class KeeperTest : public testing::Test {
     }
 
     /// Runs `life` in a process with a keeper; what it returns is the result, "" if all is well.
-    void start(const std::function<std::string(Board&)>& life) {
+    void start(const std::function<std::string(Board&)>& life, bool with_keeper = true) {
         first_ = fork();
         ASSERT_GE(first_, 0);
         if (first_ == 0) {
             result_.reset();
             std::string said;
-            if (auto started = keeper::start(); !started)
+            if (auto started = with_keeper ? keeper::start() : Status(); !started)
                 said = started.error().message;
             else
                 said = life(*board_);
@@ -125,7 +125,9 @@ TEST_F(KeeperTest, RegistersLocksAndThreadsSurvive) {
         std::mutex mutex;
         std::uint64_t left = 0, right = 0;
         std::atomic<bool> differs{false};
+        std::atomic<int> begun{0};
         std::thread computes([&] {
+            begun++;
             for (double x = 1; !board.stop;) {
                 double one = x, other = x;
                 for (int i = 0; i < 500; i++) one = one * 1.0000001 + 0.25;
@@ -138,12 +140,14 @@ TEST_F(KeeperTest, RegistersLocksAndThreadsSurvive) {
             }
         });
         std::thread sleeps([&] {
+            begun++;
             while (!board.stop) {
                 std::this_thread::sleep_for(std::chrono::microseconds(100));
                 const std::lock_guard lock(mutex);
                 if (left != right) differs = true;
             }
         });
+        while (begun < 2) usleep(100);
         pid_t known = 0;
         while (!board.stop) {
             show(board, known);
@@ -162,6 +166,7 @@ TEST_F(KeeperTest, RegistersLocksAndThreadsSurvive) {
 void read_and_write(io::EngineKind engine, Board& board, std::string& failure) {
     auto made = io::Loop::create({.engine = engine, .outlives_its_thread = true});
     if (!made) return void(failure = made.error().message);
+    if (auto started = keeper::start(); !started) return void(failure = started.error().message);
     io::Loop& loop = **made;
     const Fd file_fd(open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     io::File file{.fd = file_fd.get()};
@@ -227,11 +232,13 @@ class KeeperLoopTest : public KeeperTest, public testing::WithParamInterface<io:
 
 TEST_P(KeeperLoopTest, RequestsSurvive) {
     constexpr int kKills = 60;
-    start([](Board& board) {
-        std::string failure;
-        read_and_write(GetParam(), board, failure);
-        return failure;
-    });
+    start(
+        [](Board& board) {
+            std::string failure;
+            read_and_write(GetParam(), board, failure);
+            return failure;
+        },
+        false);
     kill_again_and_again(kKills);
     EXPECT_EQ(result(), "well");
     EXPECT_GT(board_->steps, 0u);
@@ -251,9 +258,12 @@ TEST_F(KeeperTest, KilledTwiceItGoesOnOrEnds) {
         board_->stop = false;
         start([](Board& board) -> std::string {
             std::uint64_t left = 0, right = 0;
+            std::atomic<bool> begun{false};
             std::thread other([&] {
+                begun = true;
                 while (!board.stop) board.steps++;
             });
+            while (!begun) usleep(100);
             pid_t known = 0;
             while (!board.stop) {
                 show(board, known);
