@@ -21,19 +21,34 @@ namespace {
 
 // Messages and the log; memory for their text; the end. mmap(2), ioctl(2) are looked at closer.
 constexpr unsigned kAllowed[] = {
-    SYS_recvmsg,     SYS_sendmsg, SYS_readlink,  SYS_readlinkat,      SYS_write,      SYS_close,
-    SYS_brk,         SYS_munmap,  SYS_getrandom, SYS_restart_syscall, SYS_exit_group, SYS_rt_sigreturn,
+    SYS_recvmsg,
+    SYS_sendmsg,
+    SYS_readlink,
+    SYS_readlinkat,
+    SYS_write,
+    SYS_close,
+    SYS_brk,
+    SYS_munmap,
+    SYS_getrandom,
+    SYS_restart_syscall,
+    SYS_exit_group,
+    SYS_rt_sigreturn,
 #ifdef __SANITIZE_ADDRESS__
-    SYS_sigaltstack,  // which it looks at before each call that does not return
+    // Looked at before each call that does not return; and a way to find out whether memory can be read,
+    // taken before the first call of a virtual function of a class.
+    SYS_sigaltstack,
+    SYS_pipe,
+    SYS_pipe2,
 #endif
 };
 constexpr unsigned kIoctls[] = {static_cast<unsigned>(UFFDIO_API), static_cast<unsigned>(UFFDIO_WAKE)};
 // Of a relay: the same without files, and waiting.
 constexpr unsigned kAllowedForRelays[] = {
-    SYS_recvmsg,     SYS_sendmsg, SYS_poll, SYS_ppoll,  SYS_clock_nanosleep, SYS_alarm,      SYS_setitimer,
-    SYS_write,       SYS_close,   SYS_brk,  SYS_munmap, SYS_restart_syscall, SYS_exit_group, SYS_rt_sigreturn,
+    SYS_recvmsg,     SYS_sendmsg,      SYS_poll,  SYS_ppoll, SYS_clock_nanosleep, SYS_alarm,
+    SYS_setitimer,   SYS_write,        SYS_close, SYS_brk,   SYS_munmap,          SYS_restart_syscall,
+    SYS_exit_group,  SYS_rt_sigreturn,
 #ifdef __SANITIZE_ADDRESS__
-    SYS_sigaltstack,
+    SYS_sigaltstack, SYS_pipe,         SYS_pipe2,
 #endif
 };
 
