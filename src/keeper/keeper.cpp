@@ -417,7 +417,9 @@ bool is_well() noexcept {
     if (keeper == 0) return true;
     const Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, keeper, 0)));
     pollfd ended{pidfd.get(), POLLIN, 0};
-    return pidfd && poll(&ended, 1, 0) == 0;
+    if (pidfd && poll(&ended, 1, 0) == 0) return true;
+    shared.keeper = 0;
+    return false;
 }
 
 Indivisible::Indivisible(pid_t process) noexcept {

@@ -36,7 +36,8 @@ Interruption last_kill() noexcept;
 /// pager; without one, this process.
 pid_t witness() noexcept;
 
-/// Whether the keeper that was started still runs; true without one.
+/// False once, when the keeper that was started has ended otherwise than by stop(): it is no witness from
+/// then on. One thread at a time.
 bool is_well() noexcept;
 
 /// While one exists the process cannot go on after a kill, as it is in the middle of something that the

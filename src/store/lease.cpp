@@ -148,6 +148,14 @@ Result<Lease> make_lease(std::uint64_t capacity) {
 }
 
 void renew_lease(Lease& lease) noexcept {
+    // The keeper that was named may have been killed: a lease in the name of the dead is anybody's.
+    const auto witness = static_cast<std::uint32_t>(keeper::witness());
+    char state = 0;
+    std::uint64_t start = 0;
+    if (lease.pid != witness && read_process(witness, state, start)) {
+        lease.pid = witness;
+        lease.pid_start = start;
+    }
     ++lease.beat;
     lease.beat_time_s = now_seconds();
 }

@@ -28,6 +28,19 @@ TEST(Lease, RecordRoundTrip) {
     EXPECT_EQ(read.state, Lease::State::kOwned);
 }
 
+// Who was named, a keeper, may have been killed, and the job goes on.
+TEST(Lease, IsRenewedInTheNameOfOneWhoLives) {
+    auto lease = make_lease(1);
+    ASSERT_TRUE(lease);
+    const auto own = lease->pid;
+    const auto began = lease->pid_start;
+    lease->pid = 0x7ffffff0;
+    lease->pid_start = 1;
+    renew_lease(*lease);
+    EXPECT_EQ(lease->pid, own);
+    EXPECT_EQ(lease->pid_start, began);
+}
+
 TEST(Lease, EveryDamagedByteIsSeen) {
     const auto lease = make_lease(1);
     ASSERT_TRUE(lease);
