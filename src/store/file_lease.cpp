@@ -130,4 +130,9 @@ Status take_file(int fd, const std::string& path, const Lease& lease, const Leas
     return {};
 }
 
+void release_file(int fd) noexcept {
+    // Where the file system gives no locks there is none to take off.
+    (void)::flock(fd, LOCK_UN);
+}
+
 }  // namespace farswap

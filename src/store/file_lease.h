@@ -22,9 +22,13 @@ Status write_lease(int fd, const Lease& lease);
 /// Whether nothing but zeros lies in the first `bytes` of the file (or up to its end).
 Result<bool> starts_with_zeros(int fd, std::size_t bytes);
 
-/// Takes the file for `lease`: locks it (flock(2), while `fd` is open), refuses when a live owner has it
+/// Takes the file for `lease`: locks it (flock(2), until release_file()), refuses when a live owner has it
 /// (EBUSY, the owner named) or when it holds what is not ours (EEXIST), watches an owner that may be dead,
 /// and writes the lease. `path` is for messages.
 Status take_file(int fd, const std::string& path, const Lease& lease, const LeaseTiming& timing);
+/// Unlocks the file. Closing `fd` would do that only when the last reference to it is gone, and a worker of
+/// io_uring may hold one for a moment after its request has ended, a forked process until it executes another
+/// program.
+void release_file(int fd) noexcept;
 
 }  // namespace farswap

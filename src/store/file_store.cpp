@@ -104,6 +104,7 @@ class FileStore final : public Store, private FileHeartbeat::Watcher {
     void reserve_step() noexcept;
     void reserve_done(int result) noexcept;
     void finish_reserve(int result) noexcept;
+    void give_up_file() noexcept;
 
     FileTarget target_;
     io::Loop& loop_;
@@ -324,7 +325,11 @@ void FileStore::close() noexcept {
     loop_.unregister_file(file_);
     if (!heartbeat_) return;
     heartbeat_->stop();
-    if (heartbeat_->lost()) return;
+    if (!heartbeat_->lost()) give_up_file();
+    release_file(target_.fd.get());
+}
+
+void FileStore::give_up_file() noexcept {
     Lease free = heartbeat_->lease();
     Lease found;
     const auto content = read_lease(target_.fd.get(), found);

@@ -147,6 +147,31 @@ TEST_F(FileStore, NamedFileIsMadeAndRemovedOrKept) {
     EXPECT_EQ((*next)->capacity(), 4ull << 20);
 }
 
+/// As a worker of the kernel's may hold for a moment after its request has ended, or a forked process until
+/// it executes another program.
+Fd another_reference(const std::string& path) {
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+        std::error_code gone;
+        if (std::filesystem::read_symlink(entry, gone) != path) continue;
+        return Fd(::fcntl(std::stoi(entry.path().filename()), F_DUPFD_CLOEXEC, 0));
+    }
+    return {};
+}
+
+TEST_F(FileStore, FileIsFreeOnceClosedWhoeverStillRefersToIt) {
+    const std::string path = directory_ + "/swap";
+    std::ofstream(path).close();
+    std::filesystem::resize_file(path, (4 << 20) + kLeaseSize);
+    auto store = open("file:" + path);
+    ASSERT_TRUE(store) << store.error().message;
+    const Fd reference = another_reference(std::filesystem::canonical(path));
+    ASSERT_TRUE(reference);
+    (*store)->close();
+    store->reset();
+    auto next = open("file:" + path);
+    EXPECT_TRUE(next) << next.error().message;
+}
+
 TEST_F(FileStore, DestructionClosesToo) {
     {
         auto store = open(directory_url());
