@@ -1,7 +1,7 @@
 // An NFSv3 client with nothing of farswap in it and nothing that could be left out: requests that were
-// encoded before the clock runs, replies into fixed buffers, one blocking socket. What the other clients of
-// script/bench nfs are compared with. Needs a server on this machine and a file of its export; RFC 1813, RFC
-// 5531.
+// encoded before the clock runs (but for their numbers), replies into fixed buffers, one blocking socket.
+// What the other clients of script/bench nfs are compared with. Needs a server on this machine and a file of
+// its export; RFC 1813, RFC 5531.
 //
 //   raw_nfs NFS_PORT MOUNT_PORT EXPORT FILE OPERATION SIZE DEPTH SECONDS     OPERATION: null, read or write
 //
@@ -126,7 +126,7 @@ struct Workload {
     std::string operation;
     std::size_t size = 0;
     std::uint32_t depth = 1;
-    std::vector<Bytes> requests;  ///< heads, through the whole file and again; xid is the place in here
+    std::vector<Bytes> requests;  ///< heads, through the whole file and again
     std::vector<Bytes> memory;    ///< a buffer for each that may be under way
     bool reads() const { return operation == "read"; }
     bool writes() const { return operation == "write"; }
@@ -136,8 +136,7 @@ void encode(Workload& work, const Bytes& handle) {
     const std::size_t count =
         work.size > 0 ? std::max<std::size_t>(kFileSize / work.size, work.depth) : work.depth;
     for (std::size_t i = 0; i < count; ++i) {
-        const auto xid = static_cast<std::uint32_t>(i + 100);
-        Bytes request = call(xid, kNfs, work.reads() ? 6 : work.writes() ? 7 : 0);
+        Bytes request = call(0, kNfs, work.reads() ? 6 : work.writes() ? 7 : 0);
         if (work.size > 0) {
             put_opaque(request, handle);
             const std::uint64_t offset = i * work.size % kFileSize;
@@ -154,8 +153,11 @@ void encode(Workload& work, const Bytes& handle) {
     for (std::uint32_t i = 0; i < work.depth; ++i) work.memory.emplace_back(work.size, 'x');
 }
 
-void send_one(int fd, const Workload& work, std::size_t number) {
-    const Bytes& head = work.requests[number % work.requests.size()];
+void send_one(int fd, Workload& work, std::size_t number) {
+    Bytes& head = work.requests[number % work.requests.size()];
+    // A number that was used before is answered from the server's cache of replies, and nothing is written.
+    const std::uint32_t xid = htonl(static_cast<std::uint32_t>(number + 100));
+    std::memcpy(head.data() + 4, &xid, 4);
     if (!work.writes()) return send_all(fd, head.data(), head.size());
     const Bytes& data = work.memory[number % work.depth];
     iovec parts[2] = {{const_cast<char*>(head.data()), head.size()},
@@ -178,7 +180,11 @@ void receive_one(int fd, Workload& work, std::size_t number) {
     static char head[600];
     if (!work.reads()) {
         receive_all(fd, head, 4);
-        return receive_all(fd, head + 4, get(head) & ~kLast);
+        const std::uint32_t size = get(head) & ~kLast;
+        if (size > sizeof head - 4) die("a reply of another length");
+        receive_all(fd, head + 4, size);
+        if (work.writes() && (size < 28 || get(head + 28) != 0)) die("the server refuses to write");
+        return;
     }
     constexpr std::size_t kHead = 4 + 24 + 4 + 4 + 84 + 12;
     char* const data = work.memory[number % work.depth].data();

@@ -113,7 +113,8 @@ def judge(outcome, run, plain, kills):
     outcome.rounds, outcome.seconds = len(lines), run.seconds
     found = outcome.problems
     if run.status != 0 or run.timed_out:
-        found.append(f"exit status {run.status}: {run.error[-600:]}")
+        print(run.error, flush=True)  # the reason stands somewhere between what was said at each kill
+        found.append(f"exit status {run.status}, see above")
     if not lines or set(lines) != {plain}:
         found.append(f"output differs: {sorted(set(lines) - {plain})[:3]}")
     if outcome.kills < kills:
