@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <semaphore>
+#include <utility>
+#include <vector>
 
 #include "nfs_driver.h"
 #include "scripted_server.h"
@@ -54,9 +57,9 @@ TEST_F(NfsScriptTest, DataThatWereExpectedAndDidNotComeAreReadRightly) {
     start([this](const Call& call) -> std::optional<Answer> {
         const unsigned n = ++reads;
         return Answer{.status = n % 7 == 3 ? 5u : 0u,
+                      .less = n % 4 == 1 && call.count > 512 ? 512u : 0u,
                       .counting = true,
-                      .attributes = n % 5 < 2,
-                      .less = n % 4 == 1 && call.count > 512 ? 512u : 0u};
+                      .attributes = n % 5 < 2};
     });
     int failed = 0;
     for (std::uint64_t i = 0; i < 300; ++i) {
@@ -91,6 +94,41 @@ TEST_F(NfsScriptTest, LossThatNoFlushWasToldOfIsReportedToTheNext) {
     ASSERT_EQ(write(*store, 4096, pattern(4096, 4096)), 4096);
     EXPECT_EQ(flush(*store), -ESTALE);
     EXPECT_EQ(store->counters().lost_writes, 1u);
+}
+
+/// The rest goes out behind what was taken, and a restart between the two is told at the flush.
+TEST_F(NfsScriptTest, AWriteThatIsTakenInPartIsContinuedBehindIt) {
+    std::mutex mutex;
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> asked;
+    start([&](const Call& call) -> std::optional<Answer> {
+        if (call.procedure == Procedure::kCommit) return Answer{.verifier = 2};
+        if (call.procedure != Procedure::kWrite || call.offset < kLeaseSize) return Answer{};
+        const std::lock_guard guard(mutex);
+        asked.emplace_back(call.offset - kLeaseSize, call.count);
+        const auto verifier = static_cast<std::uint8_t>(asked.size() > 1 ? 2 : 1);
+        return Answer{.verifier = verifier, .less = call.count > 4096 ? call.count - 4096 : 0};
+    });
+    EXPECT_EQ(write(*store, 8192, pattern(8192, 3 * 4096)), 3 * 4096);
+    EXPECT_EQ(flush(*store), -ESTALE) << "its first part may be lost";
+    store.reset();
+    server.reset();
+    const decltype(asked) wanted{{8192, 12288}, {12288, 8192}, {16384, 4096}};
+    EXPECT_EQ(asked, wanted);
+}
+
+TEST_F(NfsScriptTest, AWriteOfNothingEndsWithAnError) {
+    start([](const Call& call) -> std::optional<Answer> { return Answer{.less = call.count}; });
+    EXPECT_EQ(write(*store, 0, pattern(0, 4096)), -EIO);
+}
+
+TEST_F(NfsScriptTest, WhatTheServerHasOnDiskAlreadyNeedsNoCommit) {
+    start([this](const Call& call) -> std::optional<Answer> {
+        if (call.procedure == Procedure::kCommit) ++commits;
+        return Answer{.verifier = 1, .stable = true};
+    });
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(flush(*store), 0);
+    EXPECT_EQ(commits, 0u);
 }
 
 TEST_F(NfsScriptTest, SpaceIsReservedThoughTheServerRestartsAllTheTime) {

@@ -94,8 +94,8 @@ std::vector<std::byte> encode(const ScriptedServer::Call& call, const ScriptedSe
         }
     } else {
         if (call.procedure == nfs::Procedure::kWrite) {
-            u32(call.count);
-            u32(0);  // UNSTABLE
+            u32(call.count - answer.less);
+            u32(answer.stable ? 2 : 0);  // FILE_SYNC or UNSTABLE: stable_how, RFC 1813 section 3.3.7
         }
         verifier();
     }

@@ -28,10 +28,11 @@ class ScriptedServer {
         std::uint8_t verifier = 1;  ///< its first byte
         std::uint64_t lease_nonce = 0;
         bool malformed = false;  ///< what comes is no reply
+        std::uint32_t less = 0;  ///< READ and WRITE: so many bytes fewer than were asked for
+        bool stable = false;     ///< WRITE: it has reached the disk already
         // READ:
         bool counting = false;    ///< each byte is the low byte of its offset divided by 8
         bool attributes = false;  ///< the reply has the file's attributes
-        std::uint32_t less = 0;   ///< so many bytes fewer than were asked for
     };
     /// Nothing: the call is never answered. Called on a connection's thread, and may block.
     using Script = std::function<std::optional<Answer>(const Call&)>;
