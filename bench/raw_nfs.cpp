@@ -69,6 +69,7 @@ Bytes finish(Bytes bytes, std::size_t data = 0) {
 
 int connect_to(int port) {
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) die("cannot make a socket");
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -159,7 +160,7 @@ void send_one(int fd, Workload& work, std::size_t number) {
     const std::uint32_t xid = htonl(static_cast<std::uint32_t>(number + 100));
     std::memcpy(head.data() + 4, &xid, 4);
     if (!work.writes()) return send_all(fd, head.data(), head.size());
-    const Bytes& data = work.memory[number % work.depth];
+    const Bytes& data = work.memory[number % work.memory.size()];
     iovec parts[2] = {{const_cast<char*>(head.data()), head.size()},
                       {const_cast<char*>(data.data()), data.size()}};
     msghdr message{};
@@ -187,7 +188,7 @@ void receive_one(int fd, Workload& work, std::size_t number) {
         return;
     }
     constexpr std::size_t kHead = 4 + 24 + 4 + 4 + 84 + 12;
-    char* const data = work.memory[number % work.depth].data();
+    char* const data = work.memory[number % work.memory.size()].data();
     iovec parts[2] = {{head, kHead}, {data, work.size}};
     msghdr message{};
     message.msg_iov = parts;
@@ -200,8 +201,10 @@ void receive_one(int fd, Workload& work, std::size_t number) {
 double cpu_us() {
     rusage usage;
     ::getrusage(RUSAGE_SELF, &usage);
-    return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 + usage.ru_utime.tv_usec +
-           usage.ru_stime.tv_usec;
+    const auto us = [](const timeval& time) {
+        return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);
+    };
+    return us(usage.ru_utime) + us(usage.ru_stime);
 }
 
 }  // namespace
@@ -212,6 +215,7 @@ int main(int argc, char** argv) {
     work.operation = argv[5];
     work.size = work.operation == "null" ? 0 : std::strtoul(argv[6], nullptr, 10);
     work.depth = static_cast<std::uint32_t>(std::strtoul(argv[7], nullptr, 10));
+    if (work.depth == 0) die("a depth of 0");
     const double seconds = std::strtod(argv[8], nullptr);
     const int fd = connect_to(std::atoi(argv[1]));
     encode(work, handle_of(fd, std::atoi(argv[2]), argv[3], argv[4]));
