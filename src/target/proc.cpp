@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <cstring>
 
 #include "farswap/request.h"
+#include "target/uapi.h"
 
 namespace farswap::target {
 namespace {
@@ -124,6 +126,36 @@ Status for_each_mapping(pid_t process, const std::function<void(const Mapping&)>
         if (parse_mapping(line, mapping)) visit(mapping);
     });
     return {};
+}
+
+Result<Mapping> mapping_at(int maps_fd, std::uint64_t address, std::span<char> name) {
+    procmap_query query{};
+    query.size = sizeof query;
+    query.query_addr = address;
+    query.vma_name_addr = reinterpret_cast<std::uintptr_t>(name.data());
+    query.vma_name_size = static_cast<std::uint32_t>(name.size());
+    int result = ioctl(maps_fd, PROCMAP_QUERY, &query);
+    if (result != 0 && errno == ENAMETOOLONG) {
+        std::ranges::fill(name, '?');
+        query.vma_name_addr = 0;
+        query.vma_name_size = 0;
+        result = ioctl(maps_fd, PROCMAP_QUERY, &query);
+        query.vma_name_size = static_cast<std::uint32_t>(name.size());
+    }
+    if (result != 0) return fail_errno(errno, "cannot ask for the mapping at {:#x}", address);
+    const auto letter = [&](std::uint64_t flag, char is) { return (query.vma_flags & flag) != 0 ? is : '-'; };
+    Mapping mapping;
+    mapping.start = query.vma_start;
+    mapping.end = query.vma_end;
+    mapping.permissions[0] = letter(PROCMAP_QUERY_VMA_READABLE, 'r');
+    mapping.permissions[1] = letter(PROCMAP_QUERY_VMA_WRITABLE, 'w');
+    mapping.permissions[2] = letter(PROCMAP_QUERY_VMA_EXECUTABLE, 'x');
+    mapping.permissions[3] = (query.vma_flags & PROCMAP_QUERY_VMA_SHARED) != 0 ? 's' : 'p';
+    mapping.offset = query.vma_offset;
+    mapping.inode = query.inode;
+    mapping.has_device = query.dev_major != 0 || query.dev_minor != 0;
+    if (query.vma_name_size > 0) mapping.name = std::string_view(name.data(), query.vma_name_size - 1);
+    return mapping;
 }
 
 Result<Mapping> find_mapping(pid_t process, std::string_view name) {

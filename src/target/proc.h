@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,11 @@ bool parse_mapping(std::string_view line, Mapping& mapping);
 Status for_each_mapping(pid_t process, const std::function<void(const Mapping&)>& visit);
 /// The first mapping of that name. ENOENT when there is none.
 Result<Mapping> find_mapping(pid_t process, std::string_view name);
+
+/// The mapping that `address` lies in, by the descriptor of /proc/PID/maps: one system call however many
+/// there are. `name` takes the name; it is cut where it does not fit. ENOENT when nothing lies there, ENOTTY
+/// before Linux 6.11 (PROCMAP_QUERY), ESRCH when the process is gone.
+Result<Mapping> mapping_at(int maps_fd, std::uint64_t address, std::span<char> name);
 
 /// A mapping with what /proc/PID/smaps adds. Valid only during the callback.
 struct MappingDetail {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -63,7 +64,9 @@ Status Target::open_proc() {
     pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, process_, 0)));
     pagemap_.reset(open(fmt::format("/proc/{}/pagemap", process_).c_str(), O_RDONLY | O_CLOEXEC));
     status_.reset(open(fmt::format("/proc/{}/status", process_).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!pidfd_ || !pagemap_ || !status_) return fail_errno(errno, "cannot watch process {}", process_);
+    maps_.reset(open(fmt::format("/proc/{}/maps", process_).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!pidfd_ || !pagemap_ || !status_ || !maps_)
+        return fail_errno(errno, "cannot watch process {}", process_);
     end_timer_.owner = this;
     end_timer_.fire = [](io::Timer& timer) { static_cast<Target*>(timer.owner)->look_whether_gone(); };
     pidfd_watch_ = {.fd = pidfd_.get(),
@@ -293,11 +296,11 @@ bool Target::register_fresh(const AddressRange& seen) {
     }
     bool all = true;
     // Not what has been announced meanwhile.
-    for (const AddressRange& range : registered_.missing(seen.start, seen.end)) {
-        const int code = uffd_.register_range(range.start, range.end - range.start);
-        if (code == EBUSY || code == EINVAL) refused_.add(range.start, range.end);
-        all = all && code == 0;
-        if (code != 0) continue;
+    for (AddressRange range : registered_.missing(seen.start, seen.end)) {
+        if (!register_mapping(range)) {
+            all = false;
+            continue;
+        }
         protect_zero_pages(range);
         // Else it is looked at again, and nothing moves out of it before.
         const bool certain = uffd_.is_quiet();
@@ -309,6 +312,41 @@ bool Target::register_fresh(const AddressRange& seen) {
         events_.on_fresh(*this, range, certain);
     }
     return all;
+}
+
+/// Registers a range, and what of its mapping lies beyond it, which `range` is made to include: what the
+/// range was seen in may have grown where it is, or been replaced by something larger. Registered in part, it
+/// is two mappings to the kernel, and mremap(2) of both at once fails (EFAULT), in a program that knows but
+/// one.
+bool Target::register_mapping(AddressRange& range) {
+    const int code = uffd_.register_range(range.start, range.end - range.start);
+    if (code == EBUSY || code == EINVAL) refused_.add(range.start, range.end);
+    if (code != 0) return false;
+    for (const std::uint64_t beyond : {range.end, range.start - kPageSize}) {
+        const auto rest = cut_off(range, beyond);
+        if (!rest || uffd_.register_range(rest->start, rest->end - rest->start) != 0) continue;
+        range = {std::min(range.start, rest->start), std::max(range.end, rest->end)};
+    }
+    return true;
+}
+
+/// The mapping at `beyond`, next to a range that has just been registered, if both may have been one before.
+std::optional<AddressRange> Target::cut_off(const AddressRange& range, std::uint64_t beyond) const {
+    std::array<char, 32> name;
+    auto rest = mapping_at(maps_.get(), beyond, name);
+    if (!rest || (rest->start != range.end && rest->end != range.start)) return std::nullopt;
+    const AddressRange found{rest->start, rest->end};
+    if (found.start < agent_.base + agent_.length && agent_.base < found.end) return std::nullopt;
+    // In part: it was there before, and is looked at as what it is by the next refresh_mappings().
+    const auto missing = registered_.missing(found.start, found.end);
+    if (missing.size() != 1 || missing[0].start != found.start || missing[0].end != found.end)
+        return std::nullopt;
+    rest->start = std::min(found.start, range.start);
+    rest->end = std::max(found.end, range.end);
+    std::array<char, 32> name_before;
+    const auto before = mapping_at(maps_.get(), rest->start - kPageSize, name_before);
+    if (!is_candidate(*rest, before ? *before : Mapping{})) return std::nullopt;
+    return found;
 }
 
 /// Where memory was read before it was ever written, the kernel's zero page is mapped, and a write gets

@@ -171,12 +171,14 @@ class Target {
     void look_whether_gone();
     bool be_quiet();
     bool register_fresh(const AddressRange& seen);
+    bool register_mapping(AddressRange& range);
+    std::optional<AddressRange> cut_off(const AddressRange& range, std::uint64_t at) const;
     bool deliver(std::span<const uffd_msg> messages);
 
     io::Loop& loop_;
     TargetEvents& events_;
     pid_t process_ = 0;
-    Fd pidfd_, socket_, pagemap_, status_;
+    Fd pidfd_, socket_, pagemap_, status_, maps_;
     Uffd uffd_;
     Agent agent_;
     ThreadWatch threads_;

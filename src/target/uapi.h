@@ -1,5 +1,5 @@
 // Kernel interfaces newer than Debian 12's headers: userfaultfd MOVE and /dev/userfaultfd, PAGEMAP_SCAN,
-// guards. Numbers as in Linux 6.8 include/uapi/linux/userfaultfd.h and include/uapi/linux/fs.h. Plain C, also
+// PROCMAP_QUERY, guards. Numbers as in Linux 6.8 include/uapi/linux/userfaultfd.h and include/uapi/linux/fs.h. Plain C, also
 // for the agent.
 #pragma once
 
@@ -56,4 +56,29 @@ struct pm_scan_arg {
     __u64 return_mask;
 };
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#endif
+
+#ifndef PROCMAP_QUERY /* Linux 6.11 */
+#define PROCMAP_QUERY_VMA_READABLE 0x01
+#define PROCMAP_QUERY_VMA_WRITABLE 0x02
+#define PROCMAP_QUERY_VMA_EXECUTABLE 0x04
+#define PROCMAP_QUERY_VMA_SHARED 0x08
+struct procmap_query {
+    __u64 size;
+    __u64 query_flags;
+    __u64 query_addr;
+    __u64 vma_start;
+    __u64 vma_end;
+    __u64 vma_flags;
+    __u64 vma_page_size;
+    __u64 vma_offset;
+    __u64 inode;
+    __u32 dev_major;
+    __u32 dev_minor;
+    __u32 vma_name_size;
+    __u32 build_id_size;
+    __u64 vma_name_addr;
+    __u64 build_id_addr;
+};
+#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
 #endif

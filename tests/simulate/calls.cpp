@@ -243,6 +243,7 @@ int __wrap_ioctl(int descriptor, unsigned long request, ...) {
     File* file = world->files.find(descriptor);
     if (file == nullptr) return answer(EBADF);
     if (file->kind == File::Kind::kUffd) return uffd_call(*file->uffd, request, argument);
+    if (request == PROCMAP_QUERY) return answer(ENOTTY);  // as before Linux 6.11; nothing here grows in place
     FARSWAP_ASSERT(file->kind == File::Kind::kPagemap && request == PAGEMAP_SCAN);
     if (!file->memory) return answer(ESRCH);
     return scan(*file->memory, *static_cast<pm_scan_arg*>(argument));

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <barrier>
 #include <cstring>
 #include <ctime>
@@ -119,6 +120,35 @@ TEST(Proc, MappingsOfThisProcess) {
     EXPECT_TRUE(visited);
     EXPECT_TRUE(found);
     EXPECT_TRUE(has_program);
+}
+
+TEST(Proc, OneMappingIsWhatAllOfThemSay) {
+    const Guarded memory;
+    const Fd maps(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
+    std::array<char, 4096> name;
+    const auto mine = mapping_at(maps.get(), memory.address() + kBytes - 1, name);
+    if (!mine && mine.error().code == ENOTTY) GTEST_SKIP() << "the kernel has no PROCMAP_QUERY";
+    ASSERT_TRUE(mine) << mine.error().message;
+    EXPECT_EQ(mine->start, memory.address());
+    EXPECT_EQ(mapping_at(maps.get(), memory.address() + kBytes, name)->permissions[0], '-') << "the guard";
+    EXPECT_EQ(mapping_at(maps.get(), 0, name).error().code, ENOENT);
+    int compared = 0;
+    auto visited = for_each_mapping(getpid(), [&](const Mapping& seen) {
+        const auto asked = mapping_at(maps.get(), seen.start, name);
+        if (seen.name == "[vsyscall]" || !asked || asked->end != seen.end) return;  // this loop allocates
+        compared++;
+        EXPECT_EQ(asked->start, seen.start);
+        EXPECT_EQ(std::string_view(asked->permissions, 4), std::string_view(seen.permissions, 4));
+        EXPECT_EQ(asked->offset, seen.offset);
+        EXPECT_EQ(asked->inode, seen.inode);
+        EXPECT_EQ(asked->has_device, seen.has_device);
+        EXPECT_EQ(asked->name, seen.name);
+        std::array<char, 4> little;
+        if (seen.name.size() < little.size()) return;
+        EXPECT_EQ(mapping_at(maps.get(), seen.start, little)->name, "???") << seen.name;
+    });
+    EXPECT_TRUE(visited);
+    EXPECT_GT(compared, 10);
 }
 
 TEST(Proc, FindsMappingsByName) {

@@ -1,95 +1,21 @@
-// A managed process seen through Target: what is registered, and that each event of its address space is told
-// once, in an order in which nothing stale can be filled.
-#include "target/target.h"
-
+// A managed process seen through Target: each event of its address space is told once, in an order in which
+// nothing stale can be filled.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include <algorithm>
 #include <array>
-#include <map>
 
-#include "agent_fixture.h"
 #include "target/proc.h"
+#include "target_fixture.h"
 
 namespace farswap::target {
 namespace {
 
 using std::chrono::milliseconds;
 using ::testing::ElementsAre;
-
-struct Seen {
-    enum Kind { kFault, kWriteFault, kFork, kRemap, kRemove, kUnmap, kReply, kGone } kind;
-    std::uint64_t a = 0, b = 0, c = 0;
-    friend bool operator==(const Seen&, const Seen&) = default;
-    friend void PrintTo(const Seen& seen, std::ostream* out) {
-        static const char* const names[] = {"fault",  "write fault", "fork",  "remap",
-                                            "remove", "unmap",       "reply", "gone"};
-        *out << names[seen.kind] << std::hex << " " << seen.a << " " << seen.b << " " << seen.c;
-    }
-};
-
-/// Records events. Faults are answered from `contents`, else by zeros; those outside the arena are not
-/// recorded.
-class Recorder : public TargetEvents {
-  public:
-    explicit Recorder(Arena& arena) : arena_(arena) {}
-    std::vector<Seen> seen;
-    std::map<std::uint64_t, std::vector<unsigned char>> contents;
-    std::unique_ptr<Target> child;
-    io::Loop* loop = nullptr;
-    agent_reply reply{};
-    int batches = 0;
-
-    bool has(Seen::Kind kind) const {
-        return std::ranges::any_of(seen, [&](const Seen& event) { return event.kind == kind; });
-    }
-    void on_fault(Target& target, std::uint64_t address) override {
-        record({Seen::kFault, address});
-        static const std::vector<unsigned char> zeros(kPageSize);
-        const auto found = contents.find(address);
-        const auto& page = found == contents.end() ? zeros : found->second;
-        // EAGAIN: an event waits to be read, and the fault is answered when it is told again.
-        if (target.uffd().copy(address, page.data(), kPageSize).error != 0)
-            target.uffd().wake(address, kPageSize);
-    }
-    void on_write_fault(Target& target, std::uint64_t address) override {
-        record({Seen::kWriteFault, address});
-        if (target.uffd().unprotect(address, kPageSize) != 0) target.uffd().wake(address, kPageSize);
-    }
-    void on_fork(Target&, Fd uffd) override {
-        seen.push_back({Seen::kFork});
-        child = Target::create_child(std::move(uffd), *loop, *this);
-    }
-    void on_remap(Target&, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) override {
-        seen.push_back({Seen::kRemap, from, to, bytes});
-    }
-    void on_remove(Target&, std::uint64_t start, std::uint64_t end, bool) override {
-        record({Seen::kRemove, start, end});
-    }
-    void on_unmap(Target&, std::uint64_t start, std::uint64_t end) override {
-        record({Seen::kUnmap, start, end});
-    }
-    void on_agent_reply(Target& target, const agent_reply& got) override {
-        reply = got;
-        seen.push_back({Seen::kReply, got.op});
-        if (got.op == AGENT_MOVE && settles) target.move_settled();
-    }
-    bool settles = true;  ///< a MOVE counts as settled when its reply comes
-    void on_batch_end(Target&) override { batches++; }
-    void on_gone(Target&, bool alive) override { seen.push_back({Seen::kGone, alive}); }
-    void on_deaf(Target&, int error) override { ADD_FAILURE() << "errno " << error; }
-    void on_fresh(Target&, const AddressRange&, bool) override {}
-
-  private:
-    void record(Seen event) {
-        if (event.a >= arena_.page(0) && event.a < arena_.page(kArenaPages)) seen.push_back(event);
-    }
-    Arena& arena_;
-};
 
 /// Forks a child that does nothing, and leaves its number in `child`.
 Puppet::Step fork_a_sleeper(std::atomic<pid_t>& child) {
@@ -101,92 +27,6 @@ Puppet::Step fork_a_sleeper(std::atomic<pid_t>& child) {
         child = forked;
         return 0;
     };
-}
-
-class TargetTest : public ::testing::Test {
-  protected:
-    /// `injected` runs when the agent is in place and the program goes on, before anybody listens to it.
-    void start(
-        std::vector<Puppet::Step> script, const std::function<void()>& injected = [] {}) {
-        puppet_ = std::make_unique<Puppet>(std::move(script));
-        auto loop = io::Loop::create();
-        ASSERT_TRUE(loop) << loop.error().message;
-        loop_ = std::move(*loop);
-        events_ = std::make_unique<Recorder>(puppet_->arena());
-        events_->loop = loop_.get();
-        auto task = RemoteTask::seize(puppet_->process(), 30'000);
-        ASSERT_TRUE(task) << task.error().message;
-        auto agent = inject(*task, {.staging_pages = 32});
-        ASSERT_TRUE(agent) << agent.error().message;
-        { const RemoteTask done = std::move(*task); }  // detaches
-        injected();
-        auto target = Target::create(std::move(*agent), *loop_, *events_);
-        ASSERT_TRUE(target) << target.error().message;
-        target_ = std::move(*target);
-        auto refreshed = target_->refresh_mappings();
-        ASSERT_TRUE(refreshed) << refreshed.error().message;
-    }
-    void TearDown() override {
-        puppet_.reset();  // before its userfaultfd is closed
-        if (events_) events_->child.reset();
-        target_.reset();
-    }
-    /// Runs the loop until `holds()`; false when it does not within a minute.
-    bool run_until(const std::function<bool()>& holds) {
-        return wait_until([&] {
-            if (holds()) return true;
-            loop_->run_once(milliseconds(1));
-            return holds();
-        });
-    }
-    void step() {
-        const int before = puppet_->done();
-        puppet_->go();
-        ASSERT_TRUE(run_until([&] { return puppet_->done() > before; }));
-    }
-    std::uint64_t page(std::uint64_t number) const { return puppet_->arena().page(number); }
-    bool ask(agent_op op, std::uint64_t from, std::uint64_t pages) {
-        agent_request request{};
-        request.op = op;
-        request.count = 1;
-        request.range[0] = {from, target_->agent().staging, pages * kPageSize};
-        return target_->ask_agent(request);
-    }
-    /// Moves pages of the arena out and keeps their content for the faults to come.
-    void move_out(std::uint64_t first, std::uint64_t pages) {
-        ASSERT_TRUE(ask(AGENT_MOVE, page(first), pages));
-        EXPECT_TRUE(target_->is_moving());
-        ASSERT_TRUE(run_until([&] { return target_->agent_idle(); }));
-        ASSERT_EQ(events_->reply.result[0].moved, pages * kPageSize) << events_->reply.result[0].error;
-        for (std::uint64_t i = 0; i < pages; i++) {
-            std::vector<unsigned char> content(kPageSize);
-            ASSERT_EQ(
-                target_->read_memory(target_->agent().staging + i * kPageSize, content.data(), kPageSize),
-                kPageSize);
-            events_->contents[page(first + i)] = content;
-        }
-        events_->seen.clear();
-    }
-
-    std::unique_ptr<Puppet> puppet_;
-    std::unique_ptr<io::Loop> loop_;
-    std::unique_ptr<Recorder> events_;
-    std::unique_ptr<Target> target_;
-};
-
-TEST_F(TargetTest, RegistersPrivateMemoryAndNothingElse) {
-    start({});
-    EXPECT_NE(target_->registered().find(page(0)), nullptr);
-    EXPECT_NE(target_->evictable().find(page(kArenaPages - 1)), nullptr);
-    EXPECT_EQ(target_->registered().find(page(kArenaPages)), nullptr) << "the guard behind";
-    EXPECT_EQ(target_->registered().find(target_->agent().staging), nullptr);
-    EXPECT_EQ(target_->evictable().find(target_->agent().base + kPageSize), nullptr);
-    auto visited = for_each_mapping(puppet_->process(), [&](const Mapping& mapping) {
-        const bool plain = std::string_view(mapping.permissions, 4) == "rw-p" && mapping.inode == 0 &&
-                           mapping.name != "[stack]" && !mapping.name.starts_with("[v");
-        EXPECT_TRUE(plain || target_->registered().find(mapping.start) == nullptr) << mapping.name;
-    });
-    EXPECT_TRUE(visited);
 }
 
 TEST_F(TargetTest, TheUserfaultfdTellsWhatIsRegisteredAndFillsNothingWhenAsked) {
@@ -369,49 +209,6 @@ TEST_F(TargetTest, AChildForkedAsSoonAsTheAgentIsThereCanBeMarked) {
     EXPECT_EQ(events_->child->uffd().copy(target_->agent().cookie, mark.data(), kPageSize).error, 0);
 }
 
-// Memory that was read before it was registered: a write to it would get a page without an event.
-TEST_F(TargetTest, TheFirstWriteToAZeroPageIsAnEvent) {
-    start({[](Arena& arena) {
-               int sum = 0;
-               for (std::uint64_t i = 16; i < 24; i++) sum += arena.data()[i * kPageSize];
-               return sum;
-           },
-           [](Arena& arena) {
-               arena.data()[15 * kPageSize] = 1;  // was written before: no zero page
-               arena.data()[17 * kPageSize] = 1;
-               return int{arena.data()[18 * kPageSize]};
-           }},
-          [&] {
-              puppet_->go();
-              ASSERT_TRUE(wait_until([&] { return puppet_->done() == 1; }));
-          });
-    events_->seen.clear();
-    step();
-    EXPECT_THAT(events_->seen, ElementsAre(Seen{Seen::kWriteFault, page(17)}));
-}
-
-// As a forked child has its parent's pages, it has their protection.
-TEST_F(TargetTest, TheFirstWriteOfAForkedChildToAZeroPageIsAnEvent) {
-    Shared<std::atomic<int>> turn;
-    start({[](Arena& arena) { return int{arena.data()[16 * kPageSize]}; },
-           [turn = turn.get()](Arena& arena) {
-               const pid_t child = fork();
-               if (child == 0) {
-                   arena.data()[16 * kPageSize] = 1;
-                   _exit(0);
-               }
-               *turn = child;
-               return 0;
-           }},
-          [&] {
-              puppet_->go();
-              ASSERT_TRUE(wait_until([&] { return puppet_->done() == 1; }));
-          });
-    step();
-    const Child reaper(turn.get()->load());
-    ASSERT_TRUE(run_until([&] { return events_->has(Seen::kWriteFault); }));
-}
-
 // What a fork shares would be copied by a write: no longer what was written since.
 TEST_F(TargetTest, TellsWhichPagesAreSharedWithAForkedChild) {
     Shared<std::atomic<pid_t>> grandchild;
@@ -514,53 +311,6 @@ TEST_F(TargetTest, ZappedStagingIsEmptyAndTheProgramsPagesAreNot) {
     EXPECT_EQ(scan->count, 0u);
     step();
     EXPECT_EQ(puppet_->result(), 8);
-}
-
-// Kernel fact 2.13: MOVE wants equal mappings on both sides, and mlock(2) raises no event.
-TEST_F(TargetTest, LockedMemoryIsRefusedAndLeftAlone) {
-    // The system call itself: AddressSanitizer makes mlock(3) do nothing.
-    start({[](Arena& a) { return static_cast<int>(syscall(SYS_mlock, a.data(), kArenaBytes / 2)); }});
-    step();
-    ASSERT_EQ(puppet_->result(), 0);
-    ASSERT_TRUE(ask(AGENT_MOVE, page(0), 1));
-    ASSERT_TRUE(run_until([&] { return target_->agent_idle(); }));
-    EXPECT_EQ(events_->reply.result[0].error, -EINVAL);
-    ASSERT_TRUE(target_->refresh_mappings());
-    target_->range_unmovable(page(0));
-    ASSERT_TRUE(target_->refresh_mappings());
-    EXPECT_EQ(target_->evictable().find(page(0)), nullptr);
-    EXPECT_NE(target_->registered().find(page(0)), nullptr) << "its evicted pages are still ours to serve";
-    target_->forgive_refusals();
-    ASSERT_TRUE(target_->refresh_mappings());
-    const AddressRange* locked = target_->evictable().find(page(0));
-    ASSERT_NE(locked, nullptr);
-    EXPECT_EQ(locked->end, page(kArenaPages / 2)) << "a MOVE must not cross into the next mapping";
-    EXPECT_NE(target_->evictable().find(locked->end), nullptr);
-}
-
-// A registered heap does not grow in the kernel's eyes: each look at it would leave one more mapping.
-TEST_F(TargetTest, AHeapThatGrowsIsRegisteredInLargePieces) {
-    constexpr std::uint64_t kHeap = std::uint64_t{1} << 45;  // where no sanitizer has anything
-    constexpr std::uint64_t kPiece = 16 * kPageSize;
-    const auto grow = [](std::uint64_t piece) {
-        return [piece](Arena&) {
-            void* at = reinterpret_cast<void*>(kHeap + piece * kPiece);
-            void* got = mmap(at, kPiece, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-            if (got != at) return 1;
-            memset(got, 1, kPiece);
-            return 0;
-        };
-    };
-    start({grow(0), grow(1), grow(2)});
-    for (int piece = 0; piece < 3; piece++) {
-        step();
-        ASSERT_EQ(puppet_->result(), 0);
-        ASSERT_TRUE(target_->refresh_mappings(2 * kPiece));
-        EXPECT_EQ(target_->registered().find(kHeap) != nullptr, piece == 2);
-        EXPECT_EQ(target_->evictable().find(kHeap) != nullptr, piece == 2);
-    }
-    EXPECT_EQ(target_->evictable().find(kHeap)->end, kHeap + 3 * kPiece) << "one mapping";
 }
 
 TEST_F(TargetTest, TellsAnExec) {
