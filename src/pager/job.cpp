@@ -74,6 +74,7 @@ struct Job::State {
     void poll_and_rearm();
     void look_at_children();
     void give_up_on_a_lost_status();
+    bool stops_us_too(int signal) const;
     void program_changed(const siginfo_t& info);
     void admit_the_stuck();
     void set_ram_cap(std::uint64_t cap);
@@ -227,6 +228,13 @@ void Job::State::give_up_on_a_lost_status() {
     stop_for(Error{ECHILD, fmt::format("process {} has ended, and its exit status went elsewhere", program)});
 }
 
+/// A terminal's stop (Ctrl-Z) is one of the whole job, which the shell continues. SIGSTOP was meant for the
+/// program alone (cpulimit(1), kill(1)) or has reached us, too; who sent it continues whom it stopped, and a
+/// pager that had stopped itself would leave the program waiting for its pages.
+bool Job::State::stops_us_too(int signal) const {
+    return signal != SIGSTOP && getpgid(program) == getpgrp();
+}
+
 void Job::State::program_changed(const siginfo_t& info) {
     switch (info.si_code) {
         case CLD_EXITED:
@@ -239,6 +247,7 @@ void Job::State::program_changed(const siginfo_t& info) {
             wait_status = info.si_status | (info.si_code == CLD_DUMPED ? 0x80 : 0);
             break;
         case CLD_STOPPED:
+            if (!stops_us_too(info.si_status)) break;
             // As a shell expects: the command that it started stops with its program and is continued with
             // it.
             raise(SIGSTOP);

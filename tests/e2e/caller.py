@@ -117,10 +117,28 @@ def a_stopped_job_goes_on(far):
     far.wait_for("ended 40;")
 
 
+def a_program_that_is_stopped_alone_goes_on(far):
+    """As by cpulimit: who stops and continues the program knows nothing of farswap, which would sleep on."""
+    program = int(subprocess.run(["pgrep", "--parent", str(far.process), "python3"], capture_output=True, text=True,
+                                 check=True).stdout.split()[0])
+    for _ in range(20):
+        for number, letter in ((signal.SIGSTOP, "T"), (signal.SIGCONT, "S")):
+            os.kill(program, number)
+            deadline = time.monotonic() + LIMIT_S
+            while pathlib.Path(f"/proc/{program}/stat").read_text().rpartition(")")[2].split()[0] != letter:
+                assert time.monotonic() < deadline, f"the program did not become {letter}"
+                time.sleep(0.01)
+    assert "T" not in states_of(far.process), states_of(far.process)
+    os.kill(program, signal.SIGUSR1)
+    far.wait_for(f"got {int(signal.SIGUSR1)}")
+    far.wait_for("ended 40;")
+
+
 CHECKS = {
     signals_are_passed_on: "[10, 12, 14, 15, signal.SIGRTMIN + 5]",
     the_terminals_interrupt_comes_once: "[2]",
     a_stopped_job_goes_on: "[10]",
+    a_program_that_is_stopped_alone_goes_on: "[10]",
 }
 
 
