@@ -13,6 +13,8 @@
 #include <map>
 #include <utility>
 
+#include "farswap/request.h"
+
 namespace farswap::target {
 namespace {
 
@@ -41,6 +43,11 @@ int Child::join() {
     }
     process_ = 0;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+__attribute__((no_sanitize("address"))) void touch_pages(void* at, std::size_t bytes) {
+    for (std::size_t offset = 0; offset < bytes; offset += kPageSize)
+        static_cast<volatile unsigned char*>(at)[offset] = 1;
 }
 
 bool wait_until(const std::function<bool()>& holds) {

@@ -48,6 +48,10 @@ class Child {
     pid_t process_;
 };
 
+/// Writes to each page of the range, and makes no other memory present: not the address sanitizer's shadow of
+/// it either, an eighth, which the sanitizer reads before an ordinary write and some kernels give memory for.
+void touch_pages(void* at, std::size_t bytes);
+
 /// Waits until `holds()`; false when it does not within a minute. For what the kernel shows but does not
 /// announce.
 bool wait_until(const std::function<bool()>& holds);

@@ -7,8 +7,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cstring>
-
 #include "child.h"
 
 namespace farswap::target {
@@ -24,7 +22,7 @@ struct Mapped {
     ~Mapped() { munmap(at, kMuch); }
     Mapped(const Mapped&) = delete;
     Mapped& operator=(const Mapped&) = delete;
-    void touch() const { std::memset(at, 1, kMuch); }
+    void touch() const { touch_pages(at, kMuch); }
     void* at;
 };
 

@@ -203,7 +203,7 @@ TEST(Proc, MemoryIsMeasuredOnceByPssAndTwiceByRss) {
     const auto pss_before = read_pss(getpid());
     ASSERT_TRUE(use_before && pss_before);
     const Guarded memory(kMuch);
-    std::memset(memory.data(), 1, kMuch);
+    touch_pages(memory.data(), kMuch);
     const auto use = read_memory_use(status.get());
     EXPECT_NEAR(static_cast<double>(use->rss_anon - use_before->rss_anon), kMuch, 4e6);
     EXPECT_NEAR(static_cast<double>(*read_pss(getpid()) - *pss_before), kMuch, 4e6);
