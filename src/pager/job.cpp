@@ -223,8 +223,8 @@ void Job::State::give_up_on_a_lost_status() {
     siginfo_t info{};
     const int result = waitid(P_PID, static_cast<id_t>(program), &info, WEXITED | WNOHANG | WNOWAIT);
     if (result == 0 || errno != ECHILD) return;
-    if (keeper::births() != births)
-        return;  // it was our predecessor's child, which is dealt with after this round
+    // It was our predecessor's child, which is dealt with after this round.
+    if (keeper::births() != births) return;
     program_ended = true;
     stop_for(Error{ECHILD, fmt::format("process {} has ended, and its exit status went elsewhere", program)});
 }

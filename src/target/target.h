@@ -172,7 +172,7 @@ class Target {
     bool be_quiet();
     bool register_fresh(const AddressRange& seen);
     bool register_mapping(AddressRange& range);
-    std::optional<AddressRange> cut_off(const AddressRange& range, std::uint64_t at) const;
+    std::optional<AddressRange> cut_off(const AddressRange& range, std::uint64_t beyond) const;
     bool deliver(std::span<const uffd_msg> messages);
 
     io::Loop& loop_;

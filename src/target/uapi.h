@@ -1,6 +1,6 @@
 // Kernel interfaces newer than Debian 12's headers: userfaultfd MOVE and /dev/userfaultfd, PAGEMAP_SCAN,
-// PROCMAP_QUERY, guards. Numbers as in Linux 6.8 include/uapi/linux/userfaultfd.h and include/uapi/linux/fs.h. Plain C, also
-// for the agent.
+// PROCMAP_QUERY, guards. Numbers as in include/uapi/linux/userfaultfd.h and include/uapi/linux/fs.h of
+// Linux 6.8, or of the version that is named. Plain C, also for the agent.
 #pragma once
 
 #include <linux/ioctl.h>
