@@ -21,6 +21,7 @@ namespace {
 
 using target::Child;
 using target::Shared;
+using target::touch_pages;
 using target::wait_until;
 
 constexpr std::size_t kBytes = std::size_t{128} << 20;
@@ -48,7 +49,7 @@ class SharedMemoryTest : public ::testing::Test {
     int run_parent() {
         auto* memory = static_cast<char*>(
             mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        write(memory, kBytes);
+        touch_pages(memory, kBytes);
         *ready_.get() = true;
         for (int born = 0;;) {
             if (orders_->forks <= born) {
@@ -62,12 +63,9 @@ class SharedMemoryTest : public ::testing::Test {
     }
     [[noreturn]] void run_child(char* memory) {
         while (!orders_->copies) usleep(200);
-        write(memory, kBytes / 2);
+        touch_pages(memory, kBytes / 2);
         orders_->copied = true;
         for (;;) pause();
-    }
-    static void write(char* memory, std::size_t bytes) {
-        for (std::size_t at = 0; at < bytes; at += kPageSize) memory[at] = 1;
     }
 
     /// As the pager's on_fork().
