@@ -33,6 +33,12 @@
 #define PR_SET_DUMPABLE 4
 #define NOBODY 65534
 #define SIGKILL 9
+#define F_SETFL 4
+#define F_SETSIG 10
+#define F_SETOWN_EX 15
+#define F_OWNER_TID 0
+#define O_ASYNC 020000
+#define MSG_PEEK_DONTWAIT (0x2 | 0x40)
 #define O_CLOEXEC_NONBLOCK (02000000 | 04000)
 
 AGENT_INLINE long call6(long number, long a, long b, long c, long d, long e, long f) {
@@ -144,6 +150,43 @@ AGENT_INLINE long zap_range(const struct agent_range* range) {
     return call3(__NR_madvise, (long)range->dst, (long)range->len, MADV_DONTNEED);
 }
 
+/* A thread as the owner of a descriptor's signal (struct f_owner_ex of fcntl(2)). */
+struct signal_owner {
+    int type;
+    int task;
+};
+
+/* ZAP and UNSHARE wait for the pager inside the kernel (userfaultfd_event_wait_completion(),
+ * handle_userfault()): the end of the socket is not seen there, and our userfaultfd keeps such a wait from
+ * ending with the pager's. So that it does not last for ever the end of the socket kills the process
+ * meanwhile. The pager sends nothing before it has the answer, so nothing else raises the signal. 0: the
+ * pager is gone already. */
+AGENT_INLINE int be_killed_without_the_pager(int socket, long task) {
+    const struct signal_owner owner = {F_OWNER_TID, (int)task};
+    call3(__NR_fcntl, socket, F_SETOWN_EX, (long)&owner);
+    call3(__NR_fcntl, socket, F_SETSIG, SIGKILL);
+    call3(__NR_fcntl, socket, F_SETFL, O_ASYNC);
+    char byte;
+    struct io_vector vector = {&byte, 1};
+    struct message_header header = {0, 0, &vector, 1, 0, 0, 0};
+    const long received = call3(__NR_recvmsg, socket, (long)&header, MSG_PEEK_DONTWAIT);
+    return received > 0 || received == -EAGAIN;
+}
+AGENT_INLINE void hear_of_the_pager_by_the_socket(int socket) {
+    call3(__NR_fcntl, socket, F_SETFL, 0);
+}
+
+/* The pager is gone, its keeper too, and nobody will ever bring back what was moved out. Until here our
+ * userfaultfd has kept it from turning into zeros, and it does so until the process has ended; the program is
+ * not to stand still for ever. But not where nothing was moved out. */
+AGENT_INLINE void end_without_the_pager(int may_be_outside) {
+    if (may_be_outside) {
+        call3(__NR_kill, call3(__NR_getpid, 0, 0, 0), SIGKILL, 0);
+        for (;;) call3(__NR_exit_group, 128 + SIGKILL, 0, 0); /* where a filter refuses the kill */
+    }
+    for (;;) call3(__NR_exit, 0, 0, 0);
+}
+
 AGENT_INLINE void unshare_range(long task, const struct agent_range* range) {
     for (unsigned long done = 0; done < range->len; done += PAGE) {
         char byte;
@@ -197,13 +240,10 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
         request.op = request.count = 0;
         request.sequence = 0;
         long received = receive(socket, &request, &descriptor);
-        /* The pager is gone, its keeper too, and nobody will ever bring back what was moved out. Until here our
-         * userfaultfd has kept it from turning into zeros; the program is not to stand still for ever. But not
-         * where nothing was moved out. */
-        if (received <= 0) {
-            if (may_be_outside) call3(__NR_kill, call3(__NR_getpid, 0, 0, 0), SIGKILL, 0);
-            for (;;) call3(__NR_exit, 0, 0, 0);
-        }
+        if (received <= 0) end_without_the_pager(may_be_outside);
+        const int waits_for_the_pager = request.op == AGENT_ZAP || request.op == AGENT_UNSHARE;
+        if (waits_for_the_pager && !be_killed_without_the_pager(socket, task))
+            end_without_the_pager(may_be_outside);
         reply.op = request.op;
         reply.count = 0;
         reply.sequence = request.sequence;
@@ -235,6 +275,7 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
         } else {
             for (;;) call3(__NR_exit, request.count, 0, 0);
         }
+        if (waits_for_the_pager) hear_of_the_pager_by_the_socket(socket);
         answer(socket, &reply, passed);
     }
 }

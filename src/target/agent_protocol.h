@@ -15,10 +15,10 @@ enum agent_op {
     /* For each range: probe its first page by UFFDIO_ZEROPAGE, then UFFDIO_MOVE src -> dst. */
     AGENT_MOVE = 3,
     /* For each range: madvise(dst, len, MADV_DONTNEED) of staging, munlock(2) before it where it is locked.
-     * Blocks until the pager has read the REMOVE event. */
+     * Blocks until the pager has read the REMOVE event; if the pager is gone, the process is killed then. */
     AGENT_ZAP = 4,
     /* For each range: read one byte of each page of src through process_vm_readv, so that pages shared by a
-     * fork become this process's own and can be moved. May block in a page fault. */
+     * fork become this process's own and can be moved. May block in a page fault, as AGENT_ZAP does. */
     AGENT_UNSHARE = 5,
     /* For the one range: madvise(src, len, MADV_GUARD_INSTALL), whose result is the status. */
     AGENT_GUARD = 7,

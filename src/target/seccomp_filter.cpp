@@ -1,5 +1,6 @@
 #include "target/seccomp_filter.h"
 
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -11,6 +12,7 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "target/proc.h"
@@ -49,6 +51,10 @@ constexpr Call kCalls[] = {
     {"chdir", SYS_chdir, {4096, 0, 0, 0, 0, 0}},
     {"recvmsg", SYS_recvmsg, {3, 4096, MSG_CMSG_CLOEXEC, 0, 0, 0}},
     {"sendmsg", SYS_sendmsg, {3, 4096, MSG_NOSIGNAL, 0, 0, 0}},
+    {"recvmsg", SYS_recvmsg, {3, 4096, MSG_PEEK | MSG_DONTWAIT, 0, 0, 0}},
+    {"fcntl", SYS_fcntl, {3, F_SETOWN_EX, 4096, 0, 0, 0}, true},
+    {"fcntl", SYS_fcntl, {3, F_SETSIG, SIGKILL, 0, 0, 0}, true},
+    {"fcntl", SYS_fcntl, {3, F_SETFL, O_ASYNC, 0, 0, 0}, true},
     {"ioctl", SYS_ioctl, {4, UFFDIO_MOVE, 4096, 0, 0, 0}},
     {"ioctl", SYS_ioctl, {4, UFFDIO_ZEROPAGE, 4096, 0, 0, 0}},
     {"munlock", SYS_munlock, {4096, 4096, 0, 0, 0, 0}},

@@ -102,6 +102,12 @@ class Job:
         left = harness.listing(self.lab.store)
         self.lab.expect(not left, f"left in the store: {left}")
 
+    def left(self):
+        """What is alive of its session, with the place in the kernel where it waits."""
+        found = subprocess.run(["ps", "-s", str(self.first), "-L", "-o", "pid=,tid=,stat=,wchan:32=,comm="], capture_output=True,
+                               text=True, check=False).stdout.splitlines()
+        return [line for line in found if line.split()[2][0] not in "ZX"]
+
     def is_paged(self):
         return self.pager and state_of(self.pager) not in ("", "Z", "X")
 
@@ -228,7 +234,12 @@ def nobody_left_to_go_on(lab):
             wait_until(lambda job=job: "the keeper was killed" in job.errors(), "a warning")
         os.kill(job.pager, signal.SIGKILL)
         job.process.wait()
-        wait_until(job.is_over, "the program's end")
-        lab.expect("status 137" in job.text() and "FAIL" not in job.text(), f"the program: {job.text()[-300:]!r}")
+        # The shell tells of the program's end only if nothing was moved out of the shell itself.
+        try:
+            wait_until(lambda job=job: not job.left(), "the programs' end")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; there are still {job.left()}") from None
+        told = job.text().rpartition("status ")[2].strip() if job.is_over() else "137"
+        lab.expect(told == "137" and "FAIL" not in job.text(), f"the program: {job.text()[-300:]!r}")
         refused = lab.farswap("resume", job.pager)
         lab.expect(refused.status == REFUSED, f"it says {refused.error!r}")

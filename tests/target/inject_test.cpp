@@ -33,13 +33,19 @@ Result<Agent> inject_into(pid_t process) {
     return inject(*task, kOptions);
 }
 
-agent_reply ask(const Agent& agent, agent_op op, std::initializer_list<agent_range> ranges) {
+/// Its sequence number.
+std::uint64_t send_request(const Agent& agent, agent_op op, std::initializer_list<agent_range> ranges) {
     static std::uint64_t sequence = 0;
     agent_request request{};
     request.op = op;
     request.sequence = ++sequence;
     for (const agent_range& range : ranges) request.range[request.count++] = range;
     EXPECT_EQ(send(agent.socket.get(), &request, sizeof request, MSG_NOSIGNAL), ssize_t{sizeof request});
+    return sequence;
+}
+
+agent_reply ask(const Agent& agent, agent_op op, std::initializer_list<agent_range> ranges) {
+    const std::uint64_t sequence = send_request(agent, op, ranges);
     agent_reply reply{};
     pollfd waiting{agent.socket.get(), POLLIN, 0};
     EXPECT_EQ(poll(&waiting, 1, 60'000), 1) << "the agent does not answer";
@@ -201,6 +207,46 @@ TEST_F(InjectTest, WithoutAnybodyWhoPagesTheProgramIsEnded) {
     agent_.socket.reset();  // the last holder of which has ended
     EXPECT_TRUE(wait_until([&] { return read_state(puppet_->process()) == 'Z'; }));
     EXPECT_EQ(puppet_->done(), 0) << "it went on with " << puppet_->result() << " right pages of 1";
+}
+
+// The agent waits inside the kernel then, where no end of its socket wakes it: nobody reads the event of what
+// it empties, and its own userfaultfd keeps that event alive.
+TEST_F(InjectTest, TheProgramIsEndedAlsoWhereItsAgentWaitsForTheEvent) {
+    start({check_pages(2, 1)});
+    ASSERT_EQ(move(2, 1).result[0].moved, kPageSize);
+    send_request(agent_, AGENT_ZAP, {{0, agent_.staging, kPageSize}});
+    ASSERT_TRUE(wait_until([&] { return is_in_system_call(agent_.thread, SYS_madvise); }));
+    uffd_ = Uffd();
+    agent_.socket.reset();
+    EXPECT_TRUE(wait_until([&] { return read_state(puppet_->process()) == 'Z'; }));
+    EXPECT_EQ(puppet_->child().join(), -1);
+}
+
+// As above, in a fault on a page that nobody brings back.
+TEST_F(InjectTest, TheProgramIsEndedAlsoWhereItsAgentWaitsForAPage) {
+    start({check_pages(2, 1)});
+    ASSERT_EQ(move(2, 1).result[0].moved, kPageSize);
+    send_request(agent_, AGENT_UNSHARE, {{page(2), 0, kPageSize}});
+    ASSERT_TRUE(wait_until([&] { return waits_for_userfaultfd(agent_.thread); }));
+    uffd_ = Uffd();
+    agent_.socket.reset();
+    EXPECT_TRUE(wait_until([&] { return read_state(puppet_->process()) == 'Z'; }));
+    EXPECT_EQ(puppet_->child().join(), -1);
+}
+
+// While it is waited for, the pager's end is told by a signal; requests are not.
+TEST_F(InjectTest, RequestsAfterOneThatWaitsForThePagerRaiseNoSignal) {
+    start({check_pages(0, 1)});
+    for (std::uint64_t number = 1; number < kArenaPages / 2; number++) {
+        EXPECT_EQ(ask(agent_, AGENT_UNSHARE, {{page(0), 0, kPageSize}}).status, 0);
+        EXPECT_EQ(ask(agent_, AGENT_MOVE, {{page(number), agent_.staging + number * kPageSize, kPageSize}})
+                      .result[0]
+                      .moved,
+                  kPageSize);
+    }
+    puppet_->go();
+    EXPECT_TRUE(wait_until([&] { return puppet_->done() > 0; }));
+    EXPECT_EQ(puppet_->result(), 1);
 }
 
 TEST_F(InjectTest, WhoHasNothingOutsideOutlivesItsPager) {
