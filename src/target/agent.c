@@ -38,7 +38,7 @@
 #define F_SETOWN_EX 15
 #define F_OWNER_TID 0
 #define O_ASYNC 020000
-#define MSG_PEEK_DONTWAIT (0x2 | 0x40)
+#define O_NONBLOCK 04000
 #define O_CLOEXEC_NONBLOCK (02000000 | 04000)
 
 AGENT_INLINE long call6(long number, long a, long b, long c, long d, long e, long f) {
@@ -158,22 +158,19 @@ struct signal_owner {
 
 /* ZAP and UNSHARE wait for the pager inside the kernel (userfaultfd_event_wait_completion(),
  * handle_userfault()): the end of the socket is not seen there, and our userfaultfd keeps such a wait from
- * ending with the pager's. So that it does not last for ever the end of the socket kills the process
- * meanwhile. The pager sends nothing before it has the answer, so nothing else raises the signal. 0: the
- * pager is gone already. */
-AGENT_INLINE int be_killed_without_the_pager(int socket, long task) {
+ * ending with the pager's. So that it does not last for ever the pager's end kills the process meanwhile, by
+ * the signal of a pipe that nothing is ever written to. (Not of the socket: the signal for a request may come
+ * after the request.) 0: the pager is gone already. */
+AGENT_INLINE int be_killed_without_the_pager(int life, long task) {
     const struct signal_owner owner = {F_OWNER_TID, (int)task};
-    call3(__NR_fcntl, socket, F_SETOWN_EX, (long)&owner);
-    call3(__NR_fcntl, socket, F_SETSIG, SIGKILL);
-    call3(__NR_fcntl, socket, F_SETFL, O_ASYNC);
     char byte;
-    struct io_vector vector = {&byte, 1};
-    struct message_header header = {0, 0, &vector, 1, 0, 0, 0};
-    const long received = call3(__NR_recvmsg, socket, (long)&header, MSG_PEEK_DONTWAIT);
-    return received > 0 || received == -EAGAIN;
+    call3(__NR_fcntl, life, F_SETOWN_EX, (long)&owner);
+    call3(__NR_fcntl, life, F_SETSIG, SIGKILL);
+    call3(__NR_fcntl, life, F_SETFL, O_ASYNC | O_NONBLOCK);
+    return call3(__NR_read, life, (long)&byte, 1) != 0;
 }
-AGENT_INLINE void hear_of_the_pager_by_the_socket(int socket) {
-    call3(__NR_fcntl, socket, F_SETFL, 0);
+AGENT_INLINE void hear_of_the_pager_by_the_socket(int life) {
+    call3(__NR_fcntl, life, F_SETFL, O_NONBLOCK);
 }
 
 /* The pager is gone, its keeper too, and nobody will ever bring back what was moved out. Until here our
@@ -231,7 +228,7 @@ AGENT_INLINE void leave_the_programs_files(int socket) {
 AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
     const int socket = start->socket;
     const long task = call3(__NR_gettid, 0, 0, 0); /* the main thread may have ended */
-    int uffd = -1, may_be_outside = 0;
+    int uffd = -1, life = -1, may_be_outside = 0;
     leave_the_programs_files(socket);
     for (;;) {
         struct agent_request request;
@@ -242,7 +239,7 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
         long received = receive(socket, &request, &descriptor);
         if (received <= 0) end_without_the_pager(may_be_outside);
         const int waits_for_the_pager = request.op == AGENT_ZAP || request.op == AGENT_UNSHARE;
-        if (waits_for_the_pager && !be_killed_without_the_pager(socket, task))
+        if (waits_for_the_pager && !be_killed_without_the_pager(life, task))
             end_without_the_pager(may_be_outside);
         reply.op = request.op;
         reply.count = 0;
@@ -270,12 +267,14 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
         } else if (request.op == AGENT_ADOPT_UFFD) {
             uffd = descriptor;
             may_be_outside = 1;
+        } else if (request.op == AGENT_KEEP_PIPE) {
+            life = descriptor;
         } else if (request.op == AGENT_DROP_PRIVILEGES) {
             reply.status = drop_privileges(request.count);
         } else {
             for (;;) call3(__NR_exit, request.count, 0, 0);
         }
-        if (waits_for_the_pager) hear_of_the_pager_by_the_socket(socket);
+        if (waits_for_the_pager) hear_of_the_pager_by_the_socket(life);
         answer(socket, &reply, passed);
     }
 }

@@ -26,6 +26,9 @@ enum agent_op {
      * the agent's work begins. `count` is the program's PR_GET_DUMPABLE, which this would change. The status
      * tells whether it was allowed. */
     AGENT_DROP_PRIVILEGES = 8,
+    /* Keeps the end for reading of a pipe that comes along. The pager never writes to its own end, which is
+     * closed with the pager: that kills the process when its agent waits for the pager inside the kernel. */
+    AGENT_KEEP_PIPE = 9,
     /* The thread ends, with the exit status in `count`: where it is the last one, that is the process's
      * (do_exit, synchronize_group_exit() in kernel/exit.c). No reply. */
     AGENT_EXIT = 6,

@@ -152,6 +152,16 @@ Result<Fd> connect_uffd(int socket, int adopt) {
     return std::move(uffd->fd);
 }
 
+Result<Fd> give_pipe(int socket) {
+    int ends[2] = {-1, -1};
+    if (pipe2(ends, O_CLOEXEC) != 0) return fail_errno(errno, "cannot make a pipe");
+    const Fd theirs(ends[0]);
+    Fd ours(ends[1]);
+    auto given = exchange_descriptor(socket, AGENT_KEEP_PIPE, theirs.get());
+    if (!given) return given;
+    return ours;
+}
+
 /// While the task is stopped: a fork between mapping and registering would give a child that cannot be
 /// marked.
 Status register_memory(const Agent& agent) {
@@ -225,6 +235,9 @@ Result<Agent> inject(RemoteTask& task, const InjectOptions& options) {
         auto closed = checked(task, "close", SYS_close, start.socket);
         if (!uffd) return std::unexpected(uffd.error());
         agent.uffd = std::move(*uffd);
+        auto life = give_pipe(agent.socket.get());
+        if (!life) return std::unexpected(life.error());
+        agent.life = std::move(*life);
         if (auto registered = register_memory(agent); !registered) return registered;
         drop_privileges(task, agent.socket.get());
         if (!closed) return std::unexpected(closed.error());

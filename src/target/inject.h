@@ -21,6 +21,7 @@ struct Agent {
     pid_t thread = 0;
     Fd pidfd;
     Fd socket;
+    Fd life;                    ///< of a pipe; closed only when the agent has nothing to do, or by our end
     Fd uffd;                    ///< non-blocking, UFFDIO_API done
     std::uint64_t base = 0;     ///< all of the agent's memory: [base, base + length)
     std::uint64_t length = 0;   ///< bytes

@@ -105,7 +105,11 @@ TEST_F(InjectTest, LeavesTheProgramsDescriptorsAndAddsOneThread) {
     append_threads(puppet.process(), threads);
     EXPECT_THAT(threads, ::testing::UnorderedElementsAre(puppet.process(), agent->thread));
     // The agent holds nothing of the program's open, or a pipe would never reach its end of file.
-    EXPECT_EQ(descriptors(agent->thread).find("pipe:"), std::string::npos) << descriptors(agent->thread);
+    const std::string its = descriptors(agent->thread);
+    const auto pipe = its.find("pipe:");
+    ASSERT_NE(pipe, std::string::npos) << its;
+    EXPECT_EQ(its.rfind("pipe:"), pipe) << its;
+    EXPECT_EQ(before.find(its.substr(pipe, its.find(']', pipe) - pipe)), std::string::npos) << its;
     puppet.go();
     EXPECT_TRUE(wait_until([&] { return puppet.done() == 1; }));
     EXPECT_EQ(puppet.result(), 4);
@@ -218,6 +222,7 @@ TEST_F(InjectTest, TheProgramIsEndedAlsoWhereItsAgentWaitsForTheEvent) {
     ASSERT_TRUE(wait_until([&] { return is_in_system_call(agent_.thread, SYS_madvise); }));
     uffd_ = Uffd();
     agent_.socket.reset();
+    agent_.life.reset();
     EXPECT_TRUE(wait_until([&] { return read_state(puppet_->process()) == 'Z'; }));
     EXPECT_EQ(puppet_->child().join(), -1);
 }
@@ -230,6 +235,7 @@ TEST_F(InjectTest, TheProgramIsEndedAlsoWhereItsAgentWaitsForAPage) {
     ASSERT_TRUE(wait_until([&] { return waits_for_userfaultfd(agent_.thread); }));
     uffd_ = Uffd();
     agent_.socket.reset();
+    agent_.life.reset();
     EXPECT_TRUE(wait_until([&] { return read_state(puppet_->process()) == 'Z'; }));
     EXPECT_EQ(puppet_->child().join(), -1);
 }
