@@ -18,7 +18,8 @@ enum agent_op {
      * Blocks until the pager has read the REMOVE event; if the pager is gone, the process is killed then. */
     AGENT_ZAP = 4,
     /* For each range: read one byte of each page of src through process_vm_readv, so that pages shared by a
-     * fork become this process's own and can be moved. May block in a page fault, as AGENT_ZAP does. */
+     * fork become this process's own and can be moved. May block in a page fault; without the pager, as
+     * AGENT_ZAP. */
     AGENT_UNSHARE = 5,
     /* For the one range: madvise(src, len, MADV_GUARD_INSTALL), whose result is the status. */
     AGENT_GUARD = 7,

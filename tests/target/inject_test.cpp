@@ -84,6 +84,14 @@ class InjectTest : public ::testing::Test {
         ASSERT_EQ(uffd_.register_range(agent_.staging, kOptions.staging_pages * kPageSize), 0);
     }
     std::uint64_t page(std::uint64_t number) const { return puppet_->arena().page(number); }
+    /// Closes all that a pager that is killed leaves.
+    void expect_end_without_pager() {
+        uffd_ = Uffd();
+        agent_.socket.reset();
+        agent_.life.reset();
+        EXPECT_TRUE(wait_until([&] { return read_state(puppet_->process()) == 'Z'; }));
+        EXPECT_EQ(puppet_->child().join(), -1);
+    }
     agent_reply move(std::uint64_t first, std::uint64_t pages) {
         return ask(agent_, AGENT_MOVE, {{page(first), agent_.staging, pages * kPageSize}});
     }
@@ -220,11 +228,7 @@ TEST_F(InjectTest, TheProgramIsEndedAlsoWhereItsAgentWaitsForTheEvent) {
     ASSERT_EQ(move(2, 1).result[0].moved, kPageSize);
     send_request(agent_, AGENT_ZAP, {{0, agent_.staging, kPageSize}});
     ASSERT_TRUE(wait_until([&] { return is_in_system_call(agent_.thread, SYS_madvise); }));
-    uffd_ = Uffd();
-    agent_.socket.reset();
-    agent_.life.reset();
-    EXPECT_TRUE(wait_until([&] { return read_state(puppet_->process()) == 'Z'; }));
-    EXPECT_EQ(puppet_->child().join(), -1);
+    expect_end_without_pager();
 }
 
 // As above, in a fault on a page that nobody brings back.
@@ -233,11 +237,7 @@ TEST_F(InjectTest, TheProgramIsEndedAlsoWhereItsAgentWaitsForAPage) {
     ASSERT_EQ(move(2, 1).result[0].moved, kPageSize);
     send_request(agent_, AGENT_UNSHARE, {{page(2), 0, kPageSize}});
     ASSERT_TRUE(wait_until([&] { return waits_for_userfaultfd(agent_.thread); }));
-    uffd_ = Uffd();
-    agent_.socket.reset();
-    agent_.life.reset();
-    EXPECT_TRUE(wait_until([&] { return read_state(puppet_->process()) == 'Z'; }));
-    EXPECT_EQ(puppet_->child().join(), -1);
+    expect_end_without_pager();
 }
 
 // While it is waited for, the pager's end is told by a signal; requests are not.
