@@ -8,10 +8,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/core.h"
 #include "base/log.h"
 #include "keeper/keeper.h"
 #include "pager/budget.h"
 #include "pager/chaos.h"
+#include "pager/core_policy.h"
 #include "pager/members.h"
 #include "pager/outage.h"
 #include "pager/pager.h"
@@ -96,6 +98,8 @@ struct Job::State {
     Members members;
     OutageWatch outages;
     SpinPolicy spinning;
+    CorePolicy core_policy;
+    Core core;  ///< of the loop's thread
     io::Clock::time_point last_tick = io::Clock::now();
 
     pid_t program = 0;
@@ -368,9 +372,16 @@ void Job::State::go_on_as_heir() {
 /// One round of the loop. A thread that waits for a page is not to wait for us to be woken, too.
 void Job::State::wait() {
     const Awaited awaited = pager.awaited();
-    loop.run_once(std::chrono::nanoseconds::max(), spinning.window(awaited, io::Clock::now()));
-    const auto& [taken, longest_yield] = loop.last_wait();
-    spinning.waited(awaited, taken, longest_yield, io::Clock::now());
+    // Who has our core while we poll may be an agent that does what we have asked for.
+    const bool is_asked = pager.agents_work();
+    const auto window = spinning.window(awaited, io::Clock::now());
+    loop.run_once(std::chrono::nanoseconds::max(), window);
+    const auto& [taken, yielded] = loop.last_wait();
+    const auto longest_yield = is_asked ? std::chrono::nanoseconds::zero() : yielded;
+    const auto now = io::Clock::now();
+    spinning.waited(awaited, taken, longest_yield, now);
+    if (window > std::chrono::nanoseconds::zero() && core_policy.polled(longest_yield, now)) core.leave();
+    if (spinning.is_crowded_out(now)) core.be_anywhere();
     if (keeper::births() != births) go_on_as_heir();
 }
 
@@ -381,6 +392,7 @@ Job::~Job() {
     state_->loop.cancel(state_->poll_timer);
     state_->loop.cancel(state_->tick_timer);
     const target::CallersState& caller = state_->caller;
+    state_->core.be_anywhere();
     sigprocmask(SIG_SETMASK, &caller.signal_mask, nullptr);
     if (caller.ignores_sigchld) ::signal(SIGCHLD, SIG_IGN);
     if (caller.descriptors.rlim_max != 0) setrlimit(RLIMIT_NOFILE, &caller.descriptors);

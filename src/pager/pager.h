@@ -100,6 +100,8 @@ class Pager : public target::TargetEvents {
 
     /// What threads of the program wait for now, for whoever decides whether to sleep. Asked once a round.
     Awaited awaited() noexcept;
+    /// Whether the agent of any process owes an answer.
+    bool agents_work() const noexcept;
     const std::vector<std::unique_ptr<Process>>& processes() const noexcept { return processes_; }
     std::size_t faults_waiting() const noexcept { return waiting_.size(); }
     /// Since when nothing can be moved out of any process, and nothing is on its way out: max() while

@@ -79,6 +79,12 @@ bool Pager::is_held_up() const {
            });
 }
 
+bool Pager::agents_work() const noexcept {
+    return std::ranges::any_of(processes_, [](const auto& process) {
+        return !process->gone && process->target->has_agent() && !process->target->agent_idle();
+    });
+}
+
 /// Whether its agent owes an answer for so long that it cannot be running. An unshare may wait for a read.
 bool Pager::is_stopped(const Process& process) const {
     if (process.target->agent_idle() || io::Clock::now() - process->asked_at() < kAgentIsStopped)

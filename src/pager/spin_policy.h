@@ -29,9 +29,13 @@ class SpinPolicy {
 
     /// How long to poll now; zero: to sleep at once.
     Nanoseconds window(Awaited what, Time now) const {
-        if (what == Awaited::kNothing || now < suspended_until_) return Nanoseconds::zero();
+        if (what == Awaited::kNothing || is_suspended(now)) return Nanoseconds::zero();
         return history(what).window;
     }
+    /// Whether somebody else has the core for so long at a time that we do not poll for a while.
+    bool is_suspended(Time now) const { return now < suspended_until_; }
+    /// Whether that has happened again and again.
+    bool is_crowded_out(Time now) const { return is_suspended(now) && suspension_ >= kCrowdedOut; }
     /// A wait has taken so long, polled or slept. `longest_yield`: the longest for which somebody else had
     /// the core when it was offered while we polled.
     void waited(Awaited what, Nanoseconds how_long, Nanoseconds longest_yield, Time now) {
@@ -57,6 +61,7 @@ class SpinPolicy {
     static constexpr Nanoseconds kHogged = std::chrono::microseconds(500);
     static constexpr Nanoseconds kSuspensionMin = std::chrono::milliseconds(10);
     static constexpr Nanoseconds kSuspensionMax = std::chrono::milliseconds(640);
+    static constexpr Nanoseconds kCrowdedOut = kSuspensionMax;
     static constexpr std::uint32_t kCalm = 1024;  // waits after which a suspension is forgotten
 
     /// How long waits took of late, in octaves of microseconds, and what follows.

@@ -94,9 +94,12 @@ TEST(SpinPolicy, WhoeverWantsTheCoreGetsIt) {
     EXPECT_EQ(waits.window(Awaited::kAnswer), nanoseconds::zero()) << "twice as long now";
     waits.now += milliseconds(10);
     EXPECT_NE(waits.window(Awaited::kAnswer), nanoseconds::zero());
+    EXPECT_FALSE(waits.policy.is_crowded_out(waits.now));
     for (int i = 0; i < 20; i++) waits.take(Awaited::kAnswer, microseconds(80), 1, milliseconds(3));
+    EXPECT_TRUE(waits.policy.is_crowded_out(waits.now));
     waits.now += milliseconds(640);
     EXPECT_NE(waits.window(Awaited::kAnswer), nanoseconds::zero()) << "there is an end to it";
+    EXPECT_FALSE(waits.policy.is_crowded_out(waits.now));
 }
 
 TEST(SpinPolicy, WhoTakesTheCoreForAMomentIsNoHog) {
