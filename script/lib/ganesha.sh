@@ -177,8 +177,10 @@ ganesha_restart() { # DIR
     ( source "$1/env" && ganesha_exclusively ganesha_launch "$(cd "$1" && pwd)" "$GANESHA_NFS_PORT" "$GANESHA_MOUNT_PORT" )
 }
 
-ganesha_runs() { # PID: alive and ours; a zombie that nobody has reaped yet is not
-    grep -qs '^[0-9]* (ganesha.nfsd) [^ZX]' "/proc/$1/stat"
+# Ours, and any of its threads alive: the first may be a zombie long before the last has gone, with which the sockets
+# are closed. One that is dead in all its threads, and that nobody has reaped yet, does not run.
+ganesha_runs() { # PID
+    grep -qs '^[0-9]* (ganesha.nfsd) ' "/proc/$1/stat" && grep -qs ') [^ZX] ' /proc/"$1"/task/*/stat
 }
 
 # Signals DIR's server and waits until it is gone, at most 10 s before it is killed; no server is no error.
