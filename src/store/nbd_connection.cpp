@@ -14,9 +14,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kConnectMax = 5s;    // an attempt to connect, with the handshake
-constexpr auto kBackoffMin = 20ms;  // between attempts, doubled up to
-constexpr auto kBackoffMax = 1000ms;
+constexpr auto kConnectMax = 5s;  // an attempt to connect, with the handshake
 
 void append(Call*& head, Call*& tail, Call& call) noexcept {
     call.next = nullptr;
@@ -135,7 +133,7 @@ int Connection::answered(void* data, int* error) noexcept {
 
 void Connection::complete_answered() noexcept {
     while (Call* const call = take_first(answered_head_, answered_tail_)) {
-        backoff_ = 0ms;
+        backoff_.reset();
         if (reported_) log::warning("{}: connected again", what_);
         reported_ = false;
         call->state = Call::State::kTaken;
@@ -163,7 +161,7 @@ void Connection::check_connecting() noexcept {
         now.transfer_max < expected_.transfer_max) {
         if (!std::exchange(reported_, true))
             log::warning("{}: the server is back with a smaller or different export; asking again", what_);
-        backoff_ = kBackoffMax;
+        backoff_.lengthen();
         return retry_connect();
     }
     loop_.cancel(timer_);
@@ -203,8 +201,7 @@ void Connection::retry_connect() noexcept {
     dropping_ = true;
     close();
     dropping_ = false;
-    loop_.arm(timer_, io::Clock::now() + backoff_);
-    backoff_ = std::clamp<std::chrono::milliseconds>(backoff_ * 2, kBackoffMin, kBackoffMax);
+    loop_.arm(timer_, backoff_.next(io::Clock::now()));
     requeue_sent();
     if (was_up) watcher_.lost(*this);
 }

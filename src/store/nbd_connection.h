@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "io/loop.h"
+#include "store/backoff.h"
 #include "store/nbd_endpoint.h"
 
 namespace farswap::nbd {
@@ -127,7 +128,7 @@ class Connection {
     io::Watch watch_;
     io::Timer timer_;         ///< kConnecting: gives the attempt up; kDown: starts the next
     io::Timer settle_timer_;  ///< runs what must not run inside a call of the caller's
-    std::chrono::milliseconds backoff_{0};
+    Backoff backoff_;
     bool sends_held_ = false;
     bool reported_ = false;  ///< the loss has been reported, and so the return will be
     bool ended_ = false;     ///< the server has said that it answers no more

@@ -18,9 +18,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kConnectMax = 5s;    // an attempt to connect
-constexpr auto kBackoffMin = 20ms;  // between attempts, doubled up to
-constexpr auto kBackoffMax = 1000ms;
+constexpr auto kConnectMax = 5s;      // an attempt to connect
 constexpr auto kResumeAfter = 100ms;  // NFS3ERR_JUKEBOX: "wait a while", RFC 1813 section 2.6
 constexpr int kReceivesMax = 64;      // in one go, so that the loop's other work gets its turn
 constexpr std::size_t kSegmentsMax = 48;
@@ -304,7 +302,7 @@ void Connection::connected() noexcept {
 /// The server answers: a connection alone is no sign of it, for a proxy or a dying server accepts some and
 /// closes them.
 void Connection::answered() noexcept {
-    backoff_ = 0ms;
+    backoff_.reset();
     if (reported_) log::warning("{}: connected again", server_);
     reported_ = false;
 }
@@ -337,8 +335,7 @@ void Connection::release_sends() noexcept {
 void Connection::retry_connect() noexcept {
     close();
     reader_.reset();
-    loop_.arm(timer_, io::Clock::now() + backoff_);
-    backoff_ = std::clamp<std::chrono::milliseconds>(backoff_ * 2, kBackoffMin, kBackoffMax);
+    loop_.arm(timer_, backoff_.next(io::Clock::now()));
     protocol_.disconnected();
     if (step_.state == Call::State::kQueued) unlink(step_);
     if (step_.state != Call::State::kDelayed) step_.state = Call::State::kFree;
@@ -423,7 +420,7 @@ bool Connection::receive_some(const char*& failure) noexcept {
         failure = got == 0 ? "closed by the server" : strerrordesc_np(errno);
         return false;
     }
-    if (reported_ || backoff_ > 0ms) answered();
+    if (reported_ || backoff_.has_begun()) answered();
     const auto count = static_cast<std::size_t>(got);
     const std::size_t in_place = std::min(count, direct.size());
     const std::size_t in_order = std::min(count - in_place, ahead);
@@ -433,7 +430,7 @@ bool Connection::receive_some(const char*& failure) noexcept {
         (guessed > 0 ? take_guessed(guess, in_order, guessed) : reader_.feed({received_.data(), in_order}));
     if (!good) {
         failure = "a reply that cannot be decoded";
-        backoff_ = kBackoffMax;  // it answers, but not as a server does that is worth asking at once
+        backoff_.lengthen();
         return false;
     }
     // Otherwise the socket is empty, or what comes next is waited for by the loop.

@@ -15,6 +15,7 @@
 
 #include "base/fd.h"
 #include "io/loop.h"
+#include "store/backoff.h"
 #include "store/nfs_reply_reader.h"
 #include "store/nfs_socket.h"
 #include "store/nfs_wire.h"
@@ -132,7 +133,7 @@ class Connection final : private ReplyReader::Calls {
     io::Watch watch_;
     io::Timer timer_;         ///< kConnecting: gives the attempt up; kDown: starts the next
     io::Timer resume_timer_;  ///< sends delayed calls again
-    std::chrono::milliseconds backoff_{0};
+    Backoff backoff_;
     bool was_up_ = false;
     bool sends_held_ = false;
     bool reported_ = false;   ///< the loss has been reported, and so the return will be
