@@ -1,9 +1,6 @@
 #include "daemon/broker.h"
 
 #include <poll.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -20,6 +17,7 @@
 #include "daemon/confine.h"
 #include "daemon/relay.h"
 #include "daemon/say.h"
+#include "daemon/service.h"
 #include "daemon/share_request.h"
 
 namespace farswap::daemon {
@@ -30,8 +28,7 @@ using cli::ShareReplyKind;
 using cli::ShareRequest;
 using cli::ShareRequestKind;
 
-constexpr int kLookMs = 250;    // between two looks at the clock, while there are jobs
-constexpr int kAgainMs = 1000;  // after a shortage of descriptors or processes
+constexpr int kLookMs = 250;  // between two looks at the clock, while there are jobs
 
 struct Ends {
     int client, broker;
@@ -42,26 +39,18 @@ struct Ends {
 /// socket, and what lies unread in it, is this process (decision 0012).
 [[noreturn]] void run_relay(const Ends& ends, const Peer& peer, const Status& verdict,
                             std::chrono::seconds first_word_max) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
-    alarm(static_cast<unsigned>(first_word_max.count()));
-    dup2(ends.broker, STDIN_FILENO);
-    dup2(ends.client, STDERR_FILENO + 1);
-    close_range(STDERR_FILENO + 2, ~0u, 0);
-    const int client = STDERR_FILENO + 1;
+    enter_child(ends.client, ends.broker, first_word_max);
     char go = 0;
-    if (receive_message(STDIN_FILENO, &go, 1).bytes == 0) _exit(0);
+    if (receive_message(kParent, &go, 1).bytes == 0) _exit(0);
     constexpr timeval kPatience{.tv_sec = 5, .tv_usec = 0};
-    setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+    setsockopt(kClient, SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
     const auto confined = forbid_all_but_relaying();
     if (!verdict)
-        refuse_share(client, peer, verdict.error());
+        refuse_share(kClient, peer, verdict.error());
     else if (!confined)
-        refuse_share(client, peer, confined.error());
+        refuse_share(kClient, peer, confined.error());
     else
-        relay(client, STDIN_FILENO, peer);
+        relay(kClient, kParent, peer);
     _exit(0);
 }
 
@@ -73,17 +62,13 @@ std::string describe(const Config& config) {
 }  // namespace
 
 Status Broker::run() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
-    sigprocmask(SIG_BLOCK, &signals, nullptr);
-    const Fd taken(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!taken) return fail_errno(errno, "signalfd");
+    const auto signals = take_signals();
+    if (!signals) return std::unexpected(signals.error());
     say("{}: {}", file_, describe(ledger_.config()));
     for (;;) {
         const bool is_short = std::exchange(short_of_something_, false);
         const bool accepts = !is_short && links_.size() < limits_.connections_max;
-        std::vector<pollfd> ready{{taken.get(), POLLIN, 0}, {accepts ? listener_.get() : -1, POLLIN, 0}};
+        std::vector<pollfd> ready{{signals->get(), POLLIN, 0}, {accepts ? listener_.get() : -1, POLLIN, 0}};
         std::vector<Ledger::Id> ids;
         for (const auto& [id, link] : links_) {
             ready.push_back({link.socket.get(), POLLIN, 0});
@@ -91,7 +76,11 @@ Status Broker::run() {
         }
         const int wait_ms = is_short ? kAgainMs : ledger_.size() > 0 ? kLookMs : -1;
         if (poll(ready.data(), ready.size(), wait_ms) < 0 && errno != EINTR) return fail_errno(errno, "poll");
-        if (!take_signals(taken.get())) return {};
+        const Signals got = read_signals(signals->get());
+        if (got.reload) reload();
+        if (got.end) return {};
+        while (waitpid(-1, nullptr, WNOHANG) > 0) {
+        }
         for (std::size_t i = 0; i < ids.size(); ++i) {
             if (ready[i + 2].revents != 0) take_message(ids[i], links_.at(ids[i]));
         }
@@ -99,18 +88,6 @@ Status Broker::run() {
         tell();
         bury();
     }
-}
-
-/// False: it is to end.
-bool Broker::take_signals(int signals) {
-    signalfd_siginfo signal{};
-    while (read(signals, &signal, sizeof signal) == sizeof signal) {
-        if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT) return false;
-        if (signal.ssi_signo == SIGHUP) reload();
-    }
-    while (waitpid(-1, nullptr, WNOHANG) > 0) {
-    }
-    return true;
 }
 
 void Broker::reload() {
@@ -137,12 +114,8 @@ Status Broker::judge(const Peer& peer) const {
 
 void Broker::accept_clients() {
     while (links_.size() < limits_.connections_max && !short_of_something_) {
-        Fd client(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-        if (!client) {
-            short_of_something_ = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
-            if (errno == ECONNABORTED || errno == EINTR) continue;
-            return;
-        }
+        Fd client = accept_client(listener_.get(), short_of_something_);
+        if (!client) return;
         const auto peer = peer_of(client.get());
         const Status verdict = peer ? judge(*peer) : std::unexpected(peer.error());
         if (!start_relay(std::move(client), peer.value_or(Peer{}), verdict)) short_of_something_ = true;

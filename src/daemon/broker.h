@@ -36,7 +36,6 @@ class Broker {
         Peer peer;
         bool is_over = false;
     };
-    bool take_signals(int signals);
     void reload();
     void accept_clients();
     Status judge(const Peer& peer) const;

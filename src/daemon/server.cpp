@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,11 +13,10 @@
 #include "daemon/client.h"
 #include "daemon/confine.h"
 #include "daemon/say.h"
+#include "daemon/service.h"
 
 namespace farswap::daemon {
 namespace {
-
-constexpr int kAgainMs = 1000;  // after a shortage of descriptors or processes
 
 struct Child {
     int client;
@@ -35,57 +32,43 @@ void wait_for_end(int socket) {
 /// Whoever closes a client's socket last closes the descriptors that lie unread in it, too, which a stranger
 /// can make slow (SO_LINGER). That must be the client's own child: so the others drop theirs while the parent
 /// still has all, and this one begins when the parent has dropped its own.
-void own_the_socket(const Child& child) {
-    dup2(child.parent, STDIN_FILENO);
-    dup2(child.client, STDERR_FILENO + 1);
-    close_range(STDERR_FILENO + 2, ~0u, 0);
-    shutdown(STDIN_FILENO, SHUT_WR);
-    wait_for_end(STDIN_FILENO);
-    close(STDIN_FILENO);
+void own_the_socket() {
+    shutdown(kParent, SHUT_WR);
+    wait_for_end(kParent);
+    close(kParent);
 }
 
 /// What a child does, to its end: what it can be harmed by is behind the filter.
 [[noreturn]] void run_child(const Child& child, const Peer& peer, const Status& verdict,
                             std::chrono::seconds limit) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
-    alarm(static_cast<unsigned>(limit.count()));
-    own_the_socket(child);
-    const int socket = STDERR_FILENO + 1;
+    enter_child(child.client, child.parent, limit);
+    own_the_socket();
     if (!verdict) {
-        refuse(socket, peer, verdict.error());
+        refuse(kClient, peer, verdict.error());
         _exit(0);
     }
     Fd device = open_device();
     if (const auto confined = forbid_other_calls(); !confined)
-        refuse(socket, peer, confined.error());
+        refuse(kClient, peer, confined.error());
     else
-        serve(socket, peer, std::move(device));
+        serve(kClient, peer, std::move(device));
     _exit(0);
 }
 
 }  // namespace
 
 Status Server::run() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
-    sigprocmask(SIG_BLOCK, &signals, nullptr);
-    const Fd taken(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!taken) return fail_errno(errno, "signalfd");
+    const auto signals = take_signals();
+    if (!signals) return std::unexpected(signals.error());
     for (;;) {
         const bool is_short = std::exchange(short_of_something_, false);
-        pollfd ready[] = {{taken.get(), POLLIN, 0},
+        pollfd ready[] = {{signals->get(), POLLIN, 0},
                           {is_short || is_full() ? -1 : listener_.socket.get(), POLLIN, 0}};
         if (poll(ready, std::size(ready), is_short ? kAgainMs : -1) < 0 && errno != EINTR)
             return fail_errno(errno, "poll");
-        signalfd_siginfo signal{};
-        while (read(taken.get(), &signal, sizeof signal) == sizeof signal) {
-            if (signal.ssi_signo == SIGHUP) reload();
-            if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT) return {};
-        }
+        const Signals got = read_signals(signals->get());
+        if (got.reload) reload();
+        if (got.end) return {};
         if (const auto collected = collect_children(); !collected) return collected;
         if ((ready[1].revents & POLLIN) != 0) accept_clients();
         start_waiting();
@@ -94,12 +77,8 @@ Status Server::run() {
 
 void Server::accept_clients() {
     while (!is_full()) {
-        Fd socket(accept4(listener_.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
-        if (!socket) {
-            short_of_something_ = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
-            if (errno == ECONNABORTED || errno == EINTR) continue;
-            return;
-        }
+        Fd socket = accept_client(listener_.socket.get(), short_of_something_);
+        if (!socket) return;
         Waiting client{std::move(socket), {}, {}};
         if (auto peer = peer_of(client.socket.get()); peer)
             client.peer = std::move(*peer), client.verdict = judge(client.peer);
