@@ -118,11 +118,16 @@ def server_that_keeps_two_mib(lab):
         lab.expect("nothing to remove" in cleaned, f"left on the server: {cleaned}")
 
 
-def away(lab, flags, until, seconds):
+def by_version(server, version):
+    return server.url.replace("version=3", f"version={version}")
+
+
+def away(lab, version, flags, until, seconds):
     """The server is killed under a program that checks its memory, and comes back once `until` says so of standard error
     so far. Returns the ended run."""
     server = lab.server()
-    job = Background(lab, server.url, *verify(lab, "--seconds", str(seconds)), flags=["--pool", "16M", *flags], limit_s=200)
+    job = Background(lab, by_version(server, version), *verify(lab, "--seconds", str(seconds)), flags=["--pool", "16M", *flags],
+                     limit_s=200)
     if lab.expect(store_file(server.store_directory()) is not None, "nothing was written to the store"):
         subprocess.run([harness.GANESHA, "kill", server.directory], check=True)
         said = lab.directory / f"run{lab.runs}.err"
@@ -131,18 +136,36 @@ def away(lab, flags, until, seconds):
     return job.end(), server
 
 
-@case
-def server_is_away(lab):
-    """The program waits, farswap says so, and says when it is over."""
-    run, server = away(lab, [], lambda said: "no answer for 5 s" in said, seconds=20)
+def away_for_a_moment(lab, version):
+    run, server = away(lab, version, [], lambda said: "no answer for 5 s" in said, seconds=20)
     lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
     lab.expect(re.search("answers again, after [0-9]+ s", run.error), f"its return is not told: {run.error}")
     lab.expect_nothing_left(run, server.store_directory())
 
 
-@case
-def server_is_away_for_too_long(lab):
-    run, server = away(lab, ["--on-outage", "stop:3"], lambda said: "the job is stopped" in said, seconds=100)
+def away_for_too_long(lab, version):
+    run, server = away(lab, version, ["--on-outage", "stop:3"], lambda said: "the job is stopped" in said, seconds=100)
     lab.expect(run.status == REFUSED, f"exit status {run.status} instead of {REFUSED}: {run.last_error()}")
     lab.expect("no answer for 3 s" in run.error and str(server.store_directory()) in run.error, f"does not say why: {run.error}")
     lab.expect(not run.left, f"left running: {run.left}")
+
+
+@case
+def server_is_away(lab):
+    """The program waits, farswap says so, and says when it is over. For minutes: durability_long.py."""
+    away_for_a_moment(lab, 3)
+
+
+@case
+def server_is_away_by_nfsv4(lab):
+    away_for_a_moment(lab, 4)
+
+
+@case
+def server_is_away_for_too_long(lab):
+    away_for_too_long(lab, 3)
+
+
+@case
+def server_is_away_for_too_long_by_nfsv4(lab):
+    away_for_too_long(lab, 4)
