@@ -16,6 +16,7 @@ import traceback
 
 import attaching  # noqa: F401  (registers its cases)
 import attaching_long  # noqa: F401
+import ceph  # noqa: F401
 import cores  # noqa: F401
 import durability  # noqa: F401
 import durability_long  # noqa: F401
@@ -27,6 +28,7 @@ import killed  # noqa: F401
 import killed_long  # noqa: F401
 import many_stores  # noqa: F401
 import nbd  # noqa: F401
+import quotas  # noqa: F401
 import refusals  # noqa: F401
 import reporting  # noqa: F401
 import sharing  # noqa: F401
@@ -68,12 +70,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
     parser.add_argument("--kind", choices=["refusals", "faults", "durability", "durability_long", "users", "attaching",
-                                                   "attaching_long", "cores", "engines", "killed", "killed_long", "many_stores",
-                                                   "nbd", "reporting", "sharing", "sizing", "tampering", "watching"],
+                                                   "attaching_long", "ceph", "cores", "engines", "killed", "killed_long",
+                                                   "many_stores", "nbd", "quotas", "reporting", "sharing", "sizing", "tampering",
+                                                   "watching"],
                         help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
                              "to it, by looking at it, by the report of it, by killing the pager, by the way to the kernel, "
-                             "with several users under one budget, with several stores, over NBD, or on stores that somebody "
-                             "else writes to")
+                             "with several users under one budget, with several stores, over NBD, over Ceph, against a quota, "
+                             "or on stores that somebody else writes to")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")
