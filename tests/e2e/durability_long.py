@@ -26,7 +26,8 @@ def away_for_minutes(lab, version):
     """The server is killed for two and a half minutes under a program that goes through all its memory again and again. That
     stands still meanwhile, as farswap says, and goes on with every byte right; its output is that of a plain run."""
     server = lab.server()
-    sweep = Sweep(lab, [by_version(server, version)])
+    # As long as they are: compressed, most of what is out would stay in memory.
+    sweep = Sweep(lab, [by_version(server, version)], "--compress", "off")
     sweep.start()
     lab.expect(store_file(server.store_directory()) is not None, "nothing was written to the store")
     sweep.one_round_more()
@@ -57,7 +58,7 @@ def server_is_away_for_minutes_by_nfsv4(lab):
 
 def stopped_after_two_minutes(lab, version):
     server = lab.server()
-    sweep = Sweep(lab, [by_version(server, version)], "--on-outage", "stop:120")
+    sweep = Sweep(lab, [by_version(server, version)], "--on-outage", "stop:120", "--compress", "off")
     sweep.start()
     if lab.expect(store_file(server.store_directory()) is not None, "nothing was written to the store"):
         subprocess.run([harness.GANESHA, "kill", server.directory], check=True)

@@ -18,7 +18,7 @@ def verify(lab, *arguments):
     return [lab.tools.workloads / "verify", "--size", "256M", "--threads", "2", *arguments]
 
 
-def wait_until(condition, limit_s=60):
+def wait_until(condition, limit_s=300):
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if condition():

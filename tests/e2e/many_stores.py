@@ -28,6 +28,8 @@ for at in pages: digest.update(memory[at + 8:at + 4096])
 print(digest.hexdigest())
 """
 
+HANG_S = 600  # without a sign of life; what is waited for takes seconds, on a busy machine minutes
+
 
 class Sweep:
     """The program under farswap in the background, over `urls`."""
@@ -50,9 +52,9 @@ class Sweep:
 
     def start(self):
         pool = concurrent.futures.ThreadPoolExecutor(1)
-        self.background = pool.submit(harness.run, self.words, self.output, limit_s=420, cwd=self.lab.directory)
+        self.background = pool.submit(harness.run, self.words, self.output, limit_s=3 * HANG_S, cwd=self.lab.directory)
 
-    def said(self, words, limit_s=120):
+    def said(self, words, limit_s=HANG_S):
         """Waits until farswap has said the words; fails the case otherwise, unless the job has ended."""
         path = self.output.with_name(self.output.name + ".err")
 
@@ -70,7 +72,7 @@ class Sweep:
 
     def one_round_more(self):
         now = self.rounds()
-        wait_until(lambda: self.background.done() or self.rounds() > now + 1, 120)
+        wait_until(lambda: self.background.done() or self.rounds() > now + 1, HANG_S)
         self.lab.expect(self.rounds() > now + 1, "the program stands still")
 
     def end(self):

@@ -236,7 +236,15 @@ std::unique_ptr<Event> take_mappings(Memory& memory, std::uint64_t start, std::u
                      : std::make_unique<Event>(*context, UFFD_EVENT_UNMAP, start, end, end - start);
     memory.drop_range(start, end);
     memory.expected.erase(memory.expected.lower_bound(start), memory.expected.lower_bound(end));
+    memory.freed = {start, end};
     return event;
+}
+
+/// Between two steps of a system call: others go on, sometimes for long.
+Task<> be_preempted(Thread& thread) {
+    co_await thread.pause();
+    if (!world->options.has(Feature::kPreempted) || !world->random.once_in(3)) co_return;
+    for (std::uint64_t left = world->random.below(60); left > 0; --left) co_await thread.pause();
 }
 
 }  // namespace
@@ -291,7 +299,7 @@ Task<> Kernel::unmap(Thread& thread, std::uint64_t start, std::uint64_t end) {
     Memory& memory = *thread.process->memory;
     const std::unique_ptr<Event> event = take_mappings(memory, start, end);
     if (event == nullptr) co_return;
-    co_await thread.pause();  // the lock was left: others map here before anybody hears of it
+    co_await be_preempted(thread);  // the lock was left: others map here before anybody hears of it
     co_await deliver(thread, *event);
 }
 
@@ -322,7 +330,7 @@ Task<> Kernel::remap(Thread& thread, std::uint64_t from, std::uint64_t to, std::
         if (memory.is_removing(from + at)) memory.removing.push_back({to + at, to + at + kPageSize});
     }
     unmapped = take_mappings(memory, from, from + bytes);
-    co_await thread.pause();
+    co_await be_preempted(thread);
     if (early) co_await deliver(thread, *early);
     if (remapped) co_await deliver(thread, *remapped);
     if (unmapped) co_await deliver(thread, *unmapped);
@@ -338,7 +346,7 @@ Task<> Kernel::discard(Thread& thread, std::uint64_t start, std::uint64_t end, b
     if (vma->uffd != nullptr) {
         Event event(*vma->uffd, UFFD_EVENT_REMOVE, start, end, end - start);
         co_await deliver(thread, event);
-        co_await thread.pause();  // read, and not yet done
+        co_await be_preempted(thread);  // read, and not yet done
     }
     for (std::uint64_t at = start; at < end; at += kPageSize) {
         const auto entry = memory.entries.find(at);
@@ -402,7 +410,7 @@ Task<std::shared_ptr<Memory>> Kernel::fork(Thread& thread) {
             child->expected.insert(*version);
     }
     for (const AddressRange& range : parent.removing) child->removing.push_back(range);
-    co_await thread.pause();
+    co_await be_preempted(thread);
     if (event != nullptr) co_await deliver(thread, *event);
     parent.forked_at = world->steps;
     co_await thread.pause();

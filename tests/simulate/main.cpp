@@ -14,7 +14,8 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: simulate [--seed N] [--seeds N] [--steps N] [--seconds N | --hours N] [--jobs N]\n"
-    "                [--processes N] [--pages N] [--no-FEATURE]... [--no-shrink] [--trace]\n"
+    "                [--processes N] [--pages N] [--no-FEATURE]... [--with-FEATURE]... [--no-shrink] "
+    "[--trace]\n"
     "features:";
 
 [[noreturn]] void refuse() {
@@ -42,10 +43,11 @@ enum Choice {
     kPages,
     kTrace,
     kNoShrink,
-    kNo
+    kNo,
+    kWith = kNo + static_cast<int>(kFeatures)
 };
 
-std::vector<option> choices(const std::vector<std::string>& without) {
+std::vector<option> choices(const std::vector<std::string>& without, const std::vector<std::string>& with) {
     std::vector<option> all = {{"seed", required_argument, nullptr, kSeed},
                                {"seeds", required_argument, nullptr, kSeeds},
                                {"steps", required_argument, nullptr, kSteps},
@@ -56,8 +58,10 @@ std::vector<option> choices(const std::vector<std::string>& without) {
                                {"pages", required_argument, nullptr, kPages},
                                {"trace", no_argument, nullptr, kTrace},
                                {"no-shrink", no_argument, nullptr, kNoShrink}};
-    for (unsigned i = 0; i < kFeatures; ++i)
+    for (unsigned i = 0; i < kFeatures; ++i) {
         all.push_back({without[i].c_str(), no_argument, nullptr, static_cast<int>(kNo + i)});
+        all.push_back({with[i].c_str(), no_argument, nullptr, static_cast<int>(kWith + i)});
+    }
     all.push_back({});
     return all;
 }
@@ -65,9 +69,12 @@ std::vector<option> choices(const std::vector<std::string>& without) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    std::vector<std::string> without;
-    for (const auto feature : kFeatureNames) without.push_back(fmt::format("no-{}", feature));
-    const std::vector<option> all = choices(without);
+    std::vector<std::string> without, with;
+    for (const auto feature : kFeatureNames) {
+        without.push_back(fmt::format("no-{}", feature));
+        with.push_back(fmt::format("with-{}", feature));
+    }
+    const std::vector<option> all = choices(without, with);
     Campaign campaign;
     for (int choice = 0; (choice = getopt_long(argc, argv, "", all.data(), nullptr)) != -1;) {
         const std::uint64_t value = optarg == nullptr ? 0 : number(optarg);
@@ -104,7 +111,10 @@ int main(int argc, char** argv) {
                 break;
             default:
                 if (choice < kNo) refuse();
-                campaign.first.allowed &= ~(1u << (choice - kNo));
+                if (choice < kWith)
+                    campaign.first.allowed &= ~(1u << (choice - kNo));
+                else
+                    campaign.first.wanted |= 1u << (choice - kWith);
         }
     }
     if (optind != argc || campaign.jobs == 0) refuse();

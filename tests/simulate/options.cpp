@@ -5,14 +5,14 @@
 namespace farswap::simulate {
 
 const std::array<std::string_view, kFeatures> kFeatureNames = {
-    "fork",    "unmap", "remap",       "discard", "exec",    "exit", "threads", "mutexes",
-    "pin",     "lock",  "fork-advice", "hold",    "chaos",   "slow", "errors",  "losses",
-    "outages", "late",  "stores",      "corrupt", "failure", "full", "memory",  "tier"};
+    "fork",   "unmap",       "remap",   "discard", "exec",   "exit",   "threads",   "mutexes", "pin",
+    "lock",   "fork-advice", "hold",    "chaos",   "slow",   "errors", "losses",    "outages", "late",
+    "stores", "corrupt",     "failure", "full",    "memory", "tier",   "preempted", "twice"};
 
 void Options::choose() {
     Random random(seed ^ 0x5eedull);
     // Not all at once: what one kind of event hides another shows.
-    for (unsigned feature = 0; feature < kFeatures; ++feature) {
+    for (unsigned feature = 0; feature < kFeaturesBySeed; ++feature) {
         bool on = random.below(100) < 60;
         switch (static_cast<Feature>(feature)) {
             case Feature::kCorrupt:
@@ -28,7 +28,7 @@ void Options::choose() {
         }
         if (on) chosen |= 1u << feature;
     }
-    chosen &= allowed;
+    chosen = (chosen | wanted) & allowed;
     if (processes == 0) processes = static_cast<std::uint32_t>(random.between(1, 5));
     threads = static_cast<std::uint32_t>(random.between(1, 4));
     if (pages == 0) pages = static_cast<std::uint32_t>(random.between(100, 900));

@@ -33,9 +33,13 @@ enum class Feature : unsigned {
     kFull,        ///< a store that is too small
     kMemory,      ///< no store: what compresses stays in memory
     kTier,        ///< what compresses stays in memory for a while
+    // Not by the seed, only where they are asked for:
+    kPreempted,  ///< threads are held up for long between two steps of a call; addresses are soon used again
+    kTwice,      ///< with kLate: writes that succeeded are executed once more, later
     kCount
 };
 inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);
+inline constexpr unsigned kFeaturesBySeed = static_cast<unsigned>(Feature::kPreempted);
 extern const std::array<std::string_view, kFeatures> kFeatureNames;
 
 struct Options {
@@ -44,6 +48,7 @@ struct Options {
     std::uint32_t processes = 0;  ///< at one time; 0: by the seed
     std::uint32_t pages = 0;      ///< that the program uses, about; 0: by the seed
     std::uint32_t allowed = ~0u;  ///< features that the seed may choose
+    std::uint32_t wanted = 0;     ///< features that each run has, as far as they are allowed
     bool trace = false;
     // By the seed:
     std::uint32_t chosen = 0;

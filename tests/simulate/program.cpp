@@ -70,6 +70,11 @@ AddressRange any_part(Memory& memory, std::uint64_t pages_max) {
 
 std::uint64_t free_place(const Memory& memory, std::uint64_t pages) {
     const std::uint64_t window = 3 * std::uint64_t{world->options.pages};
+    const std::uint64_t again = memory.freed.start;
+    if (world->options.has(Feature::kPreempted) && again >= kWindow && again < kWindow + window * kPageSize &&
+        world->random.once_in(2) && memory.is_free(again, again + pages * kPageSize) &&
+        !memory.is_claimed(again, again + pages * kPageSize))
+        return again;
     for (int tries = 0; tries < 12; ++tries) {
         const std::uint64_t at = kWindow + world->random.below(window) * kPageSize;
         if (memory.is_free(at, at + pages * kPageSize) && !memory.is_claimed(at, at + pages * kPageSize))

@@ -160,8 +160,12 @@ std::string command_of(const Options& options) {
         fmt::format("script/simulate --seed {} --seeds 1 --steps {}", options.seed, options.steps);
     if (options.processes != 0) command += fmt::format(" --processes {}", options.processes);
     if (options.pages != 0) command += fmt::format(" --pages {}", options.pages);
-    for (unsigned feature = 0; feature < kFeatures; ++feature)
-        if ((options.allowed >> feature & 1) == 0) command += fmt::format(" --no-{}", kFeatureNames[feature]);
+    for (unsigned feature = 0; feature < kFeatures; ++feature) {
+        if ((options.allowed >> feature & 1) == 0)
+            command += fmt::format(" --no-{}", kFeatureNames[feature]);
+        else if ((options.wanted >> feature & 1) != 0)
+            command += fmt::format(" --with-{}", kFeatureNames[feature]);
+    }
     return command;
 }
 

@@ -154,7 +154,8 @@ int SimulatedStore::transfer(const Operation& operation) {
     Request& request = *operation.request;
     // The memory belongs to the request until it ends: the bytes of a write are those that lie there now.
     if (operation.kind == Kind::kWrite && operation.result < 0) {
-        if (operation.result == -ETIMEDOUT || operation.result == -ECANCELED) leave_in_doubt(request);
+        if (operation.result == -ETIMEDOUT || operation.result == -ECANCELED)
+            leave_in_doubt(request, 3 * kSecond);
         // What failed may have been done in part.
         if (world->random.once_in(2))
             write(request.offset, request.data, world->random.below(request.length));
@@ -166,6 +167,9 @@ int SimulatedStore::transfer(const Operation& operation) {
     } else {
         ++counters_.writes;
         if (!operation.lost) write(request.offset, request.data, request.length);
+        // Sent again over a second connection: what the first one brought is still on its way.
+        if (world->options.has(Feature::kTwice) && world->random.once_in(10))
+            leave_in_doubt(request, 20 * kMillisecond);
     }
     return static_cast<int>(request.length);
 }
@@ -216,11 +220,12 @@ int SimulatedStore::flush_result(const Operation& operation) {
 }
 
 /// A write whose answer nobody waited for: a server may still have it.
-void SimulatedStore::leave_in_doubt(const Request& request) {
+void SimulatedStore::leave_in_doubt(const Request& request, std::int64_t delay_max) {
     if (!world->options.has(Feature::kLate)) return;
     late_.push_back({.offset = request.offset,
                      .bytes = {request.data, request.data + request.length},
-                     .at = world->now + static_cast<std::int64_t>(world->random.below(3 * kSecond)),
+                     .at = world->now + static_cast<std::int64_t>(
+                                            world->random.below(static_cast<std::uint64_t>(delay_max))),
                      .executed = world->random.once_in(3)});
 }
 

@@ -78,7 +78,7 @@ class SimulatedStore final : public Store {
     void read(std::uint64_t offset, std::byte* into, std::size_t bytes) const;
     void write(std::uint64_t offset, const std::byte* from, std::size_t bytes);
     int flush_result(const Operation& operation);
-    void leave_in_doubt(const Request& request);
+    void leave_in_doubt(const Request& request, std::int64_t delay_max);
     void run_late();
     void restart();
     void corrupt();
