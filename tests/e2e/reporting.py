@@ -47,6 +47,17 @@ const found = {
     tooWide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     width: innerWidth,
 };
+const ofSizes = document.querySelector("#size-charts .chart");
+found.sizeSays = document.getElementById("size-says").textContent;
+if (ofSizes) {
+    const legends = () => [...document.querySelectorAll("#size-charts .legend")].map(node => node.textContent);
+    ofSizes.focus();
+    found.sizeAtEnd = legends();
+    press(ofSizes, "Home");
+    found.sizeAtBegin = legends();
+    found.timesMoved = [...document.querySelectorAll("#charts .legend .time")].length;
+    ofSizes.blur();
+}
 const chart = document.querySelector(".chart");
 if (chart) {
     const legend = () => chart.parentElement.querySelector(".legend").textContent;
@@ -123,7 +134,11 @@ def report_of_a_job(lab):
         found = browse(lab, page, colours, width)
         if not found:
             continue
-        expect_drawn(lab, found, 6)
+        expect_drawn(lab, found, 8)
+        begin, end = found["sizeAtBegin"], found["sizeAtEnd"]
+        lab.expect("full speed with " in found["sizeSays"] and found["timesMoved"] == 0 and begin[0] != end[0] and
+                   all(re.search(r"with [0-9.]+ [MG]iB$", text) for text in begin + end),
+                   f"the curve: {begin} {end} {found['sizeSays']}")
         lab.expect(found["maps"] and found["maps"][0] > 1 and found["outlines"] >= 2 and found["tables"]["mappings"] > 1,
                    f"the page has {found}")
         lab.expect(len({found["atEnd"], found["atBegin"], found["next"]}) == 3 and "far" in found["atEnd"], f"by keyboard: {found}")
@@ -146,6 +161,7 @@ def report_of_little(lab):
         if found:
             expect_drawn(lab, dict(found, charts=[9] * charts), charts)
             lab.expect(len(found["charts"]) == charts, f"{name}: {len(found['charts'])} charts")
+            lab.expect(("Too few misses to predict (0)" in found["sizeSays"]) == bool(charts), f"{name}: {found['sizeSays']}")
     lab.expect(found["notes"] and "/no/such/program" in found["notes"][0], f"why it did not run: {found['notes']}")
 
 
@@ -182,6 +198,13 @@ def report_of_odd_files(lab):
     odd = {"empty": "", "text": "hello\n", "array": "[1]", "cut": text[:len(text) // 2], "newer": text.replace('"format": 1', '"format": 2'),
            "older": json.dumps(older), "deep": "[" * 1000000, "binary": "\0\1\2" * 1000}
     words = {"newer": "format 2", "older": "no history", "array": "no statistics file"}
+    of_before = json.loads(text)
+    del of_before["size"]
+    (lab.directory / "before.json").write_text(json.dumps(of_before))
+    run = lab.farswap("report", lab.directory / "before.json")
+    found = browse(lab, lab.directory / "before.html", "light")
+    lab.expect(run.status == 0 and found and found["drawn"] == "yes" and not found["sizeSays"],
+               f"without a size: {run.error} {found}")
     for name, content in odd.items():
         path = lab.directory / f"{name}.json"
         path.write_text(content)

@@ -1,7 +1,8 @@
-// Charts over time: one look at all of them, by mouse or by keyboard. Knows dygraphs, not what is shown.
+// Charts: those over time show one look at all of them, and so do those over sizes; by mouse or by keyboard. Knows dygraphs, not what
+// is shown.
 "use strict";
 
-const charts = [];
+const charts = [], sizeCharts = [];  // what moves together
 
 const colourOf = name => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 
@@ -15,27 +16,27 @@ function element(kind, properties = {}, ...children) {
     return made;
 }
 
-/// The rows that are shown, by the first chart's window.
-function shownRows() {
-    const [from, to] = charts[0].graph.xAxisRange();
-    const times = charts[0].times;
-    let first = times.findIndex(time => time >= from - 1e-9);
-    if (first < 0) first = times.length - 1;
-    let last = times.length - 1;
-    while (last > first && times[last] > to + 1e-9) last--;
+/// The rows that are shown, by the window of a group's first chart.
+function shownRows(group) {
+    const [from, to] = group[0].graph.xAxisRange();
+    const at = group[0].at;
+    let first = at.findIndex(value => value >= from - 1e-9);
+    if (first < 0) first = at.length - 1;
+    let last = at.length - 1;
+    while (last > first && at[last] > to + 1e-9) last--;
     return [first, last];
 }
 
-function select(row) {
-    for (const chart of charts) {
+function select(group, row) {
+    for (const chart of group) {
         chart.row = row;
         chart.graph.setSelection(row);
         tell(chart);
     }
 }
 
-function unselect() {
-    for (const chart of charts) {
+function unselect(group) {
+    for (const chart of group) {
         chart.row = null;
         chart.graph.clearSelection();
         tell(chart);
@@ -53,28 +54,29 @@ function tell(chart) {
         return label;
     }));
     if (chart.row !== null)
-        chart.legend.append(element("span", {className: "time"}, "at " + seconds(chart.times[chart.row])));
+        chart.legend.append(element("span", {className: "time"}, chart.where(chart.at[chart.row])));
 }
 
-function zoom(window) {
-    const [from, to] = window || [charts[0].times[0], charts[0].times.at(-1)];
-    for (const chart of charts) chart.graph.updateOptions({dateWindow: [from, to]});
+function zoom(group, window) {
+    const [from, to] = window || [group[0].at[0], group[0].at.at(-1)];
+    for (const chart of group) chart.graph.updateOptions({dateWindow: [from, to]});
 }
 
 function pressed(event, chart) {
-    const [first, last] = shownRows();
+    const {group, at} = chart;
+    const [first, last] = shownRows(group);
     const step = event.shiftKey ? 10 : 1;
     const row = chart.row ?? last;
     const within = wanted => Math.min(last, Math.max(first, wanted));
     const [from, to] = chart.graph.xAxisRange();
     const keys = {
-        ArrowLeft: () => select(within(row - step)),
-        ArrowRight: () => select(within(row + step)),
-        Home: () => select(first),
-        End: () => select(last),
-        Escape: () => { unselect(); zoom(null); },
-        "+": () => zoom([chart.times[row] - (chart.times[row] - from) / 2, chart.times[row] + (to - chart.times[row]) / 2]),
-        "-": () => zoom([Math.max(chart.times[0], from - (to - from) / 2), Math.min(chart.times.at(-1), to + (to - from) / 2)]),
+        ArrowLeft: () => select(group, within(row - step)),
+        ArrowRight: () => select(group, within(row + step)),
+        Home: () => select(group, first),
+        End: () => select(group, last),
+        Escape: () => { unselect(group); zoom(group, null); },
+        "+": () => zoom(group, [at[row] - (at[row] - from) / 2, at[row] + (to - at[row]) / 2]),
+        "-": () => zoom(group, [Math.max(at[0], from - (to - from) / 2), Math.min(at.at(-1), to + (to - from) / 2)]),
     };
     if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
@@ -90,17 +92,17 @@ function optionsOf(chart) {
         };
     }
     return {
-        labels: ["time", ...chart.series.map(one => one.name)], series, stackedGraph: Boolean(chart.stacked), fillAlpha: chart.stacked ? .45 : .18,
+        labels: [chart.over, ...chart.series.map(one => one.name)], series, stackedGraph: Boolean(chart.stacked), fillAlpha: chart.stacked ? .45 : .18,
         logscale: Boolean(chart.logarithmic), legend: "never", labelsDiv: element("div"), axisLineColor: colourOf("line"),
         gridLineColor: colourOf("grid"), connectSeparatedPoints: false, includeZero: !chart.logarithmic, valueRange: chart.range || null,
-        xRangePad: 0, yRangePad: 4, highlightCircleSize: 3, animatedZooms: false, drawPoints: chart.times.length < 4, pointSize: 2,
+        xRangePad: 0, yRangePad: 4, highlightCircleSize: 3, animatedZooms: false, drawPoints: chart.at.length < 4, pointSize: 2,
         axes: {
-            x: {axisLabelFormatter: value => seconds(value), pixelsPerLabel: 70, axisLabelWidth: 60},
+            x: {axisLabelFormatter: value => seconds(value), pixelsPerLabel: 70, axisLabelWidth: 60, ...chart.axis},
             y: {axisLabelFormatter: value => chart.format(value), axisLabelWidth: 66, pixelsPerLabel: 34, ticker: (from, to) => chart.logarithmic ? latencyTicks(from, to) : roundTicks(from, to, chart.format, chart.isSize)},
         },
-        highlightCallback: (event, x, points, row) => { if (row !== chart.row) select(row); },
-        unhighlightCallback: () => unselect(),
-        zoomCallback: (from, to) => zoom([from, to]),
+        highlightCallback: (event, x, points, row) => { if (row !== chart.row) select(chart.group, row); },
+        unhighlightCallback: () => unselect(chart.group),
+        zoomCallback: (from, to) => zoom(chart.group, [from, to]),
     };
 }
 
@@ -120,24 +122,24 @@ function latencyTicks(from, to) {
     return ticks;
 }
 
-/// A chart is {title, series: [{name, colour, dash, fill, step}], times, columns, format, ...}.
+/// A chart is {title, series: [{name, colour, dash, fill, step}], at, columns, format, ...}; over time, unless it says otherwise.
 function addChart(chart) {
-    chart.row = null;
-    chart.values = chart.times.map((time, i) => [time, ...chart.columns.map(column => column[i])]);
+    chart = {group: charts, id: "charts", heading: "h2", over: "time", where: time => "at " + seconds(time), axis: {}, ...chart, row: null};
+    chart.values = chart.at.map((value, i) => [value, ...chart.columns.map(column => column[i])]);
     chart.legend = element("div", {className: "legend", "aria-live": "polite"});
     chart.place = element("div", {className: "chart", tabindex: "0", role: "img", "aria-label": `${chart.title}: ${chart.summary}`});
-    document.getElementById("charts").append(
-        element("div", {className: "chart-card"}, element("h2", {}, chart.title), chart.legend, chart.place));
+    document.getElementById(chart.id).append(
+        element("div", {className: "chart-card"}, element(chart.heading, {}, chart.title), chart.legend, chart.place));
     chart.graph = new Dygraph(chart.place, chart.values, optionsOf(chart));
-    charts.push(chart);
+    chart.group.push(chart);
     chart.place.addEventListener("keydown", event => pressed(event, chart));
-    chart.place.addEventListener("focus", () => { if (chart.row === null) select(shownRows()[1]); });
-    chart.place.addEventListener("blur", () => unselect());
+    chart.place.addEventListener("focus", () => { if (chart.row === null) select(chart.group, shownRows(chart.group)[1]); });
+    chart.place.addEventListener("blur", () => unselect(chart.group));
     tell(chart);
 }
 
 function recolourCharts() {
-    for (const chart of charts) chart.graph.updateOptions(optionsOf(chart));
+    for (const chart of [...charts, ...sizeCharts]) chart.graph.updateOptions(optionsOf(chart));
 }
 
 /// Where a bucket of the statistics begins, in the unit of its end, microseconds: eight for each doubling.

@@ -87,7 +87,7 @@ const largest = column => Math.max(0, ...column.filter(value => !Number.isNaN(va
 function showCharts() {
     const {history} = stats, {times, gauge, perSecond} = prepare(history);
     const pagesPerSecond = values => perSecond(values).map(value => value * kPage);
-    const add = chart => addChart({times, ...chart});
+    const add = chart => addChart({at: times, ...chart});
     const ram = gauge(history.ram_bytes), far = gauge(history.far_bytes);
     add({title: "Memory", format: size, isSize: true, columns: [ram, gauge(history.cap_bytes), far], summary:
         `RAM up to ${size(largest(ram))}, far up to ${size(largest(far))}`,
@@ -113,6 +113,35 @@ function showCharts() {
     add({title: "The pager's memory", format: size, isSize: true, columns: [gauge(history.pager_bytes), dirty, gauge(history.cache_clean_bytes)],
         summary: `up to ${size(largest(gauge(history.pager_bytes)))}`, series: [{name: "all of it", colour: "grey"},
             {name: "pages not written yet", colour: "orange"}, {name: "pages that are stored as well", colour: "blue", dash: true}]});
+}
+
+/// How it would have gone under other caps, as farswap size says it.
+function showSizes() {
+    const of = stats.size, says = document.getElementById("size-says");
+    if (!of) {
+        document.getElementById("size").hidden = true;
+        return;
+    }
+    if (of.verdict !== "known") {
+        says.textContent = `Too few misses to predict (${number(of.misses)}): ` + (of.verdict === "no_misses"
+            ? "it needs no more than the cap that it had." : "it ran too short, or was paged too little.");
+        return;
+    }
+    const {curve} = of, sizes = curve.map(point => point.cap_bytes), times = curve.map(point => point.seconds);
+    const within = of.nearly_full_bytes, half = of.half_speed_bytes, slowest = times[0] / Math.max(of.full_speed_s, 1e-9);
+    says.textContent = `Predicted from this run, for this machine and store. ` +
+        (within ? `With ${size(within)} it runs within 5% of full speed` : "No cap below its need runs within 5% of full speed") +
+        (half && half !== within && slowest > 2 ? `; with ${size(half)} it takes twice as long` : "") +
+        `; with ${size(sizes[0])}, as in this run, ${slowest <= 1.05 ? "as long" : slowest.toFixed(slowest < 9.95 ? 1 : 0) + " times as long"}.`;
+    const add = chart => addChart({group: sizeCharts, id: "size-charts", heading: "h3", over: "RAM", at: sizes, where: cap => "with " + size(cap),
+        axis: {axisLabelFormatter: size, ticker: (from, to) => roundTicks(from, to, size, true)}, ...chart});
+    add({title: "Predicted time by RAM", format: seconds, columns: [times, sizes.map(() => of.full_speed_s)],
+        summary: `${seconds(times[0])} with ${size(sizes[0])}, ${seconds(of.full_speed_s)} with all that it needs`,
+        series: [{name: "time", colour: "blue", fill: true}, {name: "at full speed", colour: "grey", dash: true}]});
+    const misses = curve.map(point => point.misses);
+    add({title: "Pages waited for, by RAM", format: number, columns: [misses], summary:
+        `${number(misses[0])} with ${size(sizes[0])}, ${number(misses.at(-1))} with all that it needs`,
+        series: [{name: "misses", colour: "orange", fill: true}]});
 }
 
 function table(id, heads, rows) {
@@ -187,6 +216,7 @@ showOutcome();
 showFigures();
 if (stats.history.at_s.length > 0) showCharts();
 else document.getElementById("hint").hidden = true;
+showSizes();
 showLatencies();
 showMap();
 showStores();
