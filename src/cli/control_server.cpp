@@ -1,12 +1,16 @@
 #include "cli/control_server.h"
 
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 
+#include "base/descriptor_message.h"
 #include "cli/control_socket.h"
 #include "cli/memory_room.h"
+#include "cli/size_text.h"
 #include "farswap/request.h"
 
 namespace farswap::cli {
@@ -121,6 +125,8 @@ void ControlServer::answer(Client& client, const nlohmann::json& request) {
         read(client, request);
     } else if (what == "stats") {
         send_json(client.socket.get(), hooks_.stats());
+    } else if (what == "size") {
+        size(client);
     } else if (what == "set") {
         send_json(client.socket.get(), set_ram(request));
     } else {
@@ -150,6 +156,19 @@ nlohmann::json ControlServer::outside(const nlohmann::json& request) const {
     auto ranges = nlohmann::json::array();
     for (const auto& one : found->ranges) ranges.push_back({one.start, one.end});
     return {{"ranges", std::move(ranges)}, {"until", found->until}};
+}
+
+/// As a file in memory, since it is more than a message can be.
+void ControlServer::size(const Client& client) const {
+    const auto words = hooks_.misses->words();
+    const auto bytes = std::as_bytes(std::span(words));
+    const Fd file(memfd_create("farswap-size", MFD_CLOEXEC));
+    if (!file || write(file.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
+        send_json(client.socket.get(), error_of(Error{errno, "there is no memory for the answer"}));
+        return;
+    }
+    const auto text = size_facts_json(hooks_.size_facts()).dump();
+    send_message(client.socket.get(), text.data(), text.size(), file.get());
 }
 
 nlohmann::json ControlServer::set_ram(const nlohmann::json& request) const {

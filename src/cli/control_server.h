@@ -1,5 +1,5 @@
 // What other commands ask of a running pager: to find out whether it manages a process, to let processes go,
-// to read what is outside of one, to tell how the job does, to change its cap. In its loop.
+// to read what is outside of one, to tell how the job does and would do, to change its cap. In its loop.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "base/fd.h"
+#include "cli/size_estimate.h"
 #include "cli/sizes.h"
 #include "io/loop.h"
 #include "pager/job.h"
@@ -18,6 +19,8 @@ namespace farswap::cli {
 /// What is asked of the command around the job.
 struct ControlHooks {
     std::function<nlohmann::json()> stats;  ///< as docs/stats.md describes it, of now
+    std::function<SizeFacts()> size_facts;  ///< of now
+    const MissCurve* misses = nullptr;      ///< what goes with them
     /// A new cap. The object that the asker gets; EINVAL: it is too small, in one line that says what is not.
     std::function<Result<nlohmann::json>(const RamSize&)> set_ram;
 };
@@ -53,6 +56,7 @@ class ControlServer {
     nlohmann::json hold(Client& client, pid_t process);
     nlohmann::json outside(const nlohmann::json& request) const;
     nlohmann::json set_ram(const nlohmann::json& request) const;
+    void size(const Client& client) const;
     void read(Client& client, const nlohmann::json& request);
     Status begin(pid_t root, bool force, std::uint64_t& bytes);
     void tell_progress();

@@ -1,5 +1,6 @@
 #include "cli/control_socket.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@ namespace {
 constexpr std::string_view kPrefix = "farswap-pager/";
 constexpr int kWaiting = 16;  // connections that are not accepted yet
 constexpr std::chrono::seconds kAnswerLimit{10};
+constexpr int kLookForInterruptMs = 100;
 constexpr std::size_t kMessageMax = 64 << 10;
 
 struct Address {
@@ -42,10 +44,16 @@ std::optional<ucred> peer_of(int socket) {
     return peer;
 }
 
-/// Of receive_json(); 0: for ever.
-void limit_wait(int socket, std::chrono::seconds limit) {
-    const timeval value{limit.count(), 0};
-    setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value);
+/// EAGAIN: nothing came in time, or until `is_interrupted`.
+Result<std::optional<nlohmann::json>> receive_in_time(int socket,
+                                                      const std::function<bool()>& is_interrupted) {
+    const auto until = std::chrono::steady_clock::now() + kAnswerLimit;
+    pollfd ready{socket, POLLIN, 0};
+    while (poll(&ready, 1, kLookForInterruptMs) <= 0) {
+        if ((is_interrupted && is_interrupted()) || std::chrono::steady_clock::now() > until)
+            return fail(EAGAIN, "no answer");
+    }
+    return receive_json(socket);
 }
 
 Result<Fd> connect_with(pid_t pager, int flags) {
@@ -142,7 +150,7 @@ Result<std::size_t> receive_bytes(int socket, std::span<std::byte> into) {
     return static_cast<std::size_t>(got);
 }
 
-Result<PagerConnection> find_pager_of(pid_t process) {
+Result<PagerConnection> find_pager_of(pid_t process, const std::function<bool()>& is_interrupted) {
     Error last{ENOENT, fmt::format("process {} is not managed by a farswap that runs here", process)};
     for (const pid_t pager : running_pagers()) {
         auto socket = connect_to_pager(pager);
@@ -153,13 +161,12 @@ Result<PagerConnection> find_pager_of(pid_t process) {
             continue;
         }
         if (!send_json(socket->get(), {{"do", "find"}, {"process", process}})) continue;
-        limit_wait(socket->get(), kAnswerLimit);  // it may be stopped
-        const auto answer = receive_json(socket->get());
+        const auto answer = receive_in_time(socket->get(), is_interrupted);  // it may be stopped
+        if (is_interrupted && is_interrupted()) return fail(EINTR, "interrupted");
         if (!answer)
             last = {ETIMEDOUT,
                     fmt::format("pager {} does not answer (is it stopped?), and may have process {}", pager,
                                 process)};
-        limit_wait(socket->get(), std::chrono::seconds(0));
         if (answer && *answer && (*answer)->contains("managed") && (**answer)["managed"] == true &&
             may_have(socket->get(), process))
             return PagerConnection{pager, std::move(*socket)};

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -47,10 +48,11 @@ bool send_bytes(int socket, std::span<const std::byte> bytes);
 Result<std::size_t> receive_bytes(int socket, std::span<std::byte> into);
 
 /// The pager that manages the process, and a connection to it. ENOENT: there is none that we may talk to.
+/// EINTR: `is_interrupted`, while one that may have it does not answer.
 struct PagerConnection {
     pid_t process = 0;
     Fd socket;
 };
-Result<PagerConnection> find_pager_of(pid_t process);
+Result<PagerConnection> find_pager_of(pid_t process, const std::function<bool()>& is_interrupted = {});
 
 }  // namespace farswap::cli

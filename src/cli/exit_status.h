@@ -7,6 +7,7 @@ namespace farswap::cli {
 
 inline constexpr int kExitUsage = 2;      ///< the command line is wrong
 inline constexpr int kExitFailure = 125;  ///< farswap itself failed, before the program ran or while it did
+inline constexpr int kExitLimit = 124;    ///< the time that was given was over, as of timeout(1)
 inline constexpr int kExitNotExecutable = 126;  ///< the program cannot be executed
 inline constexpr int kExitNotFound = 127;       ///< there is no such program
 

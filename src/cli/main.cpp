@@ -20,6 +20,7 @@
 #include "cli/resume.h"
 #include "cli/run.h"
 #include "cli/set.h"
+#include "cli/size_running.h"
 #include "cli/top.h"
 
 namespace {
@@ -48,6 +49,7 @@ struct Execute {
     Ending operator()(const RunOptions& options) const { return run_command(options); }
     Ending operator()(const DetachOptions& options) const { return detach_command(options); }
     Ending operator()(const SetOptions& options) const { return {set_command(options), 0}; }
+    Ending operator()(const SizeOptions& options) const { return size_command(options); }
     Ending operator()(const ResumeOptions& options) const { return {resume_command(options), 0}; }
     Ending operator()(const ReportOptions& options) const { return {report_command(options), 0}; }
     Ending operator()(const TopOptions& options) const { return top_command(options); }

@@ -192,37 +192,31 @@ Status understand(const CLI::App& app, JobWords& words) {
     return {};
 }
 
-/// Both `farswap run` and `farswap size`.
-Result<Command> parse_program(CLI::App& app, std::span<const char* const> words, std::string_view command) {
-    app.formatter(std::make_shared<HelpFormat>(
-        fmt::format("Usage: farswap {} [OPTIONS] [--] PROGRAM [ARGUMENT]...\n", command)));
+/// Both `farswap run` and `farswap size` have these.
+void add_program_options(CLI::App& app, JobWords& words) {
     app.prefix_command();
-    JobWords job;
-    if (job.options.sizes = command == "size"; job.options.sizes) job.options.ram = {};
-    add_job_options(app, job);
-    app.add_flag("--overcommit", job.options.overcommit,
+    add_job_options(app, words);
+    app.add_flag("--overcommit", words.options.overcommit,
                  "Have the kernel grant mappings larger than RAM while the job runs (needs root)");
-    const auto help = parse_with(app, words);
-    if (!help) return std::unexpected(help.error());
-    if (*help) return **help;
-    if (auto understood = understand(app, job); !understood) return std::unexpected(understood.error());
+}
+
+Result<Command> program_of(const CLI::App& app, JobWords& words, std::string_view command) {
+    if (auto understood = understand(app, words); !understood) return std::unexpected(understood.error());
     auto program = program_words(app.remaining(), command);
     if (!program) return std::unexpected(program.error());
-    job.options.argv = std::move(*program);
-    return job.options;
+    words.options.argv = std::move(*program);
+    return words.options;
 }
 
 Result<Command> parse_run(std::span<const char* const> words) {
     CLI::App app("Run PROGRAM under a RAM cap, with its cold pages on a store.", "farswap run");
-    return parse_program(app, words, "run");
-}
-
-Result<Command> parse_size_command(std::span<const char* const> words) {
-    CLI::App app(
-        "Run PROGRAM short of memory, and tell how long it would take with how much. Without --ram it gets a "
-        "fifth of what it needs so far; what is predicted is for caps above.",
-        "farswap size");
-    return parse_program(app, words, "size");
+    app.formatter(std::make_shared<HelpFormat>("Usage: farswap run [OPTIONS] [--] PROGRAM [ARGUMENT]...\n"));
+    JobWords job;
+    add_program_options(app, job);
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    return program_of(app, job, "run");
 }
 
 /// Process numbers, each once.
@@ -238,6 +232,55 @@ Result<std::vector<pid_t>> parse_processes(const std::vector<std::string>& words
         if (std::ranges::find(processes, process) == processes.end()) processes.push_back(process);
     }
     return processes;
+}
+
+/// `farswap size PID`: what a job that runs can be asked needs no other option.
+Result<Command> size_of_running(const CLI::App& app, bool as_json) {
+    for (const CLI::Option* option : app.get_options()) {
+        if (option->count() > 0 && !option->check_lname("json"))
+            return fail(EINVAL, "{} goes with a program; write: farswap size PID", option->get_name());
+    }
+    auto words = app.remaining();
+    as_json |= std::erase(words, "--json") > 0;  // behind the number it is not parsed
+    const auto processes = parse_processes(words, "size");
+    if (!processes) return std::unexpected(processes.error());
+    if (words.size() != 1)
+        return fail(EINVAL, "one process at a time; write: farswap size PID (a program: farswap size -- {})",
+                    words[0]);
+    return SizeOptions{.process = processes->front(), .json = as_json};
+}
+
+Result<Command> parse_size_command(std::span<const char* const> words) {
+    CLI::App app(
+        "Tell how fast a program would be with how much RAM: PROGRAM is run short of memory, without --ram "
+        "with "
+        "a fifth of what it needs so far. Or that of a job that runs, by the number of one of its processes, "
+        "for "
+        "its run so far. What is predicted is for caps above the one that it has.",
+        "farswap size");
+    app.formatter(std::make_shared<HelpFormat>(
+        "Usage: farswap size [OPTIONS] [--] PROGRAM [ARGUMENT]...\n       farswap size [--json] PID\n"));
+    JobWords job;
+    job.options.sizes = true;
+    job.options.ram = {};
+    add_program_options(app, job);
+    std::uint32_t limit_s = 0;
+    app.add_option(
+           "--limit", limit_s,
+           "End PROGRAM after so many seconds, and predict from what was seen by then. Default: no limit")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(1, 7 * 24 * 3600));
+    bool as_json = false;
+    app.add_flag("--json", as_json, "With PID: print the curve as JSON");
+    const auto help = parse_with(app, words);
+    if (!help) return std::unexpected(help.error());
+    if (*help) return **help;
+    const auto rest = app.remaining();
+    if (!rest.empty() && !rest[0].empty() && rest[0].find_first_not_of("0123456789") == std::string::npos)
+        return size_of_running(app, as_json);
+    if (as_json) return fail(EINVAL, "--json goes with a PID; with a program write: --stats FILE");
+    if (limit_s > 0) job.options.sizes_limit = std::chrono::seconds(limit_s);
+    return program_of(app, job, "size");
 }
 
 Result<Command> parse_attach(std::span<const char* const> words) {
@@ -481,8 +524,7 @@ struct CommandEntry {
 
 constexpr CommandEntry kCommands[] = {
     {"run", "[OPTIONS] [--] PROGRAM [ARGUMENT]...", "run a program under a RAM cap", parse_run},
-    {"size", "[OPTIONS] [--] PROGRAM [ARGUMENT]...", "tell how fast it is with how much RAM",
-     parse_size_command},
+    {"size", "[OPTIONS] [--] PROGRAM... | PID", "tell how fast it is with how much RAM", parse_size_command},
     {"attach", "[OPTIONS] PID...", "keep programs that run already under a RAM cap", parse_attach},
     {"detach", "[--force] PID...", "let go of programs that are kept under a cap", parse_detach},
     {"top", "", "show all jobs and what they do, live", parse_top},

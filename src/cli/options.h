@@ -41,6 +41,8 @@ struct RunOptions {
     bool verbose = false;
     bool sizes =
         false;  ///< what is asked for is the estimate of sizes; then no `ram` is one that follows the need
+    std::optional<std::chrono::seconds>
+        sizes_limit;                 ///< how long that run may take; none: as long as it takes
     std::vector<std::string> argv;   ///< the program and its arguments, at least one
     std::vector<pid_t> processes{};  ///< or, if not empty, processes that run already
 };
@@ -56,6 +58,12 @@ struct SetOptions {
     pid_t process = 0;
     RamSize ram;
     bool json = false;  ///< the outcome for programs
+};
+
+/// farswap size [--json] PID
+struct SizeOptions {
+    pid_t process = 0;
+    bool json = false;
 };
 
 /// farswap resume PID
@@ -113,8 +121,9 @@ struct PrintText {
     std::string text;
 };
 
-using Command = std::variant<RunOptions, DetachOptions, SetOptions, ResumeOptions, ReportOptions, TopOptions,
-                             BudgetOptions, CoreOptions, DebugOptions, CheckOptions, BenchOptions, PrintText>;
+using Command =
+    std::variant<RunOptions, DetachOptions, SetOptions, SizeOptions, ResumeOptions, ReportOptions, TopOptions,
+                 BudgetOptions, CoreOptions, DebugOptions, CheckOptions, BenchOptions, PrintText>;
 
 /// Parses what stands behind the command's name. EINVAL: one line that names the word that is wrong.
 Result<Command> parse_command_line(std::span<const char* const> words);

@@ -184,7 +184,9 @@ nlohmann::json full_stats_json(const JobReport& report) {
     if (report.recording) {
         json["history"] = history_json(report.recording->history);
         json["regions"] = regions_json(report.recording->regions);
-        json["size"] = size_json(estimate_size({report.stats, report.user_s}, report.recording->misses));
+        if (report.misses)
+            json["size"] =
+                size_json(estimate_size(size_facts_of(report.stats, report.user_s), *report.misses));
     }
     return json;
 }

@@ -32,8 +32,9 @@ struct JobReport {
     std::optional<io::EngineKind> io_engine{};  ///< nothing: it did not get that far
     std::vector<StoreReport> stores{};
     std::shared_ptr<const Recording> recording{};  ///< nothing: none was made
-    double user_s = 0;                 ///< user time of the job's processes that have ended; 0: not known
-    std::vector<std::string> notes{};  ///< what the operator should know, one line each
+    std::shared_ptr<const MissCurve> misses{};     ///< likewise
+    double user_s = 0;                             ///< user time of the job's processes; 0: not known
+    std::vector<std::string> notes{};              ///< what the operator should know, one line each
 };
 
 /// A few aligned lines; one short line (and the notes) when no page left RAM.

@@ -2,7 +2,6 @@
 #include "cli/run.h"
 
 #include <signal.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -26,6 +25,7 @@
 #include "cli/size_text.h"
 #include "cli/stats_file.h"
 #include "cli/store_set.h"
+#include "cli/user_time.h"
 #include "keeper/keeper.h"
 #include "pager/budget.h"
 #include "store/no_store.h"
@@ -45,16 +45,6 @@ constexpr std::chrono::seconds kShutdownLimit{10};
 /// Where farswap size chooses the cap: this at first, and then the need divided by so much.
 constexpr std::uint64_t kSizesFrom = std::uint64_t{20} << 20;
 constexpr std::uint64_t kSizesPart = 5;
-
-/// User time of the processes that have ended.
-double children_user_s() {
-    rusage usage{};
-    ::getrusage(RUSAGE_CHILDREN, &usage);
-    const auto seconds = [](const timeval& time) {
-        return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-    };
-    return seconds(usage.ru_utime);
-}
 
 /// One execution of `farswap run`. Members are in the order in which they depend on each other.
 class Run {
@@ -86,6 +76,7 @@ class Run {
     JobReport report_of(const Job& job) const;
     LiveFacts facts_of(const Job& job) const;
     void follow_need(const JobStats& stats);
+    void end_in_time(const JobStats& stats);
     Result<nlohmann::json> set_ram(Job& job, const RamSize& ram);
     void follow_share(Job& job);
     void describe_stores(JobReport& report) const;
@@ -98,7 +89,9 @@ class Run {
     SetupSignals signals_;
     JobReport report_;
     StatsFile stats_file_, report_file_;
-    std::shared_ptr<Recording> recording_;  ///< for these two; none of them: nothing is recorded
+    std::shared_ptr<Recording> recording_;  ///< for these two; neither: nothing is recorded
+    std::shared_ptr<MissCurve> misses_;
+    UserTime user_time_;
     MetricsListener metrics_;
     MachineFacts facts_;
     Budget budget_;
@@ -114,7 +107,8 @@ class Run {
     std::function<void(int)> signal_came_;
     std::function<void()> was_replaced_;
     std::function<void()> ticked_;
-    Job* job_ = nullptr;  ///< while it runs
+    Job* job_ = nullptr;          ///< while it runs
+    bool limit_is_over_ = false;  ///< that of farswap size
 };
 
 /// A wrong command line is refused before any store has been opened for it.
@@ -292,8 +286,9 @@ Status Run::prepare() {
     auto report_file = StatsFile::open(options_.report_file, "--report");
     if (!report_file) return std::unexpected(report_file.error());
     report_file_ = std::move(*report_file);
-    if (!options_.stats_file.empty() || !options_.report_file.empty() || options_.sizes)
+    if (!options_.stats_file.empty() || !options_.report_file.empty())
         report_.recording = recording_ = std::make_shared<Recording>();
+    report_.misses = misses_ = std::make_shared<MissCurve>();
     for (auto step : {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine,
                       &Run::ask_for_share, &Run::decide_budget, &Run::listen_for_scrapes,
                       &Run::prepare_overcommit, &Run::make_pool, &Run::start_keeper, &Run::open_stores}) {
@@ -308,9 +303,13 @@ void Run::run_job(Job& job) {
     protect_pager();
     // One that came after the last look and before the job took signals over is the program's.
     if (const int signal = signals_.taken()) ::kill(::getpid(), signal);
-    ControlServer control(*loop_, job,
-                          {.stats = [this, &job] { return live_stats_json(report_of(job), facts_of(job)); },
-                           .set_ram = [this, &job](const RamSize& ram) { return set_ram(job, ram); }});
+    ControlServer control(
+        *loop_, job,
+        {.stats = [this, &job] { return live_stats_json(report_of(job), facts_of(job)); },
+         .size_facts = [this,
+                        &job] { return size_facts_of(job.stats(), user_time_.so_far(job.processes())); },
+         .misses = misses_.get(),
+         .set_ram = [this, &job](const RamSize& ram) { return set_ram(job, ram); }});
     if (auto started = control.start(); !started) log::warning("{}", started.error().message);
     std::optional<MetricsServer> metrics;
     if (metrics_)
@@ -319,6 +318,7 @@ void Run::run_job(Job& job) {
     signal_came_ = [&](int) { stop_or_go_on(job, control); };
     was_replaced_ = [&] { go_on_as_heir(control); };
     if (share_) ticked_ = [&] { follow_share(job); };
+    if (!options_.processes.empty()) user_time_.attached(job.processes());
     if (!options_.processes.empty())
         log::info("attached to {}; Ctrl-C or farswap detach lets go", report_.program);
     job_ = &job;
@@ -333,7 +333,7 @@ void Run::run_job(Job& job) {
     if (end.failure)
         report_.ending = ending_of(end.wait_status);
     else
-        end_with(end.failure.error(), kExitFailure);
+        end_with(end.failure.error(), limit_is_over_ ? kExitLimit : kExitFailure);
 }
 
 /// A signal would end a pager that is attached: it lets its processes go instead, and a second one changes
@@ -439,6 +439,17 @@ void Run::follow_need(const JobStats& stats) {
     if (cap > stats.ram_cap) job_->set_ram_cap(cap);
 }
 
+/// What a run that is short of memory takes cannot be foreseen, and what has been seen of it may do.
+void Run::end_in_time(const JobStats& stats) {
+    const auto limit = options_.sizes_limit;
+    if (job_ == nullptr || !limit || limit_is_over_ || stats.elapsed_s < static_cast<double>(limit->count()))
+        return;
+    limit_is_over_ = true;
+    job_->stop(Error{ETIME, fmt::format("size: {} was ended after {} s (--limit): what is predicted is for "
+                                        "what it has done by then",
+                                        report_.program, limit->count())});
+}
+
 void Run::end_with(const Error& error, int status) {
     report_.failure = error.message;
     report_.ending = {status, 0};
@@ -474,9 +485,9 @@ void Run::say() {
     if (!options_.quiet) {
         for (const auto& line : summary_lines(report_)) log::write_line(line);
     }
-    if (options_.sizes && report_.started && report_.recording)
+    if (options_.sizes && report_.started)
         for (const auto& line :
-             size_lines(estimate_size({report_.stats, report_.user_s}, report_.recording->misses)))
+             size_lines(estimate_size(size_facts_of(report_.stats, report_.user_s), *misses_)))
             log::write_line(line);
     const auto stats = full_stats_json(report_);
     if (const auto written = stats_file_.write(stats_text(stats)); !written)
@@ -504,11 +515,13 @@ Ending Run::execute() {
                                      .wait_when_full = options_.wait_when_full,
                                      .chaos = options_.chaos,
                                      .recording = recording_.get(),
+                                     .misses = misses_.get(),
                                      .on_tick =
                                          [this, &live](const JobStats& stats) {
                                              live.update(stats);
                                              if (ticked_) ticked_();
                                              follow_need(stats);
+                                             end_in_time(stats);
                                          },
                                      .on_signal =
                                          [this](int taken) {

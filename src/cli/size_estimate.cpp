@@ -28,20 +28,22 @@ struct Waits {
 /// waited for a page, within reason, as a program may also wait for other things. Several threads can wait at
 /// one time; then it is not more than there was time.
 Waits waits_of(const SizeFacts& facts) {
-    const JobStats& stats = facts.stats;
-    const auto all = stats.latencies.all();
-    const double seen = static_cast<double>(all.sum()) / kNanoseconds;
-    const double scale = std::min(1.0, stats.elapsed_s * kWaitsMost / std::max(seen, 1e-9));
-    const double work = facts.user_s + static_cast<double>(stats.need_peak) / kPageSize * kFreshPage;
-    const double faults_most = static_cast<double>(all.count()) * kFaultMost;
-    const double departures_most = static_cast<double>(stats.pages_evicted) * kDepartureMost;
+    SizeFacts::Waits all;
+    for (const auto& one : facts.waits) {
+        all.count += one.count;
+        all.seconds += one.seconds;
+    }
+    const double seen = all.seconds;
+    const double scale = std::min(1.0, facts.elapsed_s * kWaitsMost / std::max(seen, 1e-9));
+    const double work = facts.user_s + static_cast<double>(facts.need_peak) / kPageSize * kFreshPage;
+    const double faults_most = static_cast<double>(all.count) * kFaultMost;
+    const double departures_most = static_cast<double>(facts.pages_evicted) * kDepartureMost;
     const double unseen_most = std::max(faults_most + departures_most, 1e-9);
-    const double idle = std::max(stats.elapsed_s - seen * scale - work, 0.0);
+    const double idle = std::max(facts.elapsed_s - seen * scale - work, 0.0);
     const double part = std::min(facts.user_s > 0 ? idle / unseen_most : 0.5, 1.0);
     const auto seconds = [&](FaultKind kind) {
-        const LatencyHistogram& times = stats.latencies[kind];
-        return static_cast<double>(times.sum()) / kNanoseconds * scale +
-               static_cast<double>(times.count()) * kFaultMost * part;
+        const auto& times = facts.waits[static_cast<std::size_t>(kind)];
+        return times.seconds * scale + static_cast<double>(times.count) * kFaultMost * part;
     };
     return {.first = seconds(FaultKind::kFirstTouch),
             .cached = seconds(FaultKind::kCached),
@@ -52,16 +54,28 @@ Waits waits_of(const SizeFacts& facts) {
 
 }  // namespace
 
+SizeFacts size_facts_of(const JobStats& stats, double user_s) {
+    SizeFacts facts{.elapsed_s = stats.elapsed_s,
+                    .user_s = user_s,
+                    .ram_cap = stats.ram_cap,
+                    .need_peak = stats.need_peak,
+                    .pages_evicted = stats.pages_evicted};
+    for (std::size_t kind = 0; kind < kFaultKinds; kind++) {
+        const LatencyHistogram& times = stats.latencies.kinds[kind];
+        facts.waits[kind] = {times.count(), static_cast<double>(times.sum()) / kNanoseconds};
+    }
+    return facts;
+}
+
 SizeEstimate estimate_size(const SizeFacts& facts, const MissCurve& misses) {
     using Back = MissCurve::Back;
-    const JobStats& stats = facts.stats;
     SizeEstimate estimate{.misses = misses.came_back(Back::kCached) + misses.came_back(Back::kStored),
                           .followed = misses.misses_followed(),
-                          .elapsed_s = stats.elapsed_s,
-                          .full_speed_s = stats.elapsed_s,
-                          .need = MissCurve::cap_for(stats.need_peak)};
+                          .elapsed_s = facts.elapsed_s,
+                          .full_speed_s = facts.elapsed_s,
+                          .need = MissCurve::cap_for(facts.need_peak)};
     const Waits waits = waits_of(facts);
-    estimate.full_speed_s = std::max(stats.elapsed_s - waits.all(), stats.elapsed_s * (1 - kWaitsMost));
+    estimate.full_speed_s = std::max(facts.elapsed_s - waits.all(), facts.elapsed_s * (1 - kWaitsMost));
     if (estimate.followed < kMissesLeast) {
         const bool was_slowed = waits.all() > (kNearly - 1) * estimate.full_speed_s;
         estimate.verdict = was_slowed ? SizeEstimate::Verdict::kTooFew : SizeEstimate::Verdict::kNoMisses;
@@ -69,7 +83,7 @@ SizeEstimate estimate_size(const SizeFacts& facts, const MissCurve& misses) {
     }
     estimate.verdict = SizeEstimate::Verdict::kKnown;
     const auto need = static_cast<double>(estimate.need);
-    const auto least = std::min(static_cast<double>(stats.ram_cap), need);
+    const auto least = std::min(static_cast<double>(facts.ram_cap), need);
     const auto at = [&](std::uint64_t cap) {
         const auto share = misses.predict(cap);
         const double cached = share.backs[static_cast<std::size_t>(Back::kCached)];

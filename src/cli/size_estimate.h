@@ -2,6 +2,7 @@
 // nothing.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -12,9 +13,16 @@ namespace farswap::cli {
 
 /// What is known of a run, once it is over or so far.
 struct SizeFacts {
-    JobStats stats;
-    double user_s = 0;  ///< user time of the processes, as far as they have ended; 0: not known
+    struct Waits {
+        std::uint64_t count = 0;
+        double seconds = 0;  ///< all together
+    };
+    double elapsed_s = 0;
+    double user_s = 0;  ///< user time of the processes; 0: not known
+    std::uint64_t ram_cap = 0, need_peak = 0, pages_evicted = 0;  ///< as in JobStats
+    std::array<Waits, kFaultKinds> waits{};                       ///< for pages, by kind
 };
+SizeFacts size_facts_of(const JobStats& stats, double user_s);
 
 struct SizePoint {
     std::uint64_t cap = 0;  ///< bytes

@@ -35,7 +35,8 @@ std::string point_line(const SizePoint& point, double longest, double full_speed
                        point.seconds < 9.95 * full_speed ? 1 : 0);
 }
 
-std::string sentence(const SizeEstimate& estimate) {
+std::string sentence(const SizeEstimate& estimate, SizeOf what) {
+    const std::string_view as_it_had = what == SizeOf::kSoFar ? "as it has now" : "as in this run";
     const SizePoint& least = estimate.curve.front();
     const double slowest = least.seconds / std::max(estimate.full_speed_s, 1e-9);
     std::string text =
@@ -43,34 +44,36 @@ std::string sentence(const SizeEstimate& estimate) {
             ? fmt::format("with {} it runs within 5% of full speed", format_size(*estimate.nearly_full))
             : std::string("no cap below its need runs within 5% of full speed");
     if (slowest <= 2)
-        return text + fmt::format("; with {}, as in this run, it takes {}", format_size(least.cap),
+        return text + fmt::format("; with {}, {}, it takes {}", format_size(least.cap), as_it_had,
                                   slowest <= 1.05 ? std::string("as long") : slowdown(slowest));
     if (estimate.half && estimate.half != estimate.nearly_full)
         text += fmt::format("; with {} it takes twice as long", format_size(*estimate.half));
     else if (estimate.half)
         text += "; with less, more than twice as long";
-    return text + fmt::format("; with {}, as in this run, {}", format_size(least.cap), slowdown(slowest));
+    return text + fmt::format("; with {}, {}, {}", format_size(least.cap), as_it_had, slowdown(slowest));
 }
 
 }  // namespace
 
-std::vector<std::string> size_lines(const SizeEstimate& estimate) {
+std::vector<std::string> size_lines(const SizeEstimate& estimate, SizeOf what) {
     using Verdict = SizeEstimate::Verdict;
+    const bool goes_on = what == SizeOf::kSoFar;
     if (estimate.verdict == Verdict::kNoMisses)
-        return {
-            fmt::format("size: too few misses to predict ({}): it needs no more than the cap that it had; "
-                        "try a smaller --ram",
-                        format_count(static_cast<double>(estimate.misses)))};
+        return {fmt::format(
+            "size: too few misses to predict ({}): {}", format_count(static_cast<double>(estimate.misses)),
+            goes_on ? "so far it needs no more than the cap that it has; try a smaller one (farswap set)"
+                    : "it needs no more than the cap that it had; try a smaller --ram")};
     if (estimate.verdict == Verdict::kTooFew)
-        return {
-            fmt::format("size: too few misses to predict ({} pages, {} followed): it ran too short, or was "
-                        "paged too little",
-                        format_count(static_cast<double>(estimate.misses)), estimate.followed)};
-    std::vector<std::string> lines{fmt::format("{:>8}  {}", "RAM", "predicted time")};
+        return {fmt::format("size: too few misses to predict ({} pages, {} followed): {}",
+                            format_count(static_cast<double>(estimate.misses)), estimate.followed,
+                            goes_on ? "it runs not long enough yet, or is paged too little"
+                                    : "it ran too short, or was paged too little")};
+    std::vector<std::string> lines{
+        fmt::format("{:>8}  {}", "RAM", goes_on ? "predicted time of its run so far" : "predicted time")};
     const double longest = estimate.curve.front().seconds;
     for (std::size_t i = 0; i < estimate.curve.size(); i += 2)
         lines.push_back(point_line(estimate.curve[i], longest, estimate.full_speed_s));
-    lines.push_back("size: " + sentence(estimate));
+    lines.push_back("size: " + sentence(estimate, what));
     return lines;
 }
 
@@ -92,6 +95,27 @@ nlohmann::json size_json(const SizeEstimate& estimate) {
         json["curve"].push_back(
             {{"cap_bytes", point.cap}, {"seconds", point.seconds}, {"misses", point.misses}});
     return json;
+}
+
+nlohmann::json size_facts_json(const SizeFacts& facts) {
+    auto waits = nlohmann::json::array();
+    for (const auto& one : facts.waits) waits.push_back({one.count, one.seconds});
+    return {{"elapsed_s", facts.elapsed_s},         {"user_s", facts.user_s},
+            {"cap_bytes", facts.ram_cap},           {"need_bytes", facts.need_peak},
+            {"pages_evicted", facts.pages_evicted}, {"waits", std::move(waits)}};
+}
+
+SizeFacts size_facts_from(const nlohmann::json& json) {
+    SizeFacts facts{.elapsed_s = json.at("elapsed_s"),
+                    .user_s = json.at("user_s"),
+                    .ram_cap = json.at("cap_bytes"),
+                    .need_peak = json.at("need_bytes"),
+                    .pages_evicted = json.at("pages_evicted")};
+    for (std::size_t kind = 0; kind < kFaultKinds; kind++) {
+        const auto& waits = json.at("waits").at(kind);
+        facts.waits[kind] = {.count = waits.at(0), .seconds = waits.at(1)};
+    }
+    return facts;
 }
 
 }  // namespace farswap::cli

@@ -57,6 +57,11 @@ bool is_ending(int signal) {
     return signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT;
 }
 
+MissCurve::Conditions conditions_of(const JobStats& stats) {
+    const std::uint64_t inside = stats.ram_now - std::min(stats.ram_now, stats.pager_ram);
+    return {.cap = stats.ram_cap, .inside = inside, .needed = inside + stats.far_pages * kPageSize};
+}
+
 }  // namespace
 
 struct Job::State {
@@ -175,10 +180,9 @@ Status Job::State::start() {
     loop.arm(poll_timer, io::Clock::now());
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
     pager.wait_when_full(options.wait_when_full);
-    if (options.recording != nullptr) {
-        recorder.emplace(*options.recording);
-        pager.note_refaults_in(&options.recording->regions, &options.recording->misses);
-    }
+    if (options.recording != nullptr) recorder.emplace(*options.recording);
+    pager.note_refaults_in(options.recording != nullptr ? &options.recording->regions : nullptr,
+                           options.misses);
     if (options.chaos > 0) {
         budget.be_chaotic();
         chaos.emplace(loop, pager, options.chaos).start();
@@ -343,6 +347,7 @@ void Job::State::tick() {
     stats.swap = area.counters();
     if (options.on_tick) options.on_tick(stats);
     if (recorder) recorder->look(stats, pager.processes());
+    if (options.misses != nullptr) options.misses->note(conditions_of(stats));
     const auto passed = io::Clock::now() - std::exchange(last_tick, io::Clock::now());
     if (auto patient = outages.update(passed, area.waits()); !patient) stop_for(patient.error());
     if (!misses_keeper && !keeper::is_well()) {
@@ -479,6 +484,10 @@ Status Job::peek(pid_t process, std::unique_ptr<Peek> peek) {
     if (member == nullptr) return fail(ESRCH, "process {} has ended", process);
     state_->pager.peek(*member, std::move(peek));
     return {};
+}
+
+void Job::stop(Error why) {
+    state_->stop_for(std::move(why));
 }
 
 void Job::set_ram_cap(std::uint64_t cap) {

@@ -15,6 +15,7 @@
 #include "io/loop.h"
 #include "page/pool.h"
 #include "pager/latencies.h"
+#include "pager/miss_curve.h"
 #include "pager/peek.h"
 #include "pager/recorder.h"
 #include "swap/swap_area.h"
@@ -49,7 +50,7 @@ struct JobStats {
         0;  ///< of these, pages that were on the store as they were, and not written again
     std::uint64_t processes_seen = 0, processes_managed = 0, processes_unmanaged = 0;
     std::uint64_t pagers_killed = 0;  ///< each had its place taken by another
-    std::uint64_t throttled_ms = 0;  ///< time in which faults waited for room under the cap
+    std::uint64_t throttled_ms = 0;   ///< time in which faults waited for room under the cap
     FaultLatencies latencies;
     SwapArea::Counters swap;
 };
@@ -65,6 +66,7 @@ struct JobOptions {
     std::uint32_t chaos = 0;  ///< pages a second that leave at random, cap or not (pager/chaos.h); 0: none
     Recording* recording =
         nullptr;  ///< the caller's, who keeps it: how the job goes is put there; null: nowhere
+    MissCurve* misses = nullptr;  ///< likewise, what leaves and comes back; null: nowhere
     /// Called about every 200 ms from the loop, for the live line.
     std::function<void(const JobStats&)> on_tick;
     /// For a job that was attached to: a signal that would end us has come.
@@ -122,6 +124,9 @@ class Job {
     /// Serves until the last process of the job has ended or left. Forwards SIGTERM, SIGHUP, SIGINT and
     /// SIGQUIT that reach farswap alone to the program; stops and continues with it (Ctrl-Z, fg).
     JobEnd run();
+
+    /// Ends the job: its processes are killed, and run() says that it failed, and why.
+    void stop(Error why);
 
     /// Another cap, in bytes, from now on. Where a lower one cannot hold, as too much of the job cannot be
     /// moved out, the one before comes back after a while, with a warning.

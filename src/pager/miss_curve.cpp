@@ -14,6 +14,11 @@ constexpr double kSettled = 1e-4;               // change of a pace
 constexpr double kPagersOwn = 8.0 * (1 << 20);  // of any cap
 constexpr double kJobsShare = 15.0 / 16;        // of the rest; the pool has the other part
 constexpr auto kPage = static_cast<double>(kPageSize);
+// What words() begins with: these, the counts by how pages came back, and then four words for each thing.
+constexpr std::uint64_t kWordsFormat = 0x6d69737363757201;
+enum Head : std::size_t { kFormat, kFollowed, kClock, kDepartures, kPeriods, kCounts };
+constexpr std::size_t kHeadWords = kCounts + MissCurve::kBacks;
+static_assert(kHeadWords <= 16);
 
 /// What a cap leaves the job, without pages that are kept compressed.
 double room_in(std::uint64_t cap) {
@@ -261,6 +266,40 @@ MissCurve::Prediction MissCurve::predict(std::uint64_t cap) const {
         std::ranges::all_of(periods_, [cap](const Period& p) { return cap <= p.conditions.cap; });
     if (departures_.empty() || is_less) return {};
     return Model(*this, cap).settle();
+}
+
+std::vector<std::uint64_t> MissCurve::words() const {
+    std::vector<std::uint64_t> words{kWordsFormat, followed_, clock_, departures_.size(), periods_.size()};
+    words.reserve(kHeadWords + 4 * (departures_.size() + periods_.size()));
+    words.insert(words.end(), counts_.begin(), counts_.end());
+    for (const Departure& d : departures_)
+        words.insert(words.end(),
+                     {d.hash, d.left, d.back, static_cast<std::uint64_t>(d.how) * 2 + (d.is_first ? 1 : 0)});
+    for (const Period& p : periods_)
+        words.insert(words.end(), {p.end, p.conditions.cap, p.conditions.inside, p.conditions.needed});
+    return words;
+}
+
+std::optional<MissCurve> MissCurve::of_words(std::span<const std::uint64_t> words) {
+    if (words.size() < kHeadWords || words[kFormat] != kWordsFormat) return {};
+    const std::uint64_t departures = words[kDepartures], periods = words[kPeriods];
+    if (departures > kDeparturesMax || periods > kConditionsMax ||
+        words.size() != kHeadWords + 4 * (departures + periods))
+        return {};
+    MissCurve curve;
+    curve.followed_ = words[kFollowed];
+    curve.clock_ = words[kClock];
+    std::ranges::copy(words.subspan(kCounts, kBacks), curve.counts_.begin());
+    auto at = words.subspan(kHeadWords);
+    for (std::uint64_t i = 0; i < departures; i++, at = at.subspan(4)) {
+        const Departure one{at[0], at[1], at[2], static_cast<Back>(at[3] / 2), at[3] % 2 != 0};
+        if (at[3] / 2 >= kBacks || one.left > curve.clock_ || one.back > curve.clock_) return {};
+        if (one.how != Back::kNot && one.back < one.left) return {};
+        curve.departures_.push_back(one);
+    }
+    for (std::uint64_t i = 0; i < periods; i++, at = at.subspan(4))
+        curve.periods_.push_back({at[0], {at[1], at[2], at[3]}});
+    return curve;
 }
 
 }  // namespace farswap

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 namespace farswap {
@@ -69,6 +71,13 @@ class MissCurve {
     std::uint64_t departures() const noexcept { return clock_; }
     /// Came back so, all of them.
     std::uint64_t came_back(Back how) const noexcept { return counts_[static_cast<std::size_t>(how)]; }
+
+    /// All that is known, as numbers: what predict() takes too long for where pages are waited for, another
+    /// process does. At most kWordsMax; allocates them.
+    static constexpr std::size_t kWordsMax = 16 + 4 * (kDeparturesMax + kConditionsMax);
+    std::vector<std::uint64_t> words() const;
+    /// The same again, to be asked only. Nothing: these are no such numbers.
+    static std::optional<MissCurve> of_words(std::span<const std::uint64_t> words);
 
   private:
     class Model;

@@ -29,7 +29,6 @@ std::string_view name_of(const target::Mapping& mapping) {
 void Recorder::look(const JobStats& stats, const std::vector<std::unique_ptr<Process>>& processes) {
     Regions& regions = recording_.regions;
     sample(stats);
-    note_conditions(stats);
     regions.make_room();
     regions.begin_mapped();
     for (const auto& process : processes) {
@@ -61,12 +60,6 @@ void Recorder::finish(const JobStats& stats) {
     recording_.history.finish();
     recording_.regions.end_stretch(static_cast<std::uint64_t>(stats.elapsed_s * 1000));
     recording_.regions.finish();
-}
-
-void Recorder::note_conditions(const JobStats& stats) {
-    const std::uint64_t inside = stats.ram_now - std::min(stats.ram_now, stats.pager_ram);
-    recording_.misses.note(
-        {.cap = stats.ram_cap, .inside = inside, .needed = inside + stats.far_pages * kPageSize});
 }
 
 void Recorder::sample(const JobStats& stats) {

@@ -7,7 +7,6 @@
 
 #include "io/loop.h"
 #include "pager/history.h"
-#include "pager/miss_curve.h"
 #include "pager/regions.h"
 
 namespace farswap {
@@ -19,7 +18,6 @@ struct Process;
 struct Recording {
     History history;
     Regions regions;
-    MissCurve misses;
 };
 
 /// One thread: the loop's.
@@ -35,7 +33,6 @@ class Recorder {
 
   private:
     void sample(const JobStats& stats);
-    void note_conditions(const JobStats& stats);
     void walk(const std::vector<std::unique_ptr<Process>>& processes);
     void look_at_names(const std::vector<std::unique_ptr<Process>>& processes);
 

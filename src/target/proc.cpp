@@ -377,6 +377,13 @@ std::chrono::nanoseconds read_run_time(pid_t thread) {
     return std::chrono::nanoseconds(text ? std::atoll(text->c_str()) : 0);
 }
 
+double read_user_time(pid_t process) {
+    auto text = read_proc_file(process, "stat");
+    if (!text) return 0;
+    const auto ticks = [&](int field) { return std::strtoull(stat_field(*text, field).data(), nullptr, 10); };
+    return static_cast<double>(ticks(14) + ticks(16)) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
 std::uint64_t read_minor_faults(pid_t process) {
     auto text = read_proc_file(process, "stat");
     return text ? std::strtoull(stat_field(*text, 10).data(), nullptr, 10) : 0;

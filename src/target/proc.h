@@ -123,6 +123,9 @@ bool is_kernel_worker(pid_t thread);
 /// How long a thread has been on a processor (field 1 of /proc/TID/schedstat); 0 when it is gone, and on
 /// kernels that do not count it.
 std::chrono::nanoseconds read_run_time(pid_t thread);
+/// User time of a process and of its children that it has waited for (fields 14 and 16 of /proc/PID/stat),
+/// seconds; 0 when it is gone.
+double read_user_time(pid_t process);
 /// Field 10 of /proc/PID/stat: page faults that needed no I/O; 0 when the process is gone.
 std::uint64_t read_minor_faults(pid_t process);
 /// How a task is confined (seccomp(2)), by /proc/TASK/status.

@@ -61,6 +61,7 @@ JobStats Job::stats() const {
 }
 
 void Job::detach(pid_t) {}
+void Job::stop(Error) {}
 void Job::stay() {}
 bool Job::is_departing() const {
     return false;

@@ -56,6 +56,30 @@ TEST(ReportOptions, AreTaken) {
     EXPECT_THAT(error_of({"report", "a", "b"}), HasSubstr("--help"));
 }
 
+TEST(SizeOptions, AreOfAProgramOrOfAProcess) {
+    const auto program = run_of({"size", "--limit", "60", "sort", "-n"});
+    EXPECT_TRUE(program.sizes);
+    EXPECT_EQ(program.sizes_limit, std::chrono::seconds(60));
+    EXPECT_THAT(program.argv, ElementsAre("sort", "-n"));
+    EXPECT_THAT(run_of({"size", "--", "42"}).argv, ElementsAre("42"));
+    EXPECT_FALSE(run_of({"size", "sort"}).sizes_limit);
+    for (const auto& words : {std::vector{"size", "--json", "42"}, std::vector{"size", "42", "--json"}}) {
+        const auto command = parse(words);
+        ASSERT_TRUE(command) << command.error().message;
+        EXPECT_EQ(std::get<SizeOptions>(*command).process, 42);
+        EXPECT_TRUE(std::get<SizeOptions>(*command).json);
+    }
+    EXPECT_FALSE(std::get<SizeOptions>(*parse({"size", "42"})).json);
+    EXPECT_THAT(error_of({"size", "--ram", "1G", "42"}), HasSubstr("--ram goes with a program"));
+    EXPECT_THAT(error_of({"size", "42", "43"}), HasSubstr("one process at a time"));
+    EXPECT_THAT(error_of({"size", "42", "--ram"}), HasSubstr("'--ram' is no process number"));
+    EXPECT_THAT(error_of({"size", "0"}), HasSubstr("'0' is no process number"));
+    EXPECT_THAT(error_of({"size", "99999999999"}), HasSubstr("is no process number"));
+    EXPECT_THAT(error_of({"size", "--json", "sort"}), HasSubstr("--json goes with a PID"));
+    EXPECT_THAT(error_of({"size", "--limit", "0", "sort"}), HasSubstr("--limit"));
+    EXPECT_THAT(error_of({"run", "--limit", "5", "sort"}), HasSubstr("--limit"));
+}
+
 TEST(RunOptions, AreAllTaken) {
     const auto options = run_of(
         {"run",    "--ram=512M", "--swap",      "nfs://a/b", "--swap",       "file:/c",   "--stats", "s.json",

@@ -19,12 +19,13 @@ constexpr std::uint64_t kMiB = 1 << 20;
 /// A job of 100 MiB under 40 MiB: 20 s of work, and faults of 200 us each.
 struct PagedRun {
     explicit PagedRun(std::uint64_t faults) {
-        facts.stats.ram_cap = 40 * kMiB;
-        facts.stats.need_peak = 100 * kMiB;
-        facts.stats.pages_evicted = faults;
-        for (std::uint64_t i = 0; i < faults; i++) facts.stats.latencies[FaultKind::kStored].add(200'000);
-        facts.stats.elapsed_s = 20 + static_cast<double>(faults) * 200e-6;
-        facts.user_s = 20;
+        JobStats stats;
+        stats.ram_cap = 40 * kMiB;
+        stats.need_peak = 100 * kMiB;
+        stats.pages_evicted = faults;
+        for (std::uint64_t i = 0; i < faults; i++) stats.latencies[FaultKind::kStored].add(200'000);
+        stats.elapsed_s = 20 + static_cast<double>(faults) * 200e-6;
+        facts = size_facts_of(stats, 20);
         const std::uint64_t pages = 100 * kMiB / kPageSize, inside = 30 * kMiB / kPageSize;
         const MissCurve::Conditions conditions{40 * kMiB, 30 * kMiB, 100 * kMiB};
         // A walk round and round: each page comes back when all others have left.
@@ -57,9 +58,9 @@ TEST(SizeEstimate, SplitsARunIntoItsWorkAndItsWaits) {
 
 TEST(SizeEstimate, WhatIsUnseenOfFaultsIsNotTakenForWork) {
     PagedRun run(200'000);
-    run.facts.stats.elapsed_s += 10;
+    run.facts.elapsed_s += 10;
     EXPECT_NEAR(run.estimate().full_speed_s, 20, 0.5);
-    run.facts.stats.elapsed_s += 1000;
+    run.facts.elapsed_s += 1000;
     EXPECT_GT(run.estimate().full_speed_s, 900) << "but it may have waited for something else";
 }
 
@@ -67,7 +68,7 @@ TEST(SizeEstimate, SaysWhenThereIsTooLittleToSay) {
     EXPECT_EQ(PagedRun(0).estimate().verdict, Verdict::kNoMisses);
     EXPECT_THAT(size_lines(PagedRun(0).estimate())[0], HasSubstr("too few misses to predict (0)"));
     PagedRun brief(50);
-    brief.facts.stats.elapsed_s = brief.facts.user_s = 0.01;
+    brief.facts.elapsed_s = brief.facts.user_s = 0.01;
     EXPECT_EQ(brief.estimate().verdict, Verdict::kTooFew);
     EXPECT_THAT(size_lines(brief.estimate())[0], HasSubstr("ran too short"));
     EXPECT_TRUE(size_json(brief.estimate()).at("curve").empty());
@@ -79,7 +80,9 @@ TEST(SizeText, IsAPlotAndASentence) {
     for (std::size_t i = 0; i + 1 < lines.size(); i++) EXPECT_LE(lines[i].size(), 70u) << lines[i];
     EXPECT_THAT(lines[1], HasSubstr("40 MiB  ########################################  60."));
     EXPECT_THAT(lines.back(), HasSubstr("it runs within 5% of full speed; with "));
-    EXPECT_THAT(lines.back(), HasSubstr("with less, more than twice as long; with 40 MiB, as in this run, 3.0 times as long"));
+    EXPECT_THAT(
+        lines.back(),
+        HasSubstr("with less, more than twice as long; with 40 MiB, as in this run, 3.0 times as long"));
 }
 
 TEST(SizeText, ProgramsGetTheCurve) {
@@ -88,6 +91,30 @@ TEST(SizeText, ProgramsGetTheCurve) {
     EXPECT_EQ(json.at("curve").size(), 25u);
     EXPECT_EQ(json.at("curve")[0].at("cap_bytes"), 40 * kMiB);
     EXPECT_GT(json.at("half_speed_bytes"), 40 * kMiB);
+}
+
+TEST(SizeText, OfAJobThatGoesOnItSaysSo) {
+    const auto lines = size_lines(PagedRun(200'000).estimate(), SizeOf::kSoFar);
+    EXPECT_THAT(lines.front(), HasSubstr("predicted time of its run so far"));
+    EXPECT_THAT(lines.back(), HasSubstr("with 40 MiB, as it has now, 3.0 times as long"));
+    EXPECT_THAT(size_lines(PagedRun(0).estimate(), SizeOf::kSoFar)[0],
+                HasSubstr("(0): so far it needs no more"));
+}
+
+TEST(SizeText, AnotherProcessConcludesTheSame) {
+    const PagedRun run(200'000);
+    const auto facts = size_facts_from(nlohmann::json::parse(size_facts_json(run.facts).dump()));
+    const auto misses = MissCurve::of_words(run.misses.words());
+    ASSERT_TRUE(misses);
+    EXPECT_EQ(size_json(estimate_size(facts, *misses)).dump(), size_json(run.estimate()).dump());
+}
+
+TEST(SizeText, WhatIsNoneIsNotTaken) {
+    EXPECT_THROW(size_facts_from(nlohmann::json::object()), nlohmann::json::exception);
+    EXPECT_THROW(size_facts_from(nlohmann::json::array()), nlohmann::json::exception);
+    auto json = size_facts_json(PagedRun(10).facts);
+    json["waits"] = nlohmann::json::array({1, 2});
+    EXPECT_THROW(size_facts_from(json), nlohmann::json::exception);
 }
 
 }  // namespace

@@ -169,6 +169,36 @@ TEST(MissCurve, FewerPagesAreFollowedWhereThereAreMore) {
     EXPECT_NEAR(predicted(curve, seen, 50'000), expected, 0.10 * expected);
 }
 
+TEST(MissCurve, AsNumbersItIsTheSame) {
+    MissCurve curve;
+    refaults(uniform(3000, 60'000), 600, &curve);
+    const auto words = curve.words();
+    EXPECT_LE(words.size(), MissCurve::kWordsMax);
+    const auto other = MissCurve::of_words(words);
+    ASSERT_TRUE(other);
+    EXPECT_EQ(other->misses_followed(), curve.misses_followed());
+    EXPECT_EQ(other->departures(), curve.departures());
+    for (const std::size_t memory : {600, 1200, 2400}) {
+        EXPECT_EQ(other->predict(cap_of(memory)).departures, curve.predict(cap_of(memory)).departures);
+        EXPECT_EQ(other->predict(cap_of(memory)).backs, curve.predict(cap_of(memory)).backs);
+    }
+    EXPECT_TRUE(MissCurve::of_words(MissCurve().words()));
+}
+
+TEST(MissCurve, WhatAreNoSuchNumbersIsRefused) {
+    MissCurve curve;
+    refaults(uniform(300, 3000), 60, &curve);
+    const auto good = curve.words();
+    for (std::size_t length = 0; length < good.size(); length++)
+        EXPECT_FALSE(MissCurve::of_words(std::span(good).first(length)));
+    std::mt19937_64 random(1);
+    for (int i = 0; i < 3000; i++) {
+        auto words = good;
+        words[random() % words.size()] = i % 2 == 0 ? random() : words[random() % words.size()];
+        if (const auto odd = MissCurve::of_words(words)) (void)odd->predict(cap_of(120));
+    }
+}
+
 TEST(MissCurve, WithoutDeparturesThereIsNothingToSay) {
     MissCurve curve;
     curve.note({cap_of(1'000), 500 * kPageSize, 500 * kPageSize});

@@ -72,8 +72,9 @@ def definition(header, row):
 
 
 def prose(text):
-    """Markdown as go-md2man wants it. What stands in fences is left alone, tables become lists."""
+    """Markdown as go-md2man wants it. What stands in fences is left alone, tables become lists, pictures go."""
     out = []
+    text = re.sub(r"^!\[[^\]]*\]\([^)]*\)\n", "", text, flags=re.M)
     for fence in re.split(r"(^```\n.*?^```\n)", text, flags=re.M | re.S):
         if fence.startswith("```"):
             out.append("\n" + fence + "\n")
