@@ -59,6 +59,12 @@ nlohmann::json live_stats_json(const JobReport& report, const LiveFacts& facts) 
     const auto bytes = stored_bytes(report, facts);
     json["compression"] = {{"page_bytes", bytes.pages}, {"stored_bytes", bytes.stored}};
     json["slots"] = {{"used", facts.slots_used}, {"capacity", facts.slots_capacity}, {"full", facts.is_full}};
+    json["share"] = nullptr;
+    if (facts.share)
+        json["share"] = {{"cap_bytes", facts.share->cap},
+                         {"wanted_bytes", facts.share->wanted},
+                         {"budget_bytes", facts.share->budget},
+                         {"connected", facts.share->is_connected}};
     for (std::size_t i = 0; i < report.stores.size() && i < facts.stores.size(); ++i) {
         json["stores"][i]["state"] = facts.stores[i].name();
         json["stores"][i]["silent_s"] = facts.stores[i].silent_s;

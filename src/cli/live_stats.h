@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,13 @@ struct StoreState {
     std::string_view name() const;
 };
 
+/// The job's part of what farswapd divides. Bytes.
+struct ShareFacts {
+    std::uint64_t cap = 0, wanted = 0;
+    std::uint64_t budget = 0;  ///< of all jobs
+    bool is_connected = true;  ///< else farswapd is away, and the cap stays
+};
+
 /// What a report does not say, as it is of no use once the job is over.
 struct LiveFacts {
     pid_t pager = 0;
@@ -29,8 +37,9 @@ struct LiveFacts {
     std::string command;           ///< the program and its arguments
     std::vector<pid_t> processes;  ///< managed now
     std::uint64_t slots_used = 0, slots_capacity = 0;
-    bool is_full = false;              ///< no slot is free, nor can there be more
-    std::vector<StoreState> stores{};  ///< as many as there are in the report, in its order
+    bool is_full = false;               ///< no slot is free, nor can there be more
+    std::optional<ShareFacts> share{};  ///< nothing: it has the machine for itself
+    std::vector<StoreState> stores{};   ///< as many as there are in the report, in its order
 };
 
 /// The state of one store.

@@ -131,7 +131,7 @@ Result<std::unique_ptr<MachineShare>> MachineShare::ask(const Wish& wish,
             log::info("farswapd: {} of the machine's {}", format_size(reply->cap),
                       format_size(reply->budget));
             return std::unique_ptr<MachineShare>(
-                new MachineShare(std::move(*socket), reply->serial, reply->cap, parse_defaults(reply->text)));
+                new MachineShare(std::move(*socket), *reply, parse_defaults(reply->text)));
         default:
             return fail(reply->error > 0 ? reply->error : EPROTO, "farswapd: {}", reply->text);
     }
@@ -153,6 +153,7 @@ std::optional<std::uint64_t> MachineShare::take_cap(Clock::time_point now) {
             return cap;
         }
         cap = cap_ = reply->cap;
+        budget_ = reply->budget;
         serial_ = reply->serial;
     }
 }

@@ -59,7 +59,9 @@ class MachineShare {
     static Result<std::unique_ptr<MachineShare>> ask(const Wish& wish,
                                                      const std::function<bool()>& is_interrupted);
 
-    std::uint64_t cap() const { return cap_; }  ///< as last told
+    std::uint64_t cap() const { return cap_; }        ///< as last told
+    std::uint64_t budget() const { return budget_; }  ///< of all jobs together, as last told
+    bool is_connected() const { return static_cast<bool>(socket_); }
     const MachineDefaults& defaults() const { return defaults_; }
 
     /// The cap that the job is to have from now on, when there is a new one. Does not block. A farswapd that
@@ -70,14 +72,18 @@ class MachineShare {
     void tell(const ShareFigures& figures, Clock::time_point now);
 
   private:
-    MachineShare(Fd socket, std::uint64_t serial, std::uint64_t cap, MachineDefaults defaults)
-        : socket_(std::move(socket)), serial_(serial), cap_(cap), defaults_(std::move(defaults)) {}
+    MachineShare(Fd socket, const ShareReply& granted, MachineDefaults defaults)
+        : socket_(std::move(socket)),
+          serial_(granted.serial),
+          cap_(granted.cap),
+          budget_(granted.budget),
+          defaults_(std::move(defaults)) {}
     void lose(Clock::time_point now);
     void come_back(Clock::time_point now);
 
     Fd socket_;  ///< empty: farswapd has gone
     std::uint64_t serial_ = 0;
-    std::uint64_t cap_ = 0;
+    std::uint64_t cap_ = 0, budget_ = 0;
     MachineDefaults defaults_;
     ShareFigures told_;  ///< last
     std::uint64_t told_serial_ = 0;

@@ -385,6 +385,11 @@ LiveFacts Run::facts_of(const Job& job) const {
                     .slots_used = area_->slots_used(),
                     .slots_capacity = area_->slots_capacity(),
                     .is_full = area_->slots_exhausted()};
+    if (share_)
+        facts.share = {.cap = share_->cap(),
+                       .wanted = ram_wanted_,
+                       .budget = share_->budget(),
+                       .is_connected = share_->is_connected()};
     const auto waits = area_->waits();
     for (const auto& store : area_->stores())
         facts.stores.push_back(state_of(*store, waits, io::Clock::now()));

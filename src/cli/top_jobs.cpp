@@ -82,6 +82,12 @@ TopJob read_job(const nlohmann::json& stats) {
     const double capacity = stats.at("slots").at("capacity");
     if (capacity > 0) job.slots_used = stats.at("slots").at("used").get<double>() / capacity;
     job.is_full = stats.at("slots").at("full");
+    // A pager of an older version says nothing of it.
+    if (const auto share = stats.find("share"); share != stats.end() && !share->is_null())
+        job.share = {.cap = share->at("cap_bytes"),
+                     .wanted = share->at("wanted_bytes"),
+                     .budget = share->at("budget_bytes"),
+                     .is_connected = share->at("connected")};
     for (const auto& store : stats.at("stores"))
         if (job.stores.size() < kStoresMax) job.stores.push_back(store_of(store));
     return job;

@@ -36,6 +36,13 @@ struct Percentiles {
 /// Of what `now` has more than `before`.
 Percentiles percentiles_between(const LatencyCounts& before, const LatencyCounts& now);
 
+/// A job's part of what farswapd divides. Bytes.
+struct TopShare {
+    std::uint64_t cap = 0, wanted = 0, budget = 0;
+    bool is_connected = true;
+    double part() const { return budget > 0 ? static_cast<double>(cap) / static_cast<double>(budget) : 0; }
+};
+
 struct TopJob {
     pid_t pager = 0;
     pid_t process = 0;  ///< the program, or another of its processes; the pager's number if there is none
@@ -51,6 +58,7 @@ struct TopJob {
     double compression = 0;            ///< bytes of pages to bytes on the stores; 0: nothing was written yet
     double slots_used = 0;             ///< of all that there are, 0 to 1
     bool is_full = false;
+    std::optional<TopShare> share;  ///< nothing: it runs beside a budget, or there is none
     std::vector<TopStore> stores;
     History fault_rate, in_rate, out_rate;  ///< faults and bytes a second
     bool has_rates = false;                 ///< there were two looks

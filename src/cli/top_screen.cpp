@@ -56,12 +56,15 @@ class Screen {
     void graph(std::size_t row, std::size_t height, std::string_view label, const History& history,
                bool bytes);
     void bar(std::size_t row, std::size_t column, std::size_t height, double share);
+    void share(std::size_t row, const TopShare& share);
     void store(std::size_t row, const TopStore& store);
     void foot();
     std::string question() const;
 
     std::size_t graph_rows() const { return options_.rows >= kRowsForTallGraphs ? 2 : 1; }
-    std::size_t detail_rows(const TopJob& job) const { return 2 + 3 * graph_rows() + 3 + store_lines(job); }
+    std::size_t detail_rows(const TopJob& job) const {
+        return 2 + (job.share ? 1 : 0) + 3 * graph_rows() + 3 + store_lines(job);
+    }
 
     const TopView& view_;
     const ScreenOptions& options_;
@@ -105,7 +108,7 @@ void Screen::head() {
 void Screen::table(std::size_t first_row, std::size_t end_row) {
     bool several_users = false;
     for (const auto* job : order_) several_users |= job->user != order_[0]->user;
-    const TopTable layout(options_.columns, several_users);
+    const TopTable layout(options_.columns, several_users, has_shares(order_));
     const auto selected = selected_place(view_, order_);
     std::size_t at = first_row;
     layout.heading(grid_, at, view_.sort);
@@ -153,6 +156,7 @@ void Screen::details(const TopJob& job, std::size_t row) {
     grid_.put(row, 1, "RAM");
     meter(row, kLabel, width - 2, job);
     grid_.put(row++, kLabel + width, fmt::format("{} of {}", format_size(job.used), format_size(job.cap)));
+    if (job.share) share(row++, *job.share);
     graph(row, graph_rows(), "faults", job.fault_rate, false);
     graph(row += graph_rows(), graph_rows(), "in", job.in_rate, true);
     graph(row += graph_rows(), graph_rows(), "out", job.out_rate, true);
@@ -216,6 +220,17 @@ void Screen::bar(std::size_t row, std::size_t column, std::size_t height, double
         else if (i == 0)
             grid_.put(at, column, options_.unicode ? U'\u2581' : U'_', Style::kDim);
     }
+}
+
+void Screen::share(std::size_t row, const TopShare& share) {
+    grid_.put(row, 1, "share");
+    const auto at = grid_.put(row, kLabel,
+                              fmt::format("{}, {:.0f}% of this machine's {}", format_size(share.cap),
+                                          share.part() * 100, format_size(share.budget)));
+    if (!share.is_connected)
+        grid_.put(row, at, "; farswapd is away, it stays", Style::kWarning);
+    else if (share.wanted > share.cap)
+        grid_.put(row, at, fmt::format("; it may have {}", format_size(share.wanted)));
 }
 
 void Screen::store(std::size_t row, const TopStore& store) {

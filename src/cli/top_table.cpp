@@ -26,12 +26,12 @@ struct Column {
     std::string (*text)(const TopJob&);
 };
 
-constexpr std::size_t kUser = 1, kProgram = 2, kMeterPlace = 5;
+constexpr std::size_t kUser = 1, kProgram = 2, kShare = 5, kMeterPlace = 6;
 
-const std::array<Column, 12>& columns() {
-    static const std::array<Column, 12> all{{
+const std::array<Column, 13>& columns() {
+    static const std::array<Column, 13> all{{
         {"PID", 7, false, 99, TopSort::kPid, [](const TopJob& job) { return std::to_string(job.process); }},
-        {"USER", 8, true, 4, {}, [](const TopJob& job) { return job.user_name; }},
+        {"USER", 8, true, 25, {}, [](const TopJob& job) { return job.user_name; }},
         {"PROGRAM", 0, true, 99, {}, [](const TopJob& job) { return job.program; }},
         {"RAM", 5, false, 90, TopSort::kRam,
          [](const TopJob& job) { return compact(static_cast<double>(job.used), 1024); }},
@@ -41,6 +41,12 @@ const std::array<Column, 12>& columns() {
          80,
          {},
          [](const TopJob& job) { return compact(static_cast<double>(job.cap), 1024); }},
+        {"SHARE",
+         5,
+         false,
+         75,
+         {},
+         [](const TopJob& job) { return job.share ? fmt::format("{:.0f}%", job.share->part() * 100) : "-"; }},
         {"", TopTable::kMeter, true, 1, {}, [](const TopJob&) { return std::string(); }},
         {"FAR", 5, false, 70, TopSort::kFar,
          [](const TopJob& job) { return compact(static_cast<double>(job.far), 1024); }},
@@ -76,10 +82,10 @@ Style style_of(const Column& column, const std::string& text) {
 
 }  // namespace
 
-TopTable::TopTable(std::size_t width, bool with_users) {
+TopTable::TopTable(std::size_t width, bool with_users, bool with_shares) {
     std::vector<std::size_t> shown;
     for (std::size_t i = 0; i < columns().size(); ++i)
-        if (i != kUser || with_users) shown.push_back(i);
+        if ((i != kUser || with_users) && (i != kShare || with_shares)) shown.push_back(i);
     const auto taken = [&] {
         std::size_t sum = kMarker;
         for (const auto i : shown) sum += columns()[i].width + 1;
@@ -128,6 +134,10 @@ std::optional<std::size_t> TopTable::meter_column() const {
     return found->begin;
 }
 
+bool has_shares(const std::vector<const TopJob*>& jobs) {
+    return std::ranges::any_of(jobs, [](const TopJob* job) { return job->share.has_value(); });
+}
+
 std::string compact(double value, double step) {
     constexpr std::array<std::string_view, 6> kUnits{"", "K", "M", "G", "T", "P"};
     std::size_t unit = 0;
@@ -152,10 +162,11 @@ std::string state_of(const TopJob& job) {
 
 std::string top_table(const std::vector<TopJob>& jobs) {
     if (jobs.empty()) return "no job of farswap runs here, or none that you may see\n";
-    constexpr std::size_t kWidth = 89;  // the meter has no room
     const auto order = in_order(jobs, TopSort::kPid);
-    const TopTable layout(kWidth, true);
-    TextGrid grid(order.size() + 1, kWidth);
+    const bool with_shares = has_shares(order);
+    const std::size_t width = with_shares ? 95 : 89;  // the meter has no room
+    const TopTable layout(width, true, with_shares);
+    TextGrid grid(order.size() + 1, width);
     layout.heading(grid, 0, std::nullopt);
     for (std::size_t i = 0; i < order.size(); ++i) {
         layout.line(grid, i + 1, *order[i]);

@@ -11,12 +11,15 @@
 
 namespace farswap::cli {
 
+/// Whether one of them has a share of the machine's budget: then there is a column of it.
+bool has_shares(const std::vector<const TopJob*>& jobs);
+
 class TopTable {
   public:
     static constexpr std::size_t kMeter = 6;
 
     /// Those that fit into `columns`: what says least goes first, and the program's name takes what is left.
-    TopTable(std::size_t columns, bool with_users);
+    TopTable(std::size_t columns, bool with_users, bool with_shares);
 
     /// `sort`: its column is marked.
     void heading(TextGrid& grid, std::size_t row, std::optional<TopSort> sort) const;

@@ -313,6 +313,41 @@ TEST(TopScreen, ShowsUsersWhereThereAreSeveral) {
     EXPECT_THAT(text, HasSubstr("silent 12s"));
 }
 
+TEST(TopScreen, ShowsSharesOfAMachinesBudget) {
+    auto jobs = three_jobs();
+    EXPECT_THAT(draw_top({}, jobs, screen(24, 80, true)).text(), Not(HasSubstr("SHARE")));
+    jobs[0].share = TopShare{.cap = 256 * kMiB, .wanted = 2048 * kMiB, .budget = 1024 * kMiB};
+    jobs[1].share =
+        TopShare{.cap = 256 * kMiB, .wanted = 256 * kMiB, .budget = 768 * kMiB, .is_connected = false};
+    jobs[1].user = 1000;
+    jobs[1].user_name = "sim";
+    auto text = draw_top({}, jobs, screen(24, 80, true)).text();
+    EXPECT_THAT(text, HasSubstr("CAP SHARE   FAR FAULT/s"));
+    EXPECT_THAT(text, HasSubstr("251M  256M   25%  1.2G     40K "));
+    EXPECT_THAT(text, HasSubstr("  90M  256M   33%  1.2G "));
+    EXPECT_THAT(text, HasSubstr("   1  256M     -  1.2G "));
+    EXPECT_THAT(text, HasSubstr(" sim "));
+    EXPECT_THAT(text, HasSubstr("silent 12s"));
+    EXPECT_THAT(text, HasSubstr("\n share   256 MiB, 25% of this machine's 1.0 GiB; it may have 2.0 GiB\n"));
+    EXPECT_THAT(text, HasSubstr("\n store   ok  nfs://nas/export/swap"));
+    text = draw_top({.selected = jobs[1].pager}, jobs, screen(24, 80, true)).text();
+    EXPECT_THAT(text,
+                HasSubstr("\n share   256 MiB, 33% of this machine's 768 MiB; farswapd is away, it stays\n"));
+    EXPECT_THAT(top_table(jobs), HasSubstr("CAP SHARE   FAR FAULT/s  IN/s OUT/s RATIO STATE\n"));
+}
+
+TEST(TopJob, TakesItsShareWhereItHasOne) {
+    auto json = answer(1, 1, 1, 1);
+    EXPECT_FALSE(job_of(json)->share) << "of an older pager";
+    json["share"] = nullptr;
+    EXPECT_FALSE(job_of(json)->share);
+    json["share"] = {{"cap_bytes", 160}, {"wanted_bytes", 300}, {"budget_bytes", 320}, {"connected", true}};
+    ASSERT_TRUE(job_of(json)->share);
+    EXPECT_EQ(job_of(json)->share->part(), 0.5);
+    json["share"] = "half";
+    EXPECT_FALSE(job_of(json)) << "no such form";
+}
+
 TEST(TopScreen, AsksOnTheLastLine) {
     const auto jobs = three_jobs();
     TopView view{.prompt = TopPrompt::kCap, .asked_about = 4711, .typed = "51"};

@@ -61,12 +61,12 @@ class Machine:
 
 class Job:
     """farswap run in the background, as root or as nobody, of a program that uses more than there is. Its pager is not kept:
-    one that is killed is gone."""
+    one that is killed is gone, unless it is said otherwise."""
 
-    def __init__(self, machine, *flags, prefix=(), farswap=None, workload=None, size="400M"):
+    def __init__(self, machine, *flags, prefix=(), farswap=None, workload=None, size="400M", keeper="off"):
         lab = machine.lab
         self.error_path = lab.directory / f"job{len(machine.jobs)}.err"
-        command = [*prefix, farswap or lab.tools.farswap, "run", "--quiet", "--keeper", "off", *flags, "--",
+        command = [*prefix, farswap or lab.tools.farswap, "run", "--quiet", "--keeper", keeper, *flags, "--",
                    workload or lab.tools.workloads / "verify", "--size", size, "--seconds", "600"]
         with open(self.error_path, "wb") as error:
             self.process = subprocess.Popen(list(map(str, command)), cwd="/", env=machine.environment, stdin=subprocess.DEVNULL,
@@ -105,6 +105,20 @@ class Job:
                 except ProcessLookupError:
                     pass
             self.process.wait()
+
+
+def comm_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def end_if_there(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def ram_of(pid):
@@ -185,6 +199,53 @@ def jobs_of_one_user_share_his_part(lab):
     run = machine.farswap("set", small.members()[-1], "--ram", "300M")
     lab.expect(run.status == 0 and "this machine's budget leaves the job " in run.error, f"set: {run.status} {run.error}")
     expect_caps(machine, {first: 100 * MIB, second: 100 * MIB, small: 200 * MIB}, "one that wants more now")
+
+
+def seen_by_top(machine, *programs):
+    """What top says of the jobs that are paged for these programs, in their order (None: nothing), and their lines in its table;
+    other jobs may run on this machine."""
+    jobs = json.loads(machine.farswap("top", "--json", "--interval", "0.1").output.read_text())
+    found = [next((job for job in jobs if program in job.get("processes", {}).get("pids", [])), None) for program in programs]
+    table = machine.farswap("top", "--once", "--interval", "0.1").output.read_text()
+    return found, [next((line for line in table.splitlines() if line.split()[0] == str(program)), "") for program in programs]
+
+
+@case
+def an_heir_keeps_the_share(lab):
+    """The pager of a job is killed and another process goes on: its share stays, follows who else is there, and ends with it."""
+    machine = Machine(lab, config(lab, "320M"))
+    first = Job(machine, keeper="auto")
+    expect_caps(machine, {first: 320 * MIB}, "one alone")
+    wait_until(lambda: first.ram() > 200 * MIB, "it to fill its share", LIMIT_S)
+    program = next(pid for pid in first.members() if comm_of(pid) == "verify")
+    [job], [line] = seen_by_top(machine, program)
+    lab.expect(job and job["share"] and about(job["share"]["cap_bytes"], 320 * MIB) and job["share"]["budget_bytes"] == 320 * MIB and
+               " 100% " in line, f"top says {job and job['share']} {line}")
+    os.kill(first.process.pid, signal.SIGKILL)
+    lab.cleanup.callback(end_if_there, program)
+    heir = 0
+
+    def has_heir():
+        nonlocal heir
+        [job], _ = seen_by_top(machine, program)
+        heir = job["pager"] if job else 0
+        return heir not in (0, first.process.pid)
+    wait_until(has_heir, "an heir", LIMIT_S)
+    time_to_notice = time.monotonic() + 2
+    while time.monotonic() < time_to_notice:  # that it is not given back is what is looked at
+        lab.expect(about(machine.cap_of(first), 320 * MIB), f"the share of the heir: {machine.budget()}")
+    second = Job(machine, prefix=machine.user.prefix, farswap=machine.user.program, workload=machine.verify)
+    machine.jobs.remove(first)  # whose processes are the heir's now
+    expect_caps(machine, {first: 160 * MIB, second: 160 * MIB}, "a second beside the heir")
+    wait_until(lambda: second.ram() > 100 * MIB, "the second to fill its share", LIMIT_S)
+    other = next(pid for pid in second.members() if comm_of(pid) == "verify")
+    jobs, lines = seen_by_top(machine, program, other)
+    lab.expect(all(job and job["share"] and about(job["share"]["cap_bytes"], 160 * MIB) for job in jobs) and
+               all(" 50% " in line for line in lines), f"top says {[job and job['share'] for job in jobs]} {lines}")
+    released = machine.log().count(": released ")
+    os.kill(heir, signal.SIGTERM)
+    wait_until(lambda: machine.log().count(": released ") > released, "the heir's share to be back", LIMIT_S)
+    expect_caps(machine, {second: 320 * MIB}, "the heir has ended")
 
 
 @case
