@@ -136,7 +136,7 @@ def report_of_a_job(lab):
             continue
         expect_drawn(lab, found, 8)
         begin, end = found["sizeAtBegin"], found["sizeAtEnd"]
-        lab.expect("full speed with " in found["sizeSays"] and found["timesMoved"] == 0 and begin[0] != end[0] and
+        lab.expect("within 5% of full speed" in found["sizeSays"] and found["timesMoved"] == 0 and begin[0] != end[0] and
                    all(re.search(r"with [0-9.]+ [MG]iB$", text) for text in begin + end),
                    f"the curve: {begin} {end} {found['sizeSays']}")
         lab.expect(found["maps"] and found["maps"][0] > 1 and found["outlines"] >= 2 and found["tables"]["mappings"] > 1,

@@ -118,7 +118,7 @@ function showCharts() {
 /// How it would have gone under other caps, as farswap size says it.
 function showSizes() {
     const of = stats.size, says = document.getElementById("size-says");
-    if (!of) {
+    if (!of || !stats.started) {
         document.getElementById("size").hidden = true;
         return;
     }
