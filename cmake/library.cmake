@@ -14,3 +14,15 @@ endforeach()
 set_target_properties(farswap_shared PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0 EXPORT_NAME farswap
     LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/farswap.map)
 target_link_options(farswap_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/farswap.map -Wl,-z,defs -Wl,--as-needed)
+
+# libfarswap_memory: farswap/far_memory.h. It brings most layers and their libraries along, which those who only pin pages need
+# not have; and it is shared only, as a static one would ask for all of them of whoever links it.
+add_library(farswap_memory_shared SHARED $<TARGET_OBJECTS:farswap_memory>)
+target_include_directories(farswap_memory_shared INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_link_libraries(farswap_memory_shared PRIVATE farswap_target farswap_swap fmt::fmt Threads::Threads)
+set_target_properties(farswap_memory_shared PROPERTIES OUTPUT_NAME farswap_memory LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION} SOVERSION 0
+    EXPORT_NAME memory LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/farswap_memory.map)
+target_link_options(farswap_memory_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/farswap_memory.map -Wl,-z,defs
+    -Wl,--as-needed)
+add_library(farswap::memory ALIAS farswap_memory_shared)

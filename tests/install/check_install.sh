@@ -85,6 +85,12 @@ for flags in "$shared" "$static"; do
         LD_LIBRARY_PATH=$libraries "$prefix/user"
     done
 done
+# Memory that may exceed RAM: the example, outside of the tree that it comes with.
+cp "$(dirname "$0")/../../examples/far_vector.cpp" "$prefix"
+# shellcheck disable=SC2046  # flags are words
+"$cxx" -std=c++17 -Wall -Wextra -Werror "$prefix/far_vector.cpp" -o "$prefix/far_vector" $(pkg-config --cflags --libs farswap-memory)
+LD_LIBRARY_PATH=$libraries "$prefix/far_vector" 40 20
+if nm -DC --defined-only "$libraries/libfarswap_memory.so" | grep -v farswap::FarMemory | grep farswap::; then exit 1; fi
 readelf -d "$libraries/libfarswap.so" | grep -q 'SONAME.*libfarswap\.so\.0\]'
 nm -D --defined-only "$libraries/libfarswap.so" | grep -qw get_kernel_pages
 if nm -DC --defined-only "$libraries/libfarswap.so" | grep -v farswap::validate | grep farswap::; then exit 1; fi # what is inside
@@ -99,6 +105,8 @@ add_executable(by_static user.cpp)
 target_link_libraries(by_c farswap::farswap)
 target_link_libraries(by_cpp farswap::farswap)
 target_link_libraries(by_static farswap::farswap_static)
+add_executable(far_vector far_vector.cpp)
+target_link_libraries(far_vector farswap::memory)
 END
 "$cmake" -S "$prefix" -B "$prefix/build" -D CMAKE_PREFIX_PATH="$prefix/moved" -D CMAKE_C_COMPILER="$cc" -D CMAKE_CXX_COMPILER="$cxx" >/dev/null
 "$cmake" --build "$prefix/build" >/dev/null

@@ -8,10 +8,12 @@ import re
 import sys
 
 # Each may include itself and what stands before it.
-LAYERS = ["base", "keeper", "page", "io", "store", "swap", "target", "pager", "cli", "daemon"]
+LAYERS = ["base", "keeper", "page", "io", "store", "swap", "target", "memory", "pager", "cli", "daemon"]
 # What the order alone would allow: a target is one managed process and knows no slots and no stores.
 # The helper of ordinary users is small, and shares with the pager only how they talk.
-FORBIDDEN_LAYERS = {"target": {"store", "swap"}, "daemon": {"page", "io", "store", "swap", "pager"}}
+FORBIDDEN_LAYERS = {"target": {"store", "swap"}, "daemon": {"page", "io", "store", "swap", "memory", "pager"},
+                    # The other pager is another library.
+                    "pager": {"memory"}, "cli": {"memory"}}
 # What of a layer may be included where the rest of it may not.
 ONLY_HEADERS = {("daemon", "target"): {"target/helper_protocol.h", "target/uapi.h"},
                 ("daemon", "cli"): {"cli/share_protocol.h"}}
