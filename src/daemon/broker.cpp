@@ -24,7 +24,6 @@ namespace farswap::daemon {
 namespace {
 
 using cli::ShareReply;
-using cli::ShareReplyKind;
 using cli::ShareRequest;
 using cli::ShareRequestKind;
 
