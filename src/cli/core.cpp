@@ -11,7 +11,7 @@
 #include "cli/core_memory.h"
 #include "cli/core_notes.h"
 #include "cli/elf_core.h"
-#include "cli/far_memory.h"
+#include "cli/outside_memory.h"
 #include "cli/progress.h"
 #include "cli/setup_signals.h"
 #include "cli/sizes.h"
@@ -33,7 +33,7 @@ std::uint32_t segment_flags(const target::Mapping& mapping) {
 }
 
 /// What of the process goes into the file; not the agent's memory.
-Result<std::vector<Segment>> choose_segments(pid_t process, FarMemory& far, CoreMemory& memory) {
+Result<std::vector<Segment>> choose_segments(pid_t process, OutsideMemory& far, CoreMemory& memory) {
     std::vector<Segment> segments;
     const std::uint32_t filter = read_core_filter(process);
     const target::AddressRange& agent = far.agent_memory();
@@ -59,7 +59,7 @@ class Dump {
   public:
     Dump(CoreFile& file, const SetupSignals& signals) : file_(file), signals_(signals) {}
 
-    Status write(pid_t process, FarMemory& far, std::span<const target::StoppedThread> threads) {
+    Status write(pid_t process, OutsideMemory& far, std::span<const target::StoppedThread> threads) {
         auto memory = CoreMemory::open(process, far);
         if (!memory) return std::unexpected(memory.error());
         auto segments = choose_segments(process, far, *memory);
@@ -104,7 +104,7 @@ class Dump {
 };
 
 Status dump(pid_t process, const std::string& path, const SetupSignals& signals) {
-    auto far = FarMemory::open(process);
+    auto far = OutsideMemory::open(process, [&signals] { return signals.taken() != 0; });
     if (!far && far.error().code == ENOENT)
         return fail(ENOENT, "{}; for others there is gcore", far.error().message);
     if (!far) return std::unexpected(far.error());

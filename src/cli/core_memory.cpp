@@ -13,7 +13,7 @@
 namespace farswap::cli {
 namespace {
 
-constexpr std::uint64_t kChunkBytes = FarMemory::kPagesMax * kPageSize;
+constexpr std::uint64_t kChunkBytes = OutsideMemory::kPagesMax * kPageSize;
 
 bool is_in(const std::vector<target::AddressRange>& ranges, std::uint64_t page) {
     const auto behind = std::ranges::upper_bound(ranges, page, {}, &target::AddressRange::start);
@@ -22,7 +22,7 @@ bool is_in(const std::vector<target::AddressRange>& ranges, std::uint64_t page) 
 
 }  // namespace
 
-Result<CoreMemory> CoreMemory::open(pid_t process, FarMemory& far) {
+Result<CoreMemory> CoreMemory::open(pid_t process, OutsideMemory& far) {
     Fd memory(::open(fmt::format("/proc/{}/mem", process).c_str(), O_RDONLY | O_CLOEXEC));
     Fd pagemap(::open(fmt::format("/proc/{}/pagemap", process).c_str(), O_RDONLY | O_CLOEXEC));
     if (!memory || !pagemap) return fail_errno(errno, "cannot open the memory of process {}", process);
@@ -64,7 +64,7 @@ Status CoreMemory::read_anonymous(const target::AddressRange& range, const Sink&
     return {};
 }
 
-Status CoreMemory::read_chunk(const target::AddressRange& chunk, const FarMemory::Outside& outside,
+Status CoreMemory::read_chunk(const target::AddressRange& chunk, const OutsideMemory::Outside& outside,
                               const Sink& sink) {
     std::array<std::byte, kChunkBytes> content{};
     const std::span<std::byte> wanted(content.data(), chunk.end - chunk.start);

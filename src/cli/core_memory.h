@@ -10,7 +10,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
-#include "cli/far_memory.h"
+#include "cli/outside_memory.h"
 #include "target/proc.h"
 
 namespace farswap::cli {
@@ -18,7 +18,7 @@ namespace farswap::cli {
 /// One thread. The process is stopped, and its pager holds it, for as long as this is used.
 class CoreMemory {
   public:
-    static Result<CoreMemory> open(pid_t process, FarMemory& far);
+    static Result<CoreMemory> open(pid_t process, OutsideMemory& far);
 
     /// Whether any page of the range has content anywhere.
     Result<bool> has_any(const target::AddressRange& range);
@@ -35,14 +35,15 @@ class CoreMemory {
     Status read_mapped(const target::AddressRange& range, const Sink& sink);
 
   private:
-    CoreMemory(pid_t process, Fd memory, Fd pagemap, FarMemory& far)
+    CoreMemory(pid_t process, Fd memory, Fd pagemap, OutsideMemory& far)
         : process_(process), memory_(std::move(memory)), pagemap_(std::move(pagemap)), far_(far) {}
-    Status read_chunk(const target::AddressRange& chunk, const FarMemory::Outside& outside, const Sink& sink);
+    Status read_chunk(const target::AddressRange& chunk, const OutsideMemory::Outside& outside,
+                      const Sink& sink);
     bool read_inside(std::uint64_t address, std::span<std::byte> into);
 
     pid_t process_;
     Fd memory_, pagemap_;
-    FarMemory& far_;
+    OutsideMemory& far_;
 };
 
 }  // namespace farswap::cli

@@ -10,13 +10,13 @@
 #include "cli/core.h"
 #include "cli/core_file.h"
 #include "cli/elf_core.h"
-#include "cli/far_memory.h"
+#include "cli/outside_memory.h"
 #include "farswap/request.h"
 
 namespace farswap::cli {
 namespace {
 
-constexpr std::size_t kPiece = FarMemory::kPagesMax * kPageSize;
+constexpr std::size_t kPiece = OutsideMemory::kPagesMax * kPageSize;
 
 /// Standard input, read in full pieces.
 class Input {
@@ -38,7 +38,7 @@ class Input {
 /// Puts what is outside into pieces of the process's memory as they pass.
 class Merge {
   public:
-    Merge(FarMemory& far, Input& input, CoreFile& file) : far_(far), input_(input), file_(file) {}
+    Merge(OutsideMemory& far, Input& input, CoreFile& file) : far_(far), input_(input), file_(file) {}
 
     /// Copies an extent. False: the input ends within it.
     Result<bool> copy(const CoreExtent& extent) {
@@ -104,12 +104,12 @@ class Merge {
     }
 
     static constexpr std::uint64_t kKnownBytes = std::uint64_t{64} << 20;
-    FarMemory& far_;
+    OutsideMemory& far_;
     Input& input_;
     CoreFile& file_;
     std::array<std::byte, kPiece> content_{};
     std::uint32_t outside_ = 0;
-    FarMemory::Outside known_{};
+    OutsideMemory::Outside known_{};
     std::uint64_t known_from_ = 1;
     bool is_lost_ = false;
     std::string why_;
@@ -149,7 +149,7 @@ Result<std::vector<CoreExtent>> read_head(Input& input, CoreFile& file) {
 /// Whatever goes wrong on the side of what is outside, the rest of the core file is kept: there will be no
 /// other.
 Status merge(pid_t process, Input& input, CoreFile& file) {
-    auto far = FarMemory::open(process);
+    auto far = OutsideMemory::open(process);
     auto extents = read_head(input, file);
     Status complaint;
     if (!extents) complaint = std::unexpected(extents.error());

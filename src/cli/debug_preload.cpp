@@ -15,7 +15,7 @@
 #include <mutex>
 #include <string_view>
 
-#include "cli/far_memory.h"
+#include "cli/outside_memory.h"
 #include "farswap/request.h"
 
 namespace farswap::cli {
@@ -44,18 +44,18 @@ pid_t process_of(int fd) {
 /// Reads what is outside from `offset` on; less than `bytes`, or 0, where it ends.
 std::size_t read_outside(pid_t process, std::byte* into, std::size_t bytes, std::uint64_t offset) {
     static std::mutex mutex;
-    static std::map<pid_t, FarMemory> connections;
+    static std::map<pid_t, OutsideMemory> connections;
     const std::lock_guard lock(mutex);
     auto found = connections.find(process);
     if (found == connections.end()) {
-        auto opened = FarMemory::open(process);
+        auto opened = OutsideMemory::open(process);
         if (!opened) return 0;
         found = connections.emplace(process, std::move(*opened)).first;
     }
-    std::array<std::byte, FarMemory::kPagesMax * kPageSize> content;
+    std::array<std::byte, OutsideMemory::kPagesMax * kPageSize> content;
     const std::uint64_t start = offset / kPageSize * kPageSize;
     const std::uint64_t wanted = (offset + bytes - start + kPageSize - 1) / kPageSize;
-    const std::uint64_t pages = std::min<std::uint64_t>(wanted, FarMemory::kPagesMax);
+    const std::uint64_t pages = std::min<std::uint64_t>(wanted, OutsideMemory::kPagesMax);
     const auto outside = found->second.read(start, std::span(content).first(pages * kPageSize));
     if (!outside) {
         connections.erase(found);

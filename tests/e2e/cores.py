@@ -11,9 +11,11 @@ import stat
 import struct
 import subprocess
 import termios
+import time
 
 from attaching import LIMIT_S, Attached, Program, status_of, wait_until
 from fault_lab import REFUSED, USAGE, Skip, case
+from nbd import Nbdkit, image
 
 HERE = pathlib.Path(__file__).resolve().parent
 RAM, PAGED_MIB = "40M", 40
@@ -119,6 +121,32 @@ def core_can_be_interrupted(lab):
     writer.send_signal(signal.SIGINT)
     lab.expect(writer.wait(LIMIT_S) == -signal.SIGINT, f"status {writer.returncode}")
     lab.expect(status_of(program.pid, "TracerPid") == 0, "the program is still stopped")
+    end_well(lab, program, attached)
+
+
+def waits_for_its_pager(process):
+    """Whether it is in poll(2) or recvfrom(2) at each of several looks."""
+    looks = []
+    for _ in range(5):
+        looks.append(pathlib.Path(f"/proc/{process}/syscall").read_text().split()[0])
+        time.sleep(0.02)
+    return set(looks) <= {"7", "45"}
+
+
+@case
+def core_can_be_ended_while_the_store_is_away(lab):
+    server = Nbdkit(lab, "file", image(lab))
+    program, attached = waiting_list(lab, url=server.url)
+    core = lab.directory / "core"
+    server.process.send_signal(signal.SIGSTOP)
+    lab.cleanup.callback(server.process.send_signal, signal.SIGCONT)
+    writer = subprocess.Popen([str(lab.tools.farswap), "core", "-o", str(core), str(program.pid)], stderr=subprocess.PIPE)
+    wait_until(lambda: status_of(program.pid, "TracerPid") == writer.pid and waits_for_its_pager(writer.pid), "it waits")
+    writer.send_signal(signal.SIGTERM)
+    lab.expect(writer.wait(LIMIT_S) == -signal.SIGTERM, f"status {writer.returncode}")
+    lab.expect(status_of(program.pid, "TracerPid") == 0, "the program is still stopped")
+    lab.expect(not core.exists(), "half a core file is left")
+    server.process.send_signal(signal.SIGCONT)
     end_well(lab, program, attached)
 
 

@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <vector>
@@ -16,14 +18,15 @@
 
 namespace farswap::cli {
 
-/// A connection to the pager. One thread; calls block until the pager answers. EPIPE from any of them: the
-/// pager has gone away.
-class FarMemory {
+/// A connection to the pager. One thread; calls block until the pager answers, which takes as long as a store
+/// that it has to ask. EPIPE from any of them: the pager has gone away. EINTR: the caller is interrupted.
+class OutsideMemory {
   public:
     static constexpr std::uint32_t kPagesMax = 16;  ///< in one read
 
-    /// ENOENT: no pager that we may talk to has the process.
-    static Result<FarMemory> open(pid_t process);
+    /// ENOENT: no pager that we may talk to has the process. `is_interrupted` is asked ten times a second
+    /// while a call waits; empty: nothing interrupts it.
+    static Result<OutsideMemory> open(pid_t process, std::function<bool()> is_interrupted = {});
 
     /// Nothing more goes out of the process for the rest of the connection's life. Once, before the two below
     /// are asked.
@@ -44,10 +47,14 @@ class FarMemory {
     Result<std::uint32_t> read(std::uint64_t start, std::span<std::byte> into);
 
   private:
-    FarMemory(pid_t process, Fd socket) : process_(process), socket_(std::move(socket)) {}
+    OutsideMemory(pid_t process, Fd socket, std::function<bool()> is_interrupted)
+        : process_(process), socket_(std::move(socket)), is_interrupted_(std::move(is_interrupted)) {}
+    Status await_answer() const;
+    Result<nlohmann::json> ask(const nlohmann::json& request) const;
 
     pid_t process_;
     Fd socket_;
+    std::function<bool()> is_interrupted_;
     pid_t agent_ = 0;
     target::AddressRange agent_memory_{};
 };

@@ -1,4 +1,6 @@
-#include "cli/far_memory.h"
+#include "cli/outside_memory.h"
+
+#include <poll.h>
 
 #include <nlohmann/json.hpp>
 
@@ -11,14 +13,10 @@
 namespace farswap::cli {
 namespace {
 
-Result<nlohmann::json> ask(int socket, const nlohmann::json& request) {
-    const auto gone = [] { return fail(EPIPE, "the pager of the process has gone away"); };
-    if (!send_json(socket, request)) return gone();
-    auto answer = receive_json(socket);
-    if (!answer || !*answer) return gone();
-    if ((*answer)->contains("error"))
-        return fail((*answer)->value("code", EIO), "{}", (*answer)->value("error", ""));
-    return std::move(**answer);
+constexpr int kLookForInterruptMs = 100;
+
+std::unexpected<Error> gone() {
+    return fail(EPIPE, "the pager of the process has gone away");
 }
 
 /// What nlohmann's exceptions would say of an answer in a form that nobody sends.
@@ -28,14 +26,33 @@ Error misunderstood() {
 
 }  // namespace
 
-Result<FarMemory> FarMemory::open(pid_t process) {
-    auto pager = find_pager_of(process);
+Result<OutsideMemory> OutsideMemory::open(pid_t process, std::function<bool()> is_interrupted) {
+    auto pager = find_pager_of(process, is_interrupted);
     if (!pager) return std::unexpected(pager.error());
-    return FarMemory(process, std::move(pager->socket));
+    return OutsideMemory(process, std::move(pager->socket), std::move(is_interrupted));
 }
 
-Status FarMemory::hold() {
-    const auto held = ask(socket_.get(), {{"do", "hold"}, {"process", process_}});
+Status OutsideMemory::await_answer() const {
+    if (!is_interrupted_) return {};
+    pollfd ready{socket_.get(), POLLIN, 0};
+    while (poll(&ready, 1, kLookForInterruptMs) <= 0) {
+        if (is_interrupted_()) return fail(EINTR, "interrupted");
+    }
+    return {};
+}
+
+Result<nlohmann::json> OutsideMemory::ask(const nlohmann::json& request) const {
+    if (!send_json(socket_.get(), request)) return gone();
+    if (auto come = await_answer(); !come) return std::unexpected(come.error());
+    auto answer = receive_json(socket_.get());
+    if (!answer || !*answer) return gone();
+    if ((*answer)->contains("error"))
+        return fail((*answer)->value("code", EIO), "{}", (*answer)->value("error", ""));
+    return std::move(**answer);
+}
+
+Status OutsideMemory::hold() {
+    const auto held = ask({{"do", "hold"}, {"process", process_}});
     if (!held) return std::unexpected(held.error());
     try {
         agent_ = held->at("agent").get<pid_t>();
@@ -46,9 +63,8 @@ Status FarMemory::hold() {
     return {};
 }
 
-Result<FarMemory::Outside> FarMemory::outside(std::uint64_t start, std::uint64_t end) {
-    const auto answer =
-        ask(socket_.get(), {{"do", "outside"}, {"process", process_}, {"start", start}, {"end", end}});
+Result<OutsideMemory::Outside> OutsideMemory::outside(std::uint64_t start, std::uint64_t end) {
+    const auto answer = ask({{"do", "outside"}, {"process", process_}, {"start", start}, {"end", end}});
     if (!answer) return std::unexpected(answer.error());
     Outside found;
     try {
@@ -68,14 +84,14 @@ Result<FarMemory::Outside> FarMemory::outside(std::uint64_t start, std::uint64_t
     return found;
 }
 
-Result<std::uint32_t> FarMemory::read(std::uint64_t start, std::span<std::byte> into) {
+Result<std::uint32_t> OutsideMemory::read(std::uint64_t start, std::span<std::byte> into) {
     const std::size_t pages = into.size() / kPageSize;
-    const auto answer =
-        ask(socket_.get(), {{"do", "read"}, {"process", process_}, {"start", start}, {"pages", pages}});
+    const auto answer = ask({{"do", "read"}, {"process", process_}, {"start", start}, {"pages", pages}});
     if (!answer) return std::unexpected(answer.error());
     std::vector<std::byte> content(pages * kPageSize);
+    if (auto come = await_answer(); !come) return std::unexpected(come.error());
     const auto got = receive_bytes(socket_.get(), content);
-    if (!got) return fail(EPIPE, "the pager of the process has gone away");
+    if (!got) return gone();
     try {
         const auto outside = answer->at("outside").get<std::uint32_t>();
         if (*got != content.size()) return std::unexpected(misunderstood());
