@@ -105,7 +105,7 @@ TEST_F(FarMemoryTest, EveryPageIsWhatItWasLastWrittenToBe) {
 
 TEST_F(FarMemoryTest, TheCapHolds) {
     constexpr std::uint64_t kRam = 24 * kMiB;
-    const std::uint64_t before = own_ram();
+    [[maybe_unused]] const std::uint64_t before = own_ram();
     open(128 * kMiB, kRam);
     std::uint64_t* const block = take(128 * kMiB);
     std::atomic<bool> ending{false};
