@@ -70,6 +70,8 @@ Status FarPager::open_range() {
     const auto start = reinterpret_cast<std::uintptr_t>(range_.base);
     if (const int error = uffd_.register_range(start, range_.mapped_bytes()))
         return fail_errno(error, "cannot register the memory");
+    pagemap_ = Fd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+    if (!pagemap_) return fail_errno(errno, "cannot open /proc/self/pagemap");
     return {};
 }
 
@@ -147,8 +149,13 @@ void FarPager::read_faults() {
     for (std::size_t i = 0; i < static_cast<std::size_t>(bytes) / sizeof(uffd_msg); i++) {
         if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
         const std::uint64_t at = messages[i].arg.pagefault.address;
-        FARSWAP_ASSERT(at >= address(0) && at < address(range_.pages));
+        FARSWAP_ASSERT(at >= address(0) && at < address(0) + range_.mapped_bytes());
         const std::uint64_t page = (at - address(0)) / kPageSize;
+        if (page >= range_.pages) {  // mlockall(2) waits for it; it goes again before the next MOVE
+            staging_filled_ = true;
+            copy_in(page, zeros_.data(), 1);
+            continue;
+        }
         counters_.faults.fetch_add(1, std::memory_order_relaxed);
         // Threads that wait for one page are woken together.
         if (has(page, kWaiting) || has(page, kFetching)) continue;

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/result.h"
 #include "io/loop.h"
 #include "page/pool.h"
@@ -114,6 +115,9 @@ class FarPager {
     bool evict();
     std::uint64_t choose(std::uint32_t count_max, std::uint64_t& first);
     std::uint64_t move_out(std::uint64_t first, std::uint64_t count);
+    std::uint64_t really_moved(std::uint64_t first, std::uint64_t told, std::uint64_t wanted) const;
+    std::uint64_t forget_absent(std::uint64_t first, std::uint64_t count);
+    bool is_absent(std::uint64_t at) const;
     void hand_over(std::uint64_t first, FrameRun frames);
     void add_changed(std::uint64_t first, FrameRun frames);
     void give_up_slots();
@@ -143,6 +147,8 @@ class FarPager {
     std::unique_ptr<Pool> pool_;
     std::unique_ptr<SwapArea> area_;
     target::Uffd uffd_;
+    Fd pagemap_;                  // our own page tables
+    bool staging_filled_ = true;  // mlockall(2) may fill staging, also before it was registered
     io::Watch watch_;
     io::Timer retry_;
     std::vector<std::uint64_t> waiting_;  // a ring of pages that wait for room, frames or a Fetch

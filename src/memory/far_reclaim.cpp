@@ -3,10 +3,14 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/assert.h"
 #include "memory/far_pager.h"
+#include "target/moved_bytes.h"
+#include "target/pagemap.h"
 #include "target/uapi.h"
 
 namespace farswap {
@@ -20,6 +24,13 @@ constexpr std::uint64_t kLeastRoom = 512;  // pages
 constexpr std::uint64_t kSlotLooks = 1 << 16;
 constexpr int kMoveTries = 8;
 constexpr int kEvictTries = 1024;  // runs that may turn out not to be movable
+
+/// What lies there goes, also where the program has locked it: by mlockall(2), or before it gave it back.
+void drop(std::byte* at, std::uint64_t bytes) {
+    if (::madvise(at, bytes, MADV_DONTNEED) == 0) return;
+    ::munlock(at, bytes);
+    FARSWAP_ASSERT(::madvise(at, bytes, MADV_DONTNEED) == 0);
+}
 
 }  // namespace
 
@@ -62,11 +73,13 @@ bool FarPager::evict() {
             return false;
         }
         std::uint64_t first = 0;
+        const std::uint64_t resident_before = resident_;
         const std::uint64_t count = choose(frames.count, first);
         const auto moved = static_cast<std::uint32_t>(count > 0 ? move_out(first, count) : 0);
         if (moved < frames.count) area_->return_frames({frames.first + moved, frames.count - moved});
         if (count == 0) return false;
-        if (moved == 0) continue;
+        if (moved == 0 && resident_ == resident_before) continue;
+        if (moved == 0) return true;  // the program had given them up itself
         hand_over(first, {frames.first, moved});
         slots_peak_ = std::max(slots_peak_, area_->slots_used());
         return true;
@@ -92,6 +105,8 @@ std::uint64_t FarPager::choose(std::uint32_t count_max, std::uint64_t& first) {
 
 /// Moves pages to staging; how many, from the first on. The hand stands behind what was refused.
 std::uint64_t FarPager::move_out(std::uint64_t first, std::uint64_t count) {
+    if (std::exchange(staging_filled_, false)) drop(range_.staging(), FarRange::kStagingPages * kPageSize);
+    const std::uint64_t wanted = count;
     std::uint64_t moved = 0;
     for (int tries = 0; moved < count && tries < kMoveTries; tries++) {
         uffdio_move request{};
@@ -109,15 +124,47 @@ std::uint64_t FarPager::move_out(std::uint64_t first, std::uint64_t count) {
             break;
         }
     }
-    // One that does not go (pinned, locked, given up by madvise(2)) is passed over for this round.
-    hand_ = first + moved + (moved < count ? 1 : 0);
+    std::uint64_t gone = 0;
+    if (moved < wanted) {
+        moved = really_moved(first, moved, wanted);
+        gone = forget_absent(first + moved, wanted - moved);
+    }
+    // One that does not go (pinned, locked) is passed over for this round.
+    hand_ = first + moved + gone + (moved < count && gone == 0 ? 1 : 0);
     return moved;
+}
+
+/// As a MOVE that ends early may have taken a page more than it says (docs/kernel-facts.md): dropped in
+/// staging, it would be zeros to the program.
+std::uint64_t FarPager::really_moved(std::uint64_t first, std::uint64_t told, std::uint64_t wanted) const {
+    const agent_range run{address(first), reinterpret_cast<std::uintptr_t>(range_.staging()),
+                          wanted * kPageSize};
+    const agent_result result{told * kPageSize, -EAGAIN, 0};
+    return moved_bytes(run, result, [this](std::uint64_t at) { return !is_absent(at); }) / kPageSize;
+}
+
+/// Pages that the program has given up by madvise(2) are as new from now on; no event has told of them. How
+/// many of these, from the first on, are such.
+std::uint64_t FarPager::forget_absent(std::uint64_t first, std::uint64_t count) {
+    std::uint64_t gone = 0;
+    for (; gone < count && is_absent(address(first + gone)); gone++) {
+        const std::uint64_t page = first + gone;
+        if (slot(page) != kNoSlot) area_->put(slot(page));
+        set_slot(page, kNoSlot);
+        flags_[page] = 0;
+        resident_--;
+    }
+    return gone;
+}
+
+bool FarPager::is_absent(std::uint64_t at) const {
+    return target::count_absent(pagemap_.get(), at, 1) == 1;
 }
 
 /// What lies in staging goes to the swap area.
 void FarPager::hand_over(std::uint64_t first, FrameRun frames) {
     std::memcpy(pool_->address(frames.first), range_.staging(), frames.count * kPageSize);
-    FARSWAP_ASSERT(::madvise(range_.staging(), frames.count * kPageSize, MADV_DONTNEED) == 0);
+    drop(range_.staging(), frames.count * kPageSize);
     for (std::uint32_t done = 0; done < frames.count;) {
         const std::uint64_t page = first + done;
         const FrameIndex frame = frames.first + done;
@@ -209,8 +256,7 @@ void FarPager::discard_now(const Discard& discard) {
         set_slot(page, kNoSlot);
         flags_[page] = 0;
     }
-    FARSWAP_ASSERT(
-        ::madvise(range_.base + discard.first * kPageSize, discard.count * kPageSize, MADV_DONTNEED) == 0);
+    drop(range_.base + discard.first * kPageSize, discard.count * kPageSize);
 }
 
 }  // namespace farswap

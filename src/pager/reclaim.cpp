@@ -6,8 +6,8 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "pager/moved_bytes.h"
 #include "pager/pager.h"
+#include "target/moved_bytes.h"
 
 namespace farswap {
 namespace {

@@ -212,6 +212,34 @@ TEST_F(FarMemoryTest, LockedMemoryStaysAndTheRestMakesRoom) {
     give_back(block, 48 * kMiB);
 }
 
+TEST_F(FarMemoryTest, WhatIsGivenBackWhileItIsLockedIsFree) {
+    open(48 * kMiB, 24 * kMiB);
+    for (int turn = 0; turn < 3; turn++) {
+        std::uint64_t* const block = take(2 * kMiB);
+        for (std::uint64_t page = 0; page < 2 * kMiB / kPage; page++) {
+            ASSERT_EQ(block[page * (kPage / 8)], 0u);
+            block[page * (kPage / 8)] = page + 1;
+        }
+        ASSERT_EQ(::mlock(block, 2 * kMiB), 0);
+        give_back(block, 2 * kMiB);
+    }
+}
+
+// No event tells of it, and there is nothing to move: all that counts as inside may be such.
+TEST_F(FarMemoryTest, WhatTheProgramGivesUpByMadviseMakesRoom) {
+    constexpr std::uint64_t kStep = 4 * kMiB;
+    open(64 * kMiB, 16 * kMiB);
+    std::uint64_t* const block = take(64 * kMiB);
+    for (std::uint64_t at = 0; at < 64 * kMiB; at += kStep) {
+        for (std::uint64_t page = at / kPage; page < (at + kStep) / kPage; page++) {
+            ASSERT_EQ(block[page * (kPage / 8)], 0u);
+            block[page * (kPage / 8)] = page + 1;
+        }
+        ASSERT_EQ(::madvise(block + at / 8, kStep, MADV_DONTNEED), 0);
+    }
+    give_back(block, 64 * kMiB);
+}
+
 TEST_F(FarMemoryTest, AChildOfForkDoesNotHaveIt) {
     open(32 * kMiB, 16 * kMiB);
     std::uint64_t* const block = take(kMiB);

@@ -1,5 +1,5 @@
 // What a MOVE has taken, told by its answer and by the page tables.
-#include "pager/moved_bytes.h"
+#include "target/moved_bytes.h"
 
 #include <gtest/gtest.h>
 

@@ -109,7 +109,7 @@ int Context::move(std::uint64_t to, std::uint64_t from, std::uint64_t bytes, std
         if (is_tracing()) trace(fmt::format("MOVE {:#x} to {:#x}: {}", from + at, to + at, error));
         if (error == 0) memory->taken[from + at] = memory->looked_before_move;
         if (error != 0) return done > 0 ? EAGAIN : error;
-        // Tried again after it was done, it finds itself at the destination (pager/moved_bytes.h).
+        // Tried again after it was done, it finds itself at the destination (target/moved_bytes.h).
         if (world->random.once_in(512)) return done > 0 ? EAGAIN : EEXIST;
         done += static_cast<std::int64_t>(kPageSize);
     }
