@@ -20,8 +20,9 @@ namespace {
 
 constexpr std::uint64_t kWaitingMax = 4096;  // pages; faults beyond them stay unread
 constexpr std::uint32_t kFetchesMax = 128;
-constexpr std::uint32_t kStreakMax = 32;  // pages that come along with a fault in a run of them
-constexpr std::size_t kMessages = 64;     // read at once
+constexpr std::uint64_t kSlotLooks = 1 << 16;  // in one round
+constexpr std::uint32_t kStreakMax = 32;       // pages that come along with a fault in a run of them
+constexpr std::size_t kMessages = 64;          // read at once
 constexpr std::chrono::milliseconds kRetry{5};
 constexpr std::chrono::seconds kShutdown{20};
 
@@ -125,7 +126,7 @@ void FarPager::run() {
     while (!stopping_.load(std::memory_order_acquire)) {
         loop_->run_once(std::chrono::nanoseconds::max());
         do_discards();
-        give_up_slots();
+        give_up_slots(kSlotLooks);
         note_counters();
     }
     loop_->cancel(retry_);
@@ -252,9 +253,18 @@ void FarPager::fetched(Fetch& fetch, const std::byte* data, int error) {
     const std::uint64_t page = fetch.page;
     const std::uint32_t width = fetch.width;
     fetch.next_free = std::exchange(free_fetch_, &fetch);
-    flags_[page] &= static_cast<std::uint8_t>(~kFetching);
+    const bool is_given_up = has(page, kGivenUp);
+    flags_[page] &= static_cast<std::uint8_t>(~(kFetching | kGivenUp));
+    if (error != 0 && stopping_.load(std::memory_order_acquire)) return;
+    if (is_given_up) {
+        area_->put(slot(page));
+        set_slot(page, kNoSlot);
+        flags_[page] = kInside;  // of resident_ already
+        copy_in(page, zeros_.data(), 1);
+        if (waiting_count_ > 0) serve_waiting();
+        return;
+    }
     if (error != 0) {
-        if (stopping_.load(std::memory_order_acquire)) return;
         const char* const text = strerrordesc_np(-error);
         end_process(
             fmt::format("the page at {:#x} cannot be brought back from {}: {}", address(page),

@@ -61,7 +61,8 @@ class FarPager {
 
   private:
     // What is noted of a page. A slot of an inside page is kept: its content is still on the store.
-    enum Flag : std::uint8_t { kInside = 1, kWaiting = 2, kFetching = 4, kHot = 8 };
+    // kGivenUp: while it was on its way.
+    enum Flag : std::uint8_t { kInside = 1, kWaiting = 2, kFetching = 4, kHot = 8, kGivenUp = 16 };
     struct Fetch {
         SlotFetch slot;
         FarPager* pager = nullptr;
@@ -120,7 +121,7 @@ class FarPager {
     bool is_absent(std::uint64_t at) const;
     void hand_over(std::uint64_t first, FrameRun frames);
     void add_changed(std::uint64_t first, FrameRun frames);
-    void give_up_slots();
+    bool give_up_slots(std::uint64_t looks_max);
     void discard_now(const Discard& discard);
     void do_discards();
 

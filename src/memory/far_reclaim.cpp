@@ -21,7 +21,6 @@ constexpr std::uint64_t kFixedBytes = 4 << 20;
 // For a page outside: its slot's maps in the swap area, and our own flags and slot number.
 constexpr std::uint64_t kBytesAPage = 32;
 constexpr std::uint64_t kLeastRoom = 512;  // pages
-constexpr std::uint64_t kSlotLooks = 1 << 16;
 constexpr int kMoveTries = 8;
 constexpr int kEvictTries = 1024;  // runs that may turn out not to be movable
 
@@ -67,7 +66,7 @@ bool FarPager::evict() {
     for (int tries = 0; tries < kEvictTries; tries++) {
         const FrameRun frames = area_->take_frames(static_cast<std::uint32_t>(FarRange::kStagingPages));
         if (frames.count == 0) {
-            if (area_->slots_exhausted())
+            if (area_->slots_exhausted() && !give_up_slots(range_.pages))
                 end_process("the store is full: give it more room, or allocate less");
             area_->kick_writes();
             return false;
@@ -210,10 +209,11 @@ void FarPager::add_changed(std::uint64_t first, FrameRun frames) {
     }
 }
 
-/// Pages that are back forget the slots that they have kept, when others need them more.
-void FarPager::give_up_slots() {
-    std::uint32_t wanted = area_->slots_short();
-    for (std::uint64_t looks = 0; wanted > 0 && looks < std::min(kSlotLooks, range_.pages); looks++) {
+/// Pages that are back forget the slots that they have kept, when others need them more. Whether any did.
+bool FarPager::give_up_slots(std::uint64_t looks_max) {
+    const std::uint32_t all_wanted = area_->slots_short();
+    std::uint32_t wanted = all_wanted;
+    for (std::uint64_t looks = 0; wanted > 0 && looks < std::min(looks_max, range_.pages); looks++) {
         if (slots_hand_ >= range_.pages) slots_hand_ = 0;
         const std::uint64_t page = slots_hand_++;
         if (slot(page) == kNoSlot || !has(page, kInside)) continue;
@@ -221,6 +221,7 @@ void FarPager::give_up_slots() {
         set_slot(page, kNoSlot);
         wanted--;
     }
+    return wanted < all_wanted;
 }
 
 void FarPager::discard(std::uint64_t first, std::uint64_t count) {
@@ -244,17 +245,23 @@ void FarPager::do_discards() {
 
 void FarPager::discard_now(const Discard& discard) {
     const std::uint64_t end = discard.first + discard.count;
-    // Nobody may touch what he gives up; what is wanted at this moment all the same is left as it is.
     for (std::uint64_t page = discard.first; page < end; page++) {
-        if (has(page, kWaiting) || has(page, kFetching)) continue;
+        // Its notes may have no memory yet, and need none.
+        if (flags_[page] == 0 && slot(page) == kNoSlot) continue;
         if (has(page, kInside)) {
             resident_--;
-        } else if (slot(page) != kNoSlot) {
+        } else if (slot(page) != kNoSlot && !has(page, kGivenUp)) {
             far_--;
+        }
+        // Nobody may touch what he gives up. But a fault may be served that nobody waits for any more: of two
+        // threads that were woken together the second one's is read late; a signal's handler may not return.
+        if (has(page, kFetching)) {
+            flags_[page] |= kGivenUp;
+            continue;
         }
         if (slot(page) != kNoSlot) area_->put(slot(page));
         set_slot(page, kNoSlot);
-        flags_[page] = 0;
+        flags_[page] &= kWaiting;
     }
     drop(range_.base + discard.first * kPageSize, discard.count * kPageSize);
 }

@@ -8,10 +8,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <random>
 #include <string>
 #include <thread>
@@ -36,10 +38,10 @@ class FarMemoryTest : public ::testing::Test {
         EXPECT_TRUE(std::filesystem::is_empty(directory_)) << "a file was left on the store";
         std::filesystem::remove_all(directory_);
     }
-    void open(std::uint64_t size, std::uint64_t ram) {
+    void open(std::uint64_t size, std::uint64_t ram, const std::string& store_size = "512M") {
         std::string message;
-        memory_ = FarMemory::create({.size = size, .ram = ram, .store = "file:" + directory_ + "?size=512M"},
-                                    message);
+        memory_ = FarMemory::create(
+            {.size = size, .ram = ram, .store = "file:" + directory_ + "?size=" + store_size}, message);
         ASSERT_NE(memory_, nullptr) << message;
     }
     std::uint64_t* take(std::uint64_t bytes) {
@@ -171,6 +173,24 @@ TEST_F(FarMemoryTest, WhatIsGivenBackIsFreeAndComesAsNew) {
         give_back(block, 48 * kMiB);
         EXPECT_LT(memory_->counters().ram_bytes, 12 * kMiB);
     }
+}
+
+// Pages that are back keep their places, which others need more here.
+TEST_F(FarMemoryTest, AStoreThatIsJustLargeEnoughIsNotFull) {
+    constexpr std::uint64_t kPages = 64 * kMiB / kPage;
+    open(64 * kMiB, 16 * kMiB, "64M");
+    std::uint64_t* const block = take(kPages * kPage);
+    std::mt19937_64 random(3);
+    for (std::uint64_t page = 0; page < kPages; page++) {
+        std::generate_n(block + page * (kPage / 8), kPage / 8, std::ref(random));
+        block[page * (kPage / 8)] = page;
+    }
+    for (std::uint64_t step = 0; step < 2 * kPages; step++) {
+        const std::uint64_t page = step < kPages ? random() % kPages : step - kPages;
+        ASSERT_EQ(block[page * (kPage / 8)], page);
+        if (step % 3 == 0) block[page * (kPage / 8) + 1]++;
+    }
+    give_back(block, kPages * kPage);
 }
 
 TEST_F(FarMemoryTest, SystemCallsReadAndWriteWhatIsOutside) {
