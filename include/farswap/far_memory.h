@@ -32,8 +32,10 @@ struct FarMemoryOptions {
 /// of it. Any thread may allocate, deallocate and use the memory, also hand it to system calls.
 ///
 /// After fork(2) the child does not have this memory (MADV_DONTFORK): it ends by SIGSEGV where it touches it.
+/// To give it back there, or to destroy this object, does nothing.
 /// What is pinned in RAM by others (io_uring's registered buffers) or locked cannot leave; when too much of
-/// it is, whoever touches what is outside waits. Do not change the protection of the memory, or move it.
+/// it is, whoever touches what is outside waits. Do not change the protection of the memory, or move it, nor
+/// give up parts of it by madvise(2): what was outside would come back.
 ///
 /// What comes back was verified, and left encrypted: never a wrong byte. When the store has lost or changed a
 /// page, fails for good or is full, one line on standard error says so and the process ends by abort(3):

@@ -17,6 +17,13 @@ Level level() noexcept;
 /// Writes one line with a single write(2), so that lines of several threads never mix. Any thread.
 void write_line(std::string_view line) noexcept;
 
+/// Lines are written by threads of their own from now on, and nobody waits for them. For a thread that serves
+/// others who wait in a write(2) of their own: they hold the lock of the pipe, terminal or file, and standard
+/// error may be that.
+void write_aside() noexcept;
+/// For the last line before the end: if it is written aside, waits for that, a second at most.
+void write_last_line(std::string_view line) noexcept;
+
 /// Seconds since the program started: what debug lines carry, so that a delay can be read off them.
 double uptime_s() noexcept;
 

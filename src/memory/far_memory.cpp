@@ -2,6 +2,7 @@
 #include "farswap/far_memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -63,6 +64,8 @@ struct FarMemory::State {
     FarPager* pager = nullptr;  // lives on the thread's stack
     std::thread thread;
 
+    const pid_t owner = ::getpid();  ///< a child of fork(2) has this object, and neither memory nor thread
+
     explicit State(const FarRange& mapped) : range(mapped), allocator(mapped.pages) {}
     ~State() {
         if (thread.joinable()) {
@@ -71,6 +74,7 @@ struct FarMemory::State {
         }
         ::munmap(range.base, range.mapped_bytes());
     }
+    bool is_ours() const noexcept { return ::getpid() == owner; }
     Status start(const FarMemoryOptions& options);
     void page(const FarMemoryOptions& options, std::promise<Status>& ready);
 };
@@ -79,7 +83,13 @@ struct FarMemory::State {
 void FarMemory::State::page(const FarMemoryOptions& options, std::promise<Status>& ready) {
     const std::uint64_t pool =
         options.pool != 0 ? options.pool : std::clamp(options.ram / 16, kPoolLeast, kPoolMost);
-    auto made = FarPager::create(range, options.ram, pool, options.store);
+    auto made = [&]() -> Result<std::unique_ptr<FarPager>> {
+        try {
+            return FarPager::create(range, options.ram, pool, options.store);
+        } catch (const std::exception& failure) {  // no memory; nobody catches it in a thread
+            return fail(ENOMEM, "{}", failure.what());
+        }
+    }();
     if (!made) {
         ready.set_value(std::unexpected(made.error()));
         return;
@@ -90,16 +100,22 @@ void FarMemory::State::page(const FarMemoryOptions& options, std::promise<Status
 }
 
 Status FarMemory::State::start(const FarMemoryOptions& options) {
+    std::promise<Status> ready;
+    auto outcome = ready.get_future();
     // A handler of the program's could touch the memory that this thread has to bring.
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    std::promise<Status> ready;
-    thread = std::thread([&] { page(options, ready); });
+    try {
+        thread = std::thread([&] { page(options, ready); });
+    } catch (...) {
+        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        throw;
+    }
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     ::pthread_setname_np(thread.native_handle(), "farswap");
-    return ready.get_future().get();
+    return outcome.get();
 }
 
 std::unique_ptr<FarMemory> FarMemory::create(const FarMemoryOptions& options, std::string& message) {
@@ -109,6 +125,7 @@ std::unique_ptr<FarMemory> FarMemory::create(const FarMemoryOptions& options, st
         return nullptr;
     };
     if (log::level() > log::Level::kWarning) log::set_level(log::Level::kWarning);
+    log::write_aside();  // who writes to standard error from this memory waits for our thread
     try {
         if (auto status = check(options); !status) return refuse(status.error());
         auto range = map_range(options.size);
@@ -126,7 +143,10 @@ std::unique_ptr<FarMemory> FarMemory::create(const FarMemoryOptions& options, st
 
 FarMemory::FarMemory(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
 
-FarMemory::~FarMemory() = default;
+FarMemory::~FarMemory() {
+    // There is no such thread to be joined, and the addresses may be somebody else's by now.
+    if (!state_->is_ours()) static_cast<void>(state_.release());
+}
 
 FarMemory::Counters FarMemory::counters() const noexcept {
     const auto& now = state_->pager->counters();
@@ -141,7 +161,8 @@ FarMemory::Counters FarMemory::counters() const noexcept {
 
 void* FarMemory::do_allocate(std::size_t bytes, std::size_t alignment) {
     const std::uint64_t pages = std::max<std::uint64_t>(pages_of(bytes), 1);
-    if (bytes > state_->range.pages * kPageSize || alignment > kPageSize) throw std::bad_alloc();
+    if (bytes > state_->range.pages * kPageSize || alignment > kPageSize || !state_->is_ours())
+        throw std::bad_alloc();
     const std::lock_guard lock(state_->mutex);
     const auto first = state_->allocator.take(pages);
     if (!first) throw std::bad_alloc();
@@ -149,6 +170,7 @@ void* FarMemory::do_allocate(std::size_t bytes, std::size_t alignment) {
 }
 
 void FarMemory::do_deallocate(void* memory, std::size_t bytes, std::size_t /*alignment*/) {
+    if (!state_->is_ours()) return;
     const std::uint64_t pages = std::max<std::uint64_t>(pages_of(bytes), 1);
     const auto first =
         static_cast<std::uint64_t>(static_cast<std::byte*>(memory) - state_->range.base) / kPageSize;

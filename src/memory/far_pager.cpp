@@ -37,7 +37,7 @@ Result<Fd> make_descriptor(int device) {
 }  // namespace
 
 void end_process(const std::string& why) noexcept {
-    log::write_line(why);
+    log::write_last_line(why);
     std::abort();
 }
 

@@ -19,6 +19,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/log.h"
+
 namespace farswap {
 namespace {
 
@@ -274,6 +276,46 @@ TEST_F(FarMemoryTest, AChildOfForkDoesNotHaveIt) {
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     EXPECT_EQ(status, 0);
     give_back(block, kMiB);
+}
+
+TEST_F(FarMemoryTest, AChildOfForkMayDestroyWhatWasInIt) {
+    open(32 * kMiB, 16 * kMiB);
+    std::uint64_t* const block = take(kMiB);
+    block[0] = 7;
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(20);
+        give_back(block, kMiB);
+        memory_.reset();
+        ::_exit(0);
+    }
+    int status = -1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    EXPECT_EQ(block[0], 7u);
+    give_back(block, kMiB);
+}
+
+// Who writes from the memory holds the lock of what he writes to, which may be our standard error. A pipe
+// that is full stands for that here.
+TEST(FarMemoryLog, ALineWaitsForNobody) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(20);
+        int ends[2];
+        if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) ::_exit(2);
+        while (::write(ends[1], &ends, sizeof ends) > 0) {
+        }
+        ::fcntl(ends[1], F_SETFL, 0);
+        ::dup2(ends[1], STDERR_FILENO);
+        log::write_aside();
+        log::write_line("one");
+        log::write_last_line("two");
+        ::_exit(0);
+    }
+    int status = -1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
 }
 
 TEST_F(FarMemoryTest, WhatCannotWorkIsRefusedWithOneLine) {
