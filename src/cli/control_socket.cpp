@@ -5,7 +5,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cstddef>
@@ -134,6 +136,17 @@ Result<std::optional<nlohmann::json>> receive_json(int socket) {
     auto message = nlohmann::json::parse(text, nullptr, false);
     if (!message.is_object()) return std::optional<nlohmann::json>();
     return std::optional(std::move(message));
+}
+
+std::optional<Error> error_in(const nlohmann::json& answer) {
+    if (!answer.is_object() || !answer.contains("error")) return {};
+    const auto& text = answer["error"];
+    const auto code = answer.find("code");
+    Error error{EIO, text.is_string() ? text.get<std::string>() : std::string("an error without a text")};
+    if (code != answer.end() && code->is_number_integer()) error.code = code->get<int>();
+    const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+    std::ranges::replace_if(error.message, is_control, '?');
+    return error;
 }
 
 bool send_bytes(int socket, std::span<const std::byte> bytes) {

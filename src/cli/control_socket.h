@@ -41,6 +41,10 @@ bool send_json(int socket, const nlohmann::json& message);
 /// is there, on a socket that does not block.
 Result<std::optional<nlohmann::json>> receive_json(int socket);
 
+/// What an answer says has gone wrong; nothing: it says no such thing. Without control characters: root
+/// prints what pagers of all users say.
+std::optional<Error> error_in(const nlohmann::json& answer);
+
 /// A message of bytes, such as follows some answers. False when the other end is gone, or takes nothing. Does
 /// not block.
 bool send_bytes(int socket, std::span<const std::byte> bytes);

@@ -40,7 +40,7 @@ Ending follow(int socket, pid_t process, const SetupSignals& signals) {
         const auto message = receive_json(socket);
         if (!message || !*message)
             return end_badly(fmt::format("the pager of process {} has gone away before the end", process));
-        if ((*message)->contains("error")) return end_badly((*message)->value("error", ""));
+        if (const auto error = error_in(**message)) return end_badly(error->message);
         progress->all = (*message)->value("bytes", std::uint64_t{0});
         const auto far = (*message)->value("far_bytes", std::uint64_t{0});
         if ((*message)->value("done", false)) return {0, 0};

@@ -46,8 +46,7 @@ Result<nlohmann::json> OutsideMemory::ask(const nlohmann::json& request) const {
     if (auto come = await_answer(); !come) return std::unexpected(come.error());
     auto answer = receive_json(socket_.get());
     if (!answer || !*answer) return gone();
-    if ((*answer)->contains("error"))
-        return fail((*answer)->value("code", EIO), "{}", (*answer)->value("error", ""));
+    if (auto error = error_in(**answer)) return std::unexpected(std::move(*error));
     return std::move(**answer);
 }
 

@@ -18,8 +18,7 @@ Result<nlohmann::json> answer_of(const PagerConnection& pager, std::chrono::mill
         return fail(ETIMEDOUT, "pager {} does not answer (is it stopped?)", pager.process);
     auto answer = receive_json(pager.socket.get());
     if (!answer || !*answer) return fail(EPIPE, "pager {} has gone away", pager.process);
-    if ((*answer)->contains("error"))
-        return fail((*answer)->value("code", EIO), "{}", (*answer)->value("error", ""));
+    if (auto error = error_in(**answer)) return std::unexpected(std::move(*error));
     return std::move(**answer);
 }
 

@@ -1,5 +1,6 @@
 #include "cli/size_running.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,10 +44,11 @@ Result<ReceivedMessage> answer_of(const PagerConnection& pager, std::string& tex
     return message;
 }
 
-/// It need not be what an honest pager sends: root asks those of all users.
+/// It need not be what an honest pager sends: root asks those of all users. Only files in memory have seals;
+/// another's file system may let who reads wait for ever.
 std::optional<MissCurve> read_misses(const Fd& file) {
     struct stat facts {};
-    if (!file || fstat(file.get(), &facts) != 0 || !S_ISREG(facts.st_mode)) return {};
+    if (!file || fcntl(file.get(), F_GET_SEALS) < 0 || fstat(file.get(), &facts) != 0) return {};
     const auto bytes = static_cast<std::size_t>(std::max<off_t>(facts.st_size, 0));
     if (bytes > MissCurve::kWordsMax * sizeof(std::uint64_t)) return {};
     std::vector<std::uint64_t> words(bytes / sizeof(std::uint64_t));
@@ -65,9 +67,9 @@ Result<Told> ask(pid_t process, const SetupSignals& signals) {
     const auto message = answer_of(*pager, text, signals);
     if (!message) return std::unexpected(message.error());
     const auto json = nlohmann::json::parse(text, nullptr, false);
+    if (const auto error = error_in(json))
+        return fail(error->code, "pager {}: {}", pager->process, error->message);
     try {
-        if (json.is_object() && json.contains("error"))
-            return fail(json.value("code", EIO), "pager {}: {}", pager->process, json.value("error", ""));
         auto misses = read_misses(message->descriptor);
         if (misses) return Told{pager->process, size_facts_from(json), std::move(*misses)};
     } catch (const nlohmann::json::exception&) {

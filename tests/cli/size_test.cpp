@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <nlohmann/json.hpp>
 
+#include "cli/control_socket.h"
 #include "cli/size_estimate.h"
 #include "cli/size_text.h"
 #include "farswap/request.h"
@@ -42,6 +44,21 @@ struct PagedRun {
     SizeFacts facts{};
     MissCurve misses;
 };
+
+// Root asks the pagers of all users, and prints what they say.
+TEST(ErrorInAnAnswer, IsTextWithoutControlCharactersWhateverTheAnswerIs) {
+    EXPECT_FALSE(error_in({{"cap_bytes", 1}}));
+    EXPECT_FALSE(error_in(nlohmann::json::array({"error"})));
+    const auto plain = error_in({{"error", "too small"}, {"code", EINVAL}});
+    ASSERT_TRUE(plain);
+    EXPECT_EQ(plain->message, "too small");
+    EXPECT_EQ(plain->code, EINVAL);
+    const auto odd = error_in({{"error", "\x1b]0;title\a\n"}, {"code", "x"}});
+    ASSERT_TRUE(odd);
+    EXPECT_EQ(odd->message, "?]0;title??");
+    EXPECT_EQ(odd->code, EIO);
+    EXPECT_TRUE(error_in({{"error", 7}}));
+}
 
 TEST(SizeEstimate, SplitsARunIntoItsWorkAndItsWaits) {
     const auto estimate = PagedRun(200'000).estimate();
