@@ -331,7 +331,8 @@ void FarPager::note_counters() noexcept {
     counters_.pages_out.store(area.pages_out, kOrder);
     counters_.pages_written.store(area.pages_written, kOrder);
     counters_.pages_in.store(area.pages_in, kOrder);
-    const std::uint64_t ram = ram_ - (room_pages() - std::min(room_pages(), resident_)) * kPageSize;
+    // Above ram_ where more is inside than there is room for, so that it shows.
+    const std::uint64_t ram = ram_ - room_pages() * kPageSize + resident_ * kPageSize;
     counters_.ram_bytes.store(ram, kOrder);
     counters_.ram_peak_bytes.store(std::max(ram, counters_.ram_peak_bytes.load(kOrder)), kOrder);
 }

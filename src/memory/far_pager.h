@@ -158,7 +158,7 @@ class FarPager {
     Fetch* free_fetch_ = nullptr;
     std::vector<std::byte> zeros_;
 
-    std::mutex mutex_;  // held for some instructions only, and by nobody who touches the range
+    std::mutex mutex_;  // held by us while blocks are discarded; by nobody who touches the range
     std::condition_variable discarded_;
     Discard* discards_ = nullptr;
     std::atomic<bool> stopping_ = false;
