@@ -1,50 +1,45 @@
 #include "base/log.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
-#include <exception>
-#include <future>
-#include <memory>
-#include <string>
-#include <thread>
+#include <mutex>
 
 #include "base/assert.h"
+#include "base/log_writer.h"
 
 namespace farswap {
 
 namespace {
 std::atomic<log::Level> current_level{log::Level::kWarning};
-std::atomic<void (*)()> before_line{nullptr};
-std::atomic<bool> is_written_aside{false};
 const auto began = std::chrono::steady_clock::now();
 
-constexpr std::chrono::seconds kLastLineMax{1};
+std::mutex hook_mutex;
+void (*before_line)() = nullptr;
 
-/// In a thread of its own; waits for it so long.
-void write_in_thread(std::string text, std::chrono::seconds limit) noexcept {
-    try {
-        const auto written = std::make_shared<std::promise<void>>();
-        const auto done = written->get_future();
-        std::thread([text = std::move(text), written] {
-            [[maybe_unused]] auto bytes = ::write(STDERR_FILENO, text.data(), text.size());
-            written->set_value();
-        }).detach();
-        done.wait_for(limit);
-    } catch (const std::exception&) {  // no memory, no thread: better no line than to stand still
-    }
+std::mutex aside_mutex;  ///< of those who come and go
+unsigned asides = 0;
+std::atomic<LogWriter*> writer{nullptr};
+
+constexpr std::chrono::seconds kLastLineMax{1}, kEndMax{10};
+
+void run_hook() noexcept {
+    const std::lock_guard lock(hook_mutex);
+    if (before_line != nullptr) before_line();
 }
 
-void write_it(std::string_view line, std::chrono::seconds limit) noexcept {
-    if (auto* hook = before_line.load(std::memory_order_relaxed)) hook();
-    fmt::memory_buffer buffer;
-    fmt::format_to(std::back_inserter(buffer), "farswap: {}\n", line);
-    if (is_written_aside.load(std::memory_order_relaxed))
-        return write_in_thread(fmt::to_string(buffer), limit);
+/// A line with its end.
+void write_out(std::string_view line) noexcept {
+    if (auto* aside = writer.load(std::memory_order_acquire)) return aside->put(line);
+    run_hook();
     // A closed or full standard error must not take the job down with it.
-    [[maybe_unused]] auto written = ::write(STDERR_FILENO, buffer.data(), buffer.size());
+    [[maybe_unused]] auto written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+void wait_for_lines() noexcept {
+    if (auto* aside = writer.load(std::memory_order_acquire)) aside->drain(kLastLineMax);
 }
 }  // namespace
 
@@ -55,7 +50,25 @@ log::Level log::level() noexcept {
     return current_level.load(std::memory_order_relaxed);
 }
 void log::set_before_line(void (*hook)()) noexcept {
-    before_line.store(hook, std::memory_order_relaxed);
+    const std::lock_guard lock(hook_mutex);
+    before_line = hook;
+}
+
+log::Aside::Aside() {
+    const std::lock_guard lock(aside_mutex);
+    if (writer.load(std::memory_order_relaxed) == nullptr) {
+        // The thread is not in a child of fork(2).
+        [[maybe_unused]] static const int once =
+            ::pthread_atfork(nullptr, nullptr, [] { writer.store(nullptr, std::memory_order_relaxed); });
+        writer.store(new LogWriter(STDERR_FILENO, run_hook), std::memory_order_release);
+    }
+    ++asides;
+}
+
+log::Aside::~Aside() {
+    const std::lock_guard lock(aside_mutex);
+    if (--asides > 0) return;
+    if (auto* aside = writer.exchange(nullptr)) LogWriter::end(aside, kEndMax);
 }
 
 double log::uptime_s() noexcept {
@@ -63,20 +76,21 @@ double log::uptime_s() noexcept {
 }
 
 void log::write_line(std::string_view line) noexcept {
-    write_it(line, std::chrono::seconds::zero());
-}
-void log::write_aside() noexcept {
-    is_written_aside.store(true, std::memory_order_relaxed);
+    fmt::memory_buffer buffer;
+    fmt::format_to(std::back_inserter(buffer), "farswap: {}\n", line);
+    write_out({buffer.data(), buffer.size()});
 }
 void log::write_last_line(std::string_view line) noexcept {
-    write_it(line, kLastLineMax);
+    write_line(line);
+    wait_for_lines();
 }
 
 void assertion_failed(const char* expression, const char* file, int line) noexcept {
     char text[512];
     auto end = fmt::format_to_n(text, sizeof text, "farswap: invariant broken: {} ({}:{})\n", expression,
                                 file, line);
-    [[maybe_unused]] auto written = ::write(STDERR_FILENO, text, std::min(end.size, sizeof text));
+    write_out({text, std::min(end.size, sizeof text)});
+    wait_for_lines();
     std::abort();
 }
 

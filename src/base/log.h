@@ -17,17 +17,25 @@ Level level() noexcept;
 /// Writes one line with a single write(2), so that lines of several threads never mix. Any thread.
 void write_line(std::string_view line) noexcept;
 
-/// Lines are written by threads of their own from now on, and nobody waits for them. For a thread that serves
-/// others who wait in a write(2) of their own: they hold the lock of the pipe, terminal or file, and standard
-/// error may be that.
-void write_aside() noexcept;
+/// While one exists, lines are written by a thread of its own (log_writer.h), and nobody waits for them: for
+/// a pager, whose programs hold the lock of standard error while they wait for a page that they write there.
+/// A child of fork(2) writes its lines itself. Its end waits for what has not been written yet, ten seconds
+/// at most. std::system_error: no thread to be had.
+class Aside {
+  public:
+    Aside();
+    ~Aside();
+    Aside(const Aside&) = delete;
+    Aside& operator=(const Aside&) = delete;
+};
 /// For the last line before the end: if it is written aside, waits for that, a second at most.
 void write_last_line(std::string_view line) noexcept;
 
 /// Seconds since the program started: what debug lines carry, so that a delay can be read off them.
 double uptime_s() noexcept;
 
-/// A hook that runs before each line: the live status line clears itself with it. Null removes it.
+/// A hook that runs before each line, in whatever thread writes it: the live status line clears itself with
+/// it. Null removes it; it does not run any more then.
 void set_before_line(void (*hook)()) noexcept;
 
 template <typename... Args>

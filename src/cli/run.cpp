@@ -6,6 +6,8 @@
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <system_error>
 
 #include "base/log.h"
 #include "cli/budget.h"
@@ -65,6 +67,7 @@ class Run {
     Status decide_budget();
     Status listen_for_scrapes();
     Status prepare_overcommit();
+    Status write_lines_aside();
     Status start_keeper();
     Status make_pool();
     Status open_stores();
@@ -87,6 +90,7 @@ class Run {
 
     RunOptions options_;
     SetupSignals signals_;
+    std::optional<log::Aside> aside_;
     JobReport report_;
     StatsFile stats_file_, report_file_;
     std::shared_ptr<Recording> recording_;  ///< for these two; neither: nothing is recorded
@@ -218,6 +222,16 @@ Status Run::start_keeper() {
     return {};
 }
 
+/// From here on nobody waits for standard error: a program that we page may hold its lock.
+Status Run::write_lines_aside() {
+    try {
+        aside_.emplace();
+    } catch (const std::system_error& error) {
+        return fail(EAGAIN, "cannot start a thread: {}", error.what());
+    }
+    return {};
+}
+
 Status Run::make_pool() {
     auto loop = io::Loop::create({.outlives_its_thread = options_.keeper, .workers_nice = kPagerNice});
     if (!loop) return std::unexpected(loop.error());
@@ -289,9 +303,10 @@ Status Run::prepare() {
     if (!options_.stats_file.empty() || !options_.report_file.empty())
         report_.recording = recording_ = std::make_shared<Recording>();
     report_.misses = misses_ = std::make_shared<MissCurve>();
-    for (auto step : {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine,
-                      &Run::ask_for_share, &Run::decide_budget, &Run::listen_for_scrapes,
-                      &Run::prepare_overcommit, &Run::make_pool, &Run::start_keeper, &Run::open_stores}) {
+    for (auto step :
+         {&Run::check_urls, &Run::check_processes, &Run::refuse_unfit_machine, &Run::ask_for_share,
+          &Run::decide_budget, &Run::listen_for_scrapes, &Run::prepare_overcommit, &Run::write_lines_aside,
+          &Run::make_pool, &Run::start_keeper, &Run::open_stores}) {
         if (auto status = (this->*step)(); !status) return status;
         if (signals_.taken() != 0) break;
     }
@@ -473,6 +488,7 @@ void Run::clean_up() {
     loop_.reset();
     overcommit_.reset();
     keeper::stop();
+    aside_.reset();  // a thread that ends is nothing for a keeper
 }
 
 void Run::add_notes() {

@@ -58,6 +58,7 @@ Status check(const FarMemoryOptions& options) {
 }  // namespace
 
 struct FarMemory::State {
+    log::Aside aside;  // who writes to standard error from this memory waits for our thread
     FarRange range;
     std::mutex mutex;  // of the allocator
     RangeAllocator allocator;
@@ -125,7 +126,6 @@ std::unique_ptr<FarMemory> FarMemory::create(const FarMemoryOptions& options, st
         return nullptr;
     };
     if (log::level() > log::Level::kWarning) log::set_level(log::Level::kWarning);
-    log::write_aside();  // who writes to standard error from this memory waits for our thread
     try {
         if (auto status = check(options); !status) return refuse(status.error());
         auto range = map_range(options.size);

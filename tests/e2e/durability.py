@@ -1,6 +1,7 @@
 """Cases of bad_input.py: servers that really lose what was not committed, and WRITEs that are executed long after their
 connection is gone (careless_nfs, before nfs-ganesha). The program checks every byte of its memory all the time.
 """
+import json
 import random
 import re
 import subprocess
@@ -169,3 +170,38 @@ def server_is_away_for_too_long(lab):
 @case
 def server_is_away_for_too_long_by_nfsv4(lab):
     away_for_too_long(lab, 4)
+
+
+# Standard error is the program's and farswap's. A write(2) holds its lock while the kernel reads the page that it is given.
+WRITES_FAR_PAGES = """import mmap, os, random, time
+size = 192 << 20
+memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for at in range(0, size, 4096): memory[at:at + 4096] = os.urandom(4095) + b"."
+pages, end = memoryview(memory), time.monotonic() + 20
+while time.monotonic() < end:
+    at = random.randrange(4095, size, 4096)
+    os.write(2, pages[at:at + 1])
+"""
+
+
+def is_silent_for(lab, directory, seconds):
+    """Whether the job over that store answers, and says that the store has not for so long."""
+    jobs = json.loads(lab.farswap("top", "--json", "--interval", "0.2").output.read_text() or "[]")
+    return any(str(directory) in store["name"] and store["silent_s"] > seconds for job in jobs for store in job.get("stores", []))
+
+
+@case
+def program_waits_where_farswap_writes_to(lab):
+    """It holds the lock of standard error and waits for a page of a server that is away: farswap, which has to say so there,
+    does not wait for it."""
+    server = lab.server()
+    job = Background(lab, server.url, harness.PYTHON, "-c", WRITES_FAR_PAGES, ram="64M", flags=["--pool", "16M"], limit_s=200)
+    said = lab.directory / "run1.err"
+    if lab.expect(wait_until(lambda: said.exists() and "." * 1000 in said.read_text()), "the program does not come to write"):
+        subprocess.run([harness.GANESHA, "kill", server.directory], check=True)
+        lab.expect(wait_until(lambda: is_silent_for(lab, server.store_directory(), 7), 60), "farswap does not answer after the server has gone")
+        subprocess.run([harness.GANESHA, "restart", server.directory], check=True)
+    run = job.end()
+    lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+    lab.expect("no answer for 5 s" in run.error and "answers again" in run.error, f"the outage is not told: {run.error[-300:]}")
+    lab.expect_nothing_left(run, server.store_directory())

@@ -308,7 +308,7 @@ TEST(FarMemoryLog, ALineWaitsForNobody) {
         }
         ::fcntl(ends[1], F_SETFL, 0);
         ::dup2(ends[1], STDERR_FILENO);
-        log::write_aside();
+        const log::Aside aside;
         log::write_line("one");
         log::write_last_line("two");
         ::_exit(0);
