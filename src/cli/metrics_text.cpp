@@ -11,6 +11,12 @@ struct JobMetric {
     double (*value)(const JobReport& report, const LiveFacts& facts);
 };
 
+/// A figure of the job's share of the machine's budget.
+struct ShareMetric {
+    std::string_view name, help;  // gauges all
+    double (*value)(const ShareFacts& share);
+};
+
 /// A figure of each store.
 struct StoreMetric {
     std::string_view name, type, help;
@@ -111,6 +117,17 @@ const JobMetric kJobMetrics[] = {
      FARSWAP_JOB(number(stored_bytes(report, facts).stored))},
 };
 
+const ShareMetric kShareMetrics[] = {
+    {"farswap_budget_bytes", "RAM that farswapd divides among the jobs of this machine.",
+     [](const ShareFacts& share) { return number(share.budget); }},
+    {"farswap_budget_share_bytes", "The job's share of it: the cap that it was last told.",
+     [](const ShareFacts& share) { return number(share.cap); }},
+    {"farswap_budget_share_limit_bytes", "Most that its share may become.",
+     [](const ShareFacts& share) { return number(share.wanted); }},
+    {"farswap_budget_connected", "1; 0 while farswapd is away, when the share stays as it is.",
+     [](const ShareFacts& share) -> double { return share.is_connected ? 1 : 0; }},
+};
+
 const StoreMetric kStoreMetrics[] = {
     {"farswap_store_silent_seconds", "gauge", "For how long the store has owed an answer.",
      FARSWAP_STORE(state.silent_s)},
@@ -183,6 +200,11 @@ std::string metrics_text(const JobReport& report, const LiveFacts& facts) {
         head(text, metric.name, metric.type, metric.help);
         text += fmt::format("{} {}\n", metric.name, metric.value(report, facts));
     }
+    // Where there is no budget, no sample: 0 would be taken for a figure.
+    for (const auto& metric : kShareMetrics) {
+        head(text, metric.name, "gauge", metric.help);
+        if (facts.share) text += fmt::format("{} {}\n", metric.name, metric.value(*facts.share));
+    }
     latencies(text, report.stats.latencies);
     for (const auto& metric : kStoreMetrics) {
         head(text, metric.name, metric.type, metric.help);
@@ -197,6 +219,7 @@ std::string metrics_text(const JobReport& report, const LiveFacts& facts) {
 std::vector<std::string_view> metric_names() {
     std::vector<std::string_view> names{kInfoName};
     for (const auto& metric : kJobMetrics) names.push_back(metric.name);
+    for (const auto& metric : kShareMetrics) names.push_back(metric.name);
     names.push_back(kLatencyName);
     for (const auto& metric : kStoreMetrics) names.push_back(metric.name);
     return names;

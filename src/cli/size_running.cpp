@@ -69,11 +69,9 @@ Result<Told> ask(pid_t process, const SetupSignals& signals) {
     const auto json = nlohmann::json::parse(text, nullptr, false);
     if (const auto error = error_in(json))
         return fail(error->code, "pager {}: {}", pager->process, error->message);
-    try {
-        auto misses = read_misses(message->descriptor);
-        if (misses) return Told{pager->process, size_facts_from(json), std::move(*misses)};
-    } catch (const nlohmann::json::exception&) {
-    }
+    const auto facts = size_facts_from(json);
+    auto misses = read_misses(message->descriptor);
+    if (facts && misses) return Told{pager->process, *facts, std::move(*misses)};
     return fail(EPROTO, "pager {} is of another version of farswap", pager->process);
 }
 

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "cli/sizes.h"
 
@@ -13,6 +15,10 @@ namespace farswap::cli {
 namespace {
 
 constexpr std::size_t kBarColumns = 40;
+// Above what any run may say: 64 times what a process can address (2^56), and a thousand threads for thirty
+// years.
+constexpr std::uint64_t kCountMax = std::uint64_t{1} << 62;
+constexpr double kSecondsMax = 1e12;
 
 std::string seconds(double value) {
     return fmt::format("{:.{}f} s", value, value < 9.95 ? 2 : value < 99.5 ? 1 : 0);
@@ -25,7 +31,7 @@ std::string slowdown(double times) {
 }
 
 std::string bar(double part) {
-    const auto columns = static_cast<std::size_t>(part * static_cast<double>(kBarColumns) + 0.5);
+    const auto columns = static_cast<std::size_t>(std::lround(part * static_cast<double>(kBarColumns)));
     return std::string(std::clamp<std::size_t>(columns, 1, kBarColumns), '#');
 }
 
@@ -33,6 +39,20 @@ std::string point_line(const SizePoint& point, double longest, double full_speed
     return fmt::format("{:>8}  {:<{}} {:>7}  x{:.{}f}", format_size(point.cap), bar(point.seconds / longest),
                        kBarColumns, seconds(point.seconds), point.seconds / full_speed,
                        point.seconds < 9.95 * full_speed ? 1 : 0);
+}
+
+/// Of bytes, pages and waits.
+std::uint64_t count_in(const nlohmann::json& json) {
+    // A conversion would take -1 and 1e300 as well.
+    if (!json.is_number_unsigned() || json.get<std::uint64_t>() > kCountMax)
+        throw std::out_of_range("no count of a run");
+    return json.get<std::uint64_t>();
+}
+
+double seconds_in(const nlohmann::json& json) {
+    const auto value = json.get<double>();
+    if (!(value >= 0 && value <= kSecondsMax)) throw std::out_of_range("no time of a run");
+    return value;
 }
 
 std::string sentence(const SizeEstimate& estimate, SizeOf what) {
@@ -105,17 +125,23 @@ nlohmann::json size_facts_json(const SizeFacts& facts) {
             {"pages_evicted", facts.pages_evicted}, {"waits", std::move(waits)}};
 }
 
-SizeFacts size_facts_from(const nlohmann::json& json) {
-    SizeFacts facts{.elapsed_s = json.at("elapsed_s"),
-                    .user_s = json.at("user_s"),
-                    .ram_cap = json.at("cap_bytes"),
-                    .need_peak = json.at("need_bytes"),
-                    .pages_evicted = json.at("pages_evicted")};
-    for (std::size_t kind = 0; kind < kFaultKinds; kind++) {
-        const auto& waits = json.at("waits").at(kind);
-        facts.waits[kind] = {.count = waits.at(0), .seconds = waits.at(1)};
+std::optional<SizeFacts> size_facts_from(const nlohmann::json& json) {
+    try {
+        SizeFacts facts{.elapsed_s = seconds_in(json.at("elapsed_s")),
+                        .user_s = seconds_in(json.at("user_s")),
+                        .ram_cap = count_in(json.at("cap_bytes")),
+                        .need_peak = count_in(json.at("need_bytes")),
+                        .pages_evicted = count_in(json.at("pages_evicted"))};
+        for (std::size_t kind = 0; kind < kFaultKinds; kind++) {
+            const auto& waits = json.at("waits").at(kind);
+            facts.waits[kind] = {.count = count_in(waits.at(0)), .seconds = seconds_in(waits.at(1))};
+        }
+        return facts;
+    } catch (const nlohmann::json::exception&) {
+        return {};
+    } catch (const std::out_of_range&) {
+        return {};
     }
-    return facts;
 }
 
 }  // namespace farswap::cli

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ nlohmann::json size_json(const SizeEstimate& estimate);
 
 /// What a pager tells of its run, for whoever estimates.
 nlohmann::json size_facts_json(const SizeFacts& facts);
-/// Throws nlohmann::json::exception where it is none.
-SizeFacts size_facts_from(const nlohmann::json& json);
+/// Nothing where it is none, or a figure is one that no run can have: who says it may say anything.
+std::optional<SizeFacts> size_facts_from(const nlohmann::json& json);
 
 }  // namespace farswap::cli

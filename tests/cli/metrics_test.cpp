@@ -33,6 +33,7 @@ std::string text_of_a_job() {
     report.stores.push_back({"file:/x", 1 << 20, 1 << 19, {.bytes_written = 4096}});
     LiveFacts facts;
     facts.pager = 42;
+    facts.share = {.cap = 1 << 30, .wanted = 2ULL << 30U, .budget = 4ULL << 30U, .is_connected = false};
     facts.stores = {{.silent_s = 0.5, .is_degraded = true, .copies = 2}, {}};
     return metrics_text(report, facts);
 }
@@ -60,6 +61,15 @@ TEST(MetricsText, HasValues) {
     EXPECT_THAT(text, HasSubstr("\nfarswap_store_written_bytes_total{store=\"file:/x\",index=\"1\"} 4096\n"));
     EXPECT_THAT(text, HasSubstr("\nfarswap_stored_page_bytes_total 208896\n"))
         << "half of what a mirror wrote";
+}
+
+TEST(MetricsText, HasTheShareOfABudgetWhereThereIsOne) {
+    const auto text = text_of_a_job();
+    EXPECT_THAT(text, HasSubstr("\nfarswap_budget_bytes 4294967296\n"));
+    EXPECT_THAT(text, HasSubstr("\nfarswap_budget_share_bytes 1073741824\n"));
+    EXPECT_THAT(text, HasSubstr("\nfarswap_budget_share_limit_bytes 2147483648\n"));
+    EXPECT_THAT(text, HasSubstr("\nfarswap_budget_connected 0\n"));
+    EXPECT_THAT(found_in(metrics_text({}, {}), "\n(farswap_budget[a-z_]*) [0-9]"), ::testing::IsEmpty());
 }
 
 TEST(MetricsText, KeepsTheConventions) {

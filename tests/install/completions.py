@@ -132,7 +132,16 @@ def check_all(shell, described, scratch):
     failed += check(shell, "farswap run --on-full ", ["wait", "stop"], ["lz4", "--ram"])
     failed += check(shell, "farswap run --ram 1G --compress z", ["zstd"], ["lz4", "off"])
     failed += check(shell, "farswap run --compress=", ["zstd", "lz4", "off"], ["wait"])
-    failed += check(shell, "farswap detach ", [str(os.getpid())])
+    process = str(os.getpid())
+    for command in ("detach", "attach", "set", "core", "resume"):
+        failed += check(shell, f"farswap {command} ", [process])
+    # What `size` takes is a process or a program; behind -- it is a program, as with `run` always.
+    failed += check(shell, f"farswap size {process[0]}", [process])
+    failed += check(shell, f"farswap size --json {process[0]}", [process])
+    failed += check(shell, "farswap size mkdi", ["mkdir"], [process])
+    failed += check(shell, "farswap size --ram 1G -- mkdi", ["mkdir"])
+    failed += check(shell, f"farswap size -- {process[0]}", [], [process])
+    failed += check(shell, f"farswap run {process[0]}", [], [process])
     file = "some_file" if shell.name == "zsh" else f"{scratch}/some_file"
     failed += check(shell, f"farswap core -o {scratch}/some", [file])
     # A program's own words, and its arguments, are no business of farswap's.

@@ -13,6 +13,10 @@ _@NAME@_value() {
     esac
 }
 
+_@NAME@_processes() {
+    (cd /proc && echo [0-9]*)
+}
+
 # What follows the options of some commands: a command line of its own, from word $1 on.
 _@NAME@_program() {
     if declare -F _command_offset >/dev/null; then
@@ -77,9 +81,14 @@ _@NAME@() {
                 mapfile -t COMPREPLY < <(compgen -W "file: nfs:// nbd:// none" -- "$cur")
             fi
             ;;
-        PID) mapfile -t COMPREPLY < <(compgen -W "$(cd /proc && echo [0-9]*)" -- "$cur") ;;
+        PID) mapfile -t COMPREPLY < <(compgen -W "$(_@NAME@_processes)" -- "$cur") ;;
         words*) mapfile -t COMPREPLY < <(compgen -W "${kind#words}" -- "$cur") ;;
-        *) [[ $programs == *" $command "* ]] && _@NAME@_program "$COMP_CWORD" ;;
+        *)
+            [[ $programs == *" $command "* ]] && _@NAME@_program "$COMP_CWORD"
+            if [[ " @PROCESSES@ " == *" $command "* ]]; then
+                mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -W "$(_@NAME@_processes)" -- "$cur")
+            fi
+            ;;
     esac
 }
 

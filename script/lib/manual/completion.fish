@@ -11,7 +11,7 @@ function __farswap_no_command
     test (count (__farswap_words)) = 0
 end
 
-# Prints which word begins the program of `run` or `debug`; fails while there are options only.
+# Prints which word begins the program that a command runs; fails while there are options only.
 function __farswap_program_at
     set -l words (__farswap_words)
     set -l with_value
@@ -36,7 +36,7 @@ function __farswap_program_at
 end
 
 function __farswap_runs_a_program
-    contains -- (__farswap_words)[1] run debug
+    contains -- (__farswap_words)[1] @PROGRAMS@
 end
 
 function __farswap_options_of

@@ -55,7 +55,9 @@ def bash(name, commands, has_commands):
     for key, value in {"@NAME@": name,
                        "@COMMANDS@": " ".join(command.name for command in commands) if has_commands else "",
                        "@OPTIONS@": "\n".join(options), "@VALUES@": "\n".join(values),
-                       "@PROGRAMS@": " ".join(programs)}.items():
+                       "@PROGRAMS@": " ".join(programs),
+                       "@PROCESSES@": " ".join(command.name for command in commands if command.may_be_given_a_process),
+                       }.items():
         text = text.replace(key, value)
     return text
 
@@ -82,7 +84,8 @@ def zsh_arguments(command):
             written = name + ("=" if option.value and name.startswith("--") else "")
             lines.append(quoted(f"{'*' if option.repeats else ''}{exclude}{written}{text}"))
     if command.runs_a_program:
-        lines += [quoted("(-)1:program: _command_names -e"), quoted("*::argument:_normal")]
+        first = "program or process:_farswap_program_or_pid" if command.may_be_given_a_process else "program: _command_names -e"
+        lines += [quoted(f"(-)1:{first}"), quoted("*::argument:_normal")]
     lines += [quoted(("*" if argument.repeats else "") + f":{zsh_action(argument.value)}") for argument in command.arguments]
     return " \\\n        ".join(["_arguments -s -S"] + lines)
 
@@ -102,6 +105,15 @@ def zsh(name, commands, has_commands):
 _farswap_pid() {
     local -a processes=(/proc/<->(N:t))
     _wanted processes expl process compadd -a processes
+}
+
+_farswap_program_or_pid() {
+    # Behind -- it is a program.
+    if (( words[(i)--] < CURRENT )); then
+        _command_names -e
+    else
+        _alternative 'processes:process:_farswap_pid' 'commands:program: _command_names -e'
+    fi
 }
 """)
     for command in commands:
@@ -153,15 +165,16 @@ def fish(name, commands, has_commands):
                   for command in commands if command.runs_a_program}
     cases = "\n".join(f"        case {command}\n            set with_value {' '.join(names)}"
                       for command, names in with_value.items())
-    text = (HERE / "completion.fish").read_text().replace("@CASES@", cases)
+    text = (HERE / "completion.fish").read_text().replace("@CASES@", cases).replace("@PROGRAMS@", " ".join(with_value))
     lines = []
     for command in commands:
         lines.append(f"complete -c farswap -n __farswap_no_command -a {command.name} -d {quoted(command.summary)}")
     for command in commands:
         condition = f"__farswap_options_of {command.name}"
         lines += [fish_option("farswap", option, condition) for option in command.options]
-        for argument in command.arguments:
-            offered = {"URL": "(__farswap_urls)", "PID": "(__fish_complete_pids)"}.get(argument.value)
+        taken = [argument.value for argument in command.arguments] + ["PID"] * command.may_be_given_a_process
+        for value in taken:
+            offered = {"URL": "(__farswap_urls)", "PID": "(__fish_complete_pids)"}.get(value)
             if offered:
                 lines.append(f"complete -c farswap -n {quoted(condition)} -xa {quoted(offered)}")
     return text + "\n".join(lines) + "\n"

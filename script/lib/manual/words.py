@@ -37,6 +37,11 @@ class Command:
         """Whether what follows the options is another program's command line."""
         return any(line.endswith(" [ARGUMENT]...") for line in self.usage)
 
+    @property
+    def may_be_given_a_process(self):
+        """Whether the number of a process may stand in that program's place."""
+        return self.runs_a_program and any(line.endswith(" PID") for line in self.usage)
+
 
 @dataclasses.dataclass
 class Program:
