@@ -45,7 +45,8 @@ Result<pid_t> await_heir(const std::vector<pid_t>& before) {
 Result<pid_t> resume(pid_t pager) {
     const auto before = running_pagers();
     if (std::ranges::find(before, pager) == before.end())
-        return fail(ESRCH, "process {} is no pager; farswap top shows those that there are", pager);
+        return fail(ESRCH, "process {} is no pager; one that is stopped is in farswap top as 'no answer'",
+                    pager);
     const char state = target::read_state(pager);
     // Whoever is traced, as all with a keeper are, stops in a state of its own (proc(5), "state").
     if (state != 'T' && state != 't')

@@ -417,8 +417,8 @@ Result<nlohmann::json> Run::set_ram(Job& job, const RamSize& ram) {
     auto cap = resolve(ram, ram_limit_);
     if (const auto least = least_cap(budget_.pool, before.pager_ram); cap < least)
         return fail(EINVAL,
-                    "--ram {} is too small for this job, whose pager has {}; the least that works is {}",
-                    format_size(cap), format_size(before.pager_ram), format_size_argument(least));
+                    "--ram {} is too small for this job: the least that works is {}, as its pager has {}",
+                    format_size(cap), format_size_argument(least), format_size(before.pager_ram));
     if (share_) {
         ram_wanted_ = cap;
         cap = std::min(cap, share_->cap());

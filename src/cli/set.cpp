@@ -53,6 +53,12 @@ std::string describe(const CapChange& change) {
                        format_size(change.before), format_size(change.used));
 }
 
+std::string what_budget_leaves(const CapChange& change, const RamSize& asked) {
+    if (change.cap >= asked.bytes) return {};
+    return fmt::format("this machine's budget leaves the job {} now, {} when there is more",
+                       format_size(change.cap), format_size(asked.bytes));
+}
+
 int set_command(const SetOptions& options) {
     const auto change = set_ram_of(options.process, options.ram);
     if (!change) {
@@ -63,10 +69,7 @@ int set_command(const SetOptions& options) {
         log::write_line(fmt::format(
             "{} is more than there is for the job ({}): it may be killed before it reaches its cap",
             format_size(change->cap), format_size(change->limit)));
-    if (change->cap < options.ram.bytes)
-        log::write_line(
-            fmt::format("this machine's budget leaves the job {} now, and up to {} when there is more",
-                        format_size(change->cap), format_size(options.ram.bytes)));
+    if (const auto left = what_budget_leaves(*change, options.ram); !left.empty()) log::write_line(left);
     const auto text = options.json ? nlohmann::json{{"process", options.process},
                                                     {"pager", change->pager},
                                                     {"cap_bytes", change->cap},

@@ -21,6 +21,8 @@ Result<CapChange> set_ram_of(pid_t process, const RamSize& ram,
                              std::chrono::milliseconds patience = std::chrono::seconds(10));
 /// "cap 512 MiB instead of 256 MiB, 251 MiB are used".
 std::string describe(const CapChange& change);
+/// What a machine's budget leaves of what was asked for; empty where it leaves all of it.
+std::string what_budget_leaves(const CapChange& change, const RamSize& asked);
 
 /// The exit status: 0 or 125.
 int set_command(const SetOptions& options);

@@ -256,7 +256,8 @@ void Top::act(const TopAction& action) {
         view_.message = "that job has ended";
     } else if (action.kind == TopAction::Kind::kSetCap) {
         const auto change = set_ram_of(job->process, action.ram, kSetPatience);
-        view_.message = change ? describe(*change) : change.error().message;
+        view_.message = change ? what_budget_leaves(*change, action.ram) : change.error().message;
+        if (view_.message.empty()) view_.message = describe(*change);
     } else if (auto begun = jobs_.detach(action.pager); !begun) {
         view_.message = begun.error().message;
     } else {

@@ -30,7 +30,11 @@ constexpr std::size_t kUser = 1, kProgram = 2, kShare = 5, kMeterPlace = 6;
 
 const std::array<Column, 13>& columns() {
     static const std::array<Column, 13> all{{
-        {"PID", 7, false, 99, TopSort::kPid, [](const TopJob& job) { return std::to_string(job.process); }},
+        {"PID", 7, false, 99, TopSort::kPid,
+         [](const TopJob& job) {
+             // The number that `farswap resume` takes, where it is needed.
+             return std::to_string(job.answers ? job.process : job.pager);
+         }},
         {"USER", 8, true, 25, {}, [](const TopJob& job) { return job.user_name; }},
         {"PROGRAM", 0, true, 99, {}, [](const TopJob& job) { return job.program; }},
         {"RAM", 5, false, 90, TopSort::kRam,

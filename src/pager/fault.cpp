@@ -149,7 +149,9 @@ Pager::Served Pager::allow_write(Process& process, std::uint64_t address) {
 
 Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, PageWord word) {
     if (!may_fill(process, address)) return Served::kNoRoom;
-    if (regions_ != nullptr) regions_->refault(address);
+    const bool is_new = times_.is_new_fault();
+    const auto how = [is_new](MissCurve::Back back) { return is_new ? back : MissCurve::Back::kAlong; };
+    if (regions_ != nullptr && is_new) regions_->refault(address);
     const Stream& stream = process.streams.fault(address, [&](std::uint64_t start, std::uint64_t end) {
         for (std::uint64_t at = start; at < end; at += kPageSize) {
             if (process.pages->get(at).is_far()) return true;
@@ -158,13 +160,15 @@ Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, Pa
     });
     const Ahead ahead{stream.window - 1, stream.backwards};
     if (const std::byte* content = area_.lookup(word.value())) {
-        note_back(process, address, MissCurve::Back::kCached);
-        area_.is_dirty(word.value()) ? stats_.second_chances++ : stats_.faults_cached++;
-        return fill_from_slot(process, address, word, content, ahead);
+        note_back(process, address, how(MissCurve::Back::kCached));
+        auto& counter = area_.is_dirty(word.value()) ? stats_.second_chances : stats_.faults_cached;
+        const Served served = fill_from_slot(process, address, word, content, ahead);
+        if (is_new && served == Served::kDone) counter++;
+        return served;
     }
     if (free_fetches_.empty()) return Served::kAgain;
-    stats_.faults_stored++;
-    note_back(process, address, MissCurve::Back::kStored);
+    if (is_new) stats_.faults_stored++;
+    note_back(process, address, how(MissCurve::Back::kStored));
     start_fetch(process, address, word, ahead);
     return Served::kDone;
 }

@@ -44,6 +44,11 @@ class FaultTimes {
     }
 
     const Start& current() const noexcept { return current_; }
+    /// A thread has touched what is served, and nothing has been read for it yet. Else it came along with
+    /// another, its process is leaving, or it was counted when its read began.
+    bool is_new_fault() const noexcept {
+        return current_.began != io::Clock::time_point{} && !current_.is_read;
+    }
     void waits_for_room() noexcept { current_.waited_for_room = true; }
     /// The thread goes on. `kind`: where the page came from, if nothing else delayed it.
     void served(FaultKind kind) noexcept {

@@ -233,7 +233,7 @@ TEST(TopScreen, AtTheUsualSize) {
      PID PROGRAM            RAM   CAP   FAR FAULT/s  IN/s OUT/s RATIO STATE
 >   4712 sort              251M  256M  1.2G     40K  328M  164M   2.1 ok
   123457 sort               90M  256M  1.2G     800  6.6M  3.3M   2.1 silent 12s
-     301 sort                 1  256M  1.2G       0     0     0   2.1 no answer
+     300 sort                 1  256M  1.2G       0     0     0   2.1 no answer
 
 
 
@@ -263,7 +263,7 @@ TEST(TopScreen, Narrow) {
      PID PROGRAM       RAM   CAP   FAR FAULT/s
 >   4712 sort         251M  256M  1.2G     40K
   123457 sort          90M  256M  1.2G     800
-     301 sort            1  256M  1.2G       0
+     300 sort            1  256M  1.2G       0
 -- 4712 /usr/bin/sort -S 2G big.txt ----------
  RAM     ##############  251 MiB of 256 MiB
  faults  ||||||########  40 k/s    max 40 k/s
@@ -366,7 +366,7 @@ TEST(TopScreen, SaysThatThereIsNone) {
 TEST(TopTable, IsPlain) {
     EXPECT_EQ(top_table(three_jobs()),
               R"(     PID USER     PROGRAM            RAM   CAP   FAR FAULT/s  IN/s OUT/s RATIO STATE
-     301 root     sort                 1  256M  1.2G       0     0     0   2.1 no answer
+     300 root     sort                 1  256M  1.2G       0     0     0   2.1 no answer
     4712 root     sort              251M  256M  1.2G     40K  328M  164M   2.1 ok
   123457 root     sort               90M  256M  1.2G     800  6.6M  3.3M   2.1 silent 12s
 )");

@@ -2,6 +2,7 @@
 right, and nothing that can be seen from outside tells afterwards that it was there.
 """
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -149,11 +150,16 @@ def attach_page_detach(lab):
     program.wait_for_memory(200)
     before = footprint(program.pid)
     for _ in range(3):
-        attached = Attached(lab, program.pid, ram="80M")
+        stats = lab.output()
+        attached = Attached(lab, program.pid, ram="80M", flags=("--stats", str(stats)))
         attached.wait_until_paged(program.pid, 90)
         run = detach(lab, program.pid)
         lab.expect(run.status == 0, f"detach: {run.status} {run.error}")
         attached.expect_end()
+        # What only came back to leave with the program was touched by nobody.
+        faults = json.loads(stats.read_text())["faults"]
+        parts = sum(faults[kind] for kind in ("first_touch", "second_chance", "cached", "stored"))
+        lab.expect(parts <= faults["all"], f"of {faults['all']} faults {parts} are accounted for")
         if program.process.poll() is None:
             found = differences(before, footprint(program.pid))
             lab.expect(not found, f"left in the program: {found}")
