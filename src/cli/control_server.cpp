@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/descriptor_message.h"
+#include "base/no_allocation.h"
 #include "cli/control_socket.h"
 #include "cli/memory_room.h"
 #include "cli/size_text.h"
@@ -76,6 +77,7 @@ Status ControlServer::restart() {
 }
 
 void ControlServer::accept_client() {
+    const MayAllocate asked("somebody else asks");
     Fd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket || !is_trusted(socket.get()) || clients_.size() >= kClientsMax) return;
     Client& client = *clients_.emplace_back(std::make_shared<Client>());
@@ -92,6 +94,7 @@ void ControlServer::accept_client() {
 }
 
 void ControlServer::client_ready(Client& client) {
+    const MayAllocate asked("somebody else asks");
     const auto request = receive_json(client.socket.get());
     if (!request && request.error().code == EAGAIN) return;
     if (!request || !*request) {
@@ -226,6 +229,7 @@ bool ControlServer::somebody_waits() const {
 }
 
 void ControlServer::tell_progress() {
+    const MayAllocate asked("somebody else asks");
     const bool is_over = !job_.is_departing();
     const auto far = job_.far_pages(0).value_or(0) * kPageSize;
     for (const auto& client : clients_) {

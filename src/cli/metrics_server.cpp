@@ -12,6 +12,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/no_allocation.h"
+
 namespace farswap::cli {
 
 namespace {
@@ -146,6 +148,7 @@ MetricsServer::~MetricsServer() {
 }
 
 void MetricsServer::accept_client() {
+    const MayAllocate asked("somebody else asks");
     Fd socket(accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket || clients_.size() >= kClientsMax) return;
     Client& client = clients_.emplace_back();
@@ -164,6 +167,7 @@ void MetricsServer::accept_client() {
 }
 
 void MetricsServer::client_ready(Client& client) {
+    const MayAllocate asked("somebody else asks");
     if (client.answer.empty()) {
         char bytes[2048];
         const auto got = recv(client.socket.get(), bytes, sizeof bytes, 0);
@@ -188,6 +192,7 @@ void MetricsServer::drop(Client& client) {
 }
 
 void MetricsServer::drop_the_slow() {
+    const MayAllocate asked("somebody else asks");
     // In the order in which they came.
     while (!clients_.empty() && clients_.front().until <= io::Clock::now()) drop(clients_.front());
     if (!clients_.empty()) loop_.arm(timer_, clients_.front().until);

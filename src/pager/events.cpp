@@ -413,7 +413,7 @@ void Pager::drop_all(Process& process) {
     process.unmapped.clear();
     FARSWAP_ASSERT(process.far_pages == 0 && process.kept_slots == 0);
     return_frames(process);
-    std::erase_if(waiting_, [&](const WaitingFault& fault) { return fault.process == &process; });
+    waiting_.erase_if([&](const WaitingFault& fault) { return fault.process == &process; });
 }
 
 void Pager::bury() {

@@ -36,12 +36,12 @@ void Pager::swap_is_full() {
 /// With swap full, a far page that comes back, although the cap is reached, frees the slot by which another
 /// page can leave.
 void Pager::trade_places() {
-    const auto fault = std::ranges::find_if(waiting_, [this](const WaitingFault& waiting) {
+    const std::size_t fault = waiting_.find_if([this](const WaitingFault& waiting) {
         const PageWord word = waiting.process->pages->get(waiting.address);
         return !waiting.process->gone && word.is_far() && !word.fetching() && area_.count(word.value()) == 1;
     });
-    if (fault == waiting_.end()) return;
-    WaitingFault chosen = *fault;
+    if (fault == waiting_.size()) return;
+    WaitingFault chosen = waiting_[fault];
     waiting_.erase(fault);
     full_ = false;  // until the next page that should leave finds no slot
     budget_.allow_overdraft(true);
@@ -54,10 +54,11 @@ void Pager::trade_places() {
 /// that has had the fewest in this way. Who frees memory often needs a few pages of it first, and would wait
 /// for ever behind those who need many. False: nobody waits who may have one.
 bool Pager::admit_one_waiting_fault() {
-    const auto admitted = [](const WaitingFault& waiting) { return waiting.process->admitted; };
-    const auto fault = std::ranges::min_element(waiting_, {}, admitted);
-    if (fault == waiting_.end()) return false;
-    WaitingFault chosen = *fault;
+    if (waiting_.empty()) return false;
+    std::size_t fault = 0;
+    for (std::size_t i = 1; i < waiting_.size(); i++)
+        if (waiting_[i].process->admitted < waiting_[fault].process->admitted) fault = i;
+    WaitingFault chosen = waiting_[fault];
     // Half of what is left stays for those who have not asked yet.
     if (full_ && budget_.used() + chosen.process->admitted * kPageSize >= budget_.hard_limit()) return false;
     waiting_.erase(fault);

@@ -57,7 +57,7 @@ GuardRequest Pager::take_guard(Process& process) {
     GuardRequest request = std::move(process.guards_wanted.front());
     process.guards_wanted.pop_front();
     const target::AddressRange range = request.range;
-    std::erase_if(waiting_, [&](const WaitingFault& fault) {
+    waiting_.erase_if([&](const WaitingFault& fault) {
         return fault.process == &process && fault.address >= range.start && fault.address < range.end;
     });
     process->uffd().wake(range.start, range.end - range.start);

@@ -10,6 +10,7 @@
 
 #include "base/core.h"
 #include "base/log.h"
+#include "base/no_allocation.h"
 #include "keeper/keeper.h"
 #include "pager/budget.h"
 #include "pager/chaos.h"
@@ -208,6 +209,7 @@ void Job::State::signal_came() {
 }
 
 void Job::State::look_at_children() {
+    const MayAllocate look("who has ended is read from /proc, however many there are");
     static thread_local std::vector<pid_t> children;
     children.clear();
     target::append_children(getpid(), children);
@@ -268,7 +270,11 @@ void Job::State::program_changed(const siginfo_t& info) {
 }
 
 void Job::State::poll_and_rearm() {
-    members.poll();
+    {
+        const MayAllocate look(
+            "what processes have is read from /proc, however much that is; nobody waits for it");
+        members.poll();
+    }
     admit_the_stuck();
     const auto now = io::Clock::now();
     give_up_if_crowded(now - last_look);
@@ -337,12 +343,14 @@ void Job::State::give_up_if_crowded(std::chrono::nanoseconds since_last_look) {
 }
 
 void Job::State::stop_for(Error why) {
+    const MayAllocate end("the job ends");
     if (!failure) return;
     failure = std::unexpected(std::move(why));
     members.kill_all(SIGKILL);
 }
 
 void Job::State::tick() {
+    const MayAllocate figures("figures for the operator and the recording, five times a second");
     stats.elapsed_s = std::chrono::duration<double>(io::Clock::now() - began).count();
     stats.swap = area.counters();
     if (options.on_tick) options.on_tick(stats);
@@ -368,6 +376,7 @@ bool Job::State::has_program() const {
 /// The process whose memory this was is gone, and with it what the kernel kept for it: its children are
 /// another's.
 void Job::State::go_on_as_heir() {
+    const MayAllocate start("another process begins, with what a pager needs from the kernel");
     stats.pagers_killed += keeper::births() - std::exchange(births, keeper::births());
     program_ended = true;  // and whoever waited for its status has seen us die
     members.go_on_as_heir();
@@ -416,6 +425,7 @@ Result<std::unique_ptr<Job>> Job::start(const JobOptions& options, io::Loop& loo
 JobEnd Job::run() {
     State& state = *state_;
     while (!state.program_ended || !state.members.empty()) {
+        const NoAllocation none("the pager's loop");
         state.wait();
         state.pager.pump();
         state.pager.bury();

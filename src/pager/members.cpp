@@ -9,6 +9,7 @@
 
 #include "base/cpu_time.h"
 #include "base/log.h"
+#include "base/no_allocation.h"
 
 namespace farswap {
 namespace {
@@ -41,7 +42,10 @@ Members::Members(io::Loop& loop, Pager& pager, Budget& budget, JobStats& stats)
           let_calls_go();
       }) {
     calls_timer_.owner = this;
-    calls_timer_.fire = [](io::Timer& timer) { static_cast<Members*>(timer.owner)->let_calls_go(); };
+    calls_timer_.fire = [](io::Timer& timer) {
+        const MayAllocate call("calls of the program's wait at the gate, and no page");
+        static_cast<Members*>(timer.owner)->let_calls_go();
+    };
 }
 
 Members::~Members() {

@@ -6,6 +6,7 @@
 // those of a moved one are remembered, until nothing is on its way.
 #include <algorithm>
 
+#include "base/no_allocation.h"
 #include "pager/pager.h"
 #include "target/proc.h"
 
@@ -87,6 +88,7 @@ void Pager::forget_left_behind(Process& process) {
 /// Something else has come to lie in the range, or nothing that could need its words is on its way.
 void Pager::forget_unmapped(Process& process, std::uint64_t start, std::uint64_t end) {
     if (process.unmapped.empty()) return;
+    const MayAllocate parts("what an UNMAP has left behind until no FORK can need it");
     for (const target::AddressRange& range : process.unmapped.overlap(start, end)) {
         process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
             let_go(process, at, word);

@@ -4,12 +4,12 @@
 #pragma once
 
 #include <chrono>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <random>
 #include <vector>
 
+#include "base/ring_queue.h"
 #include "base/worth_trying.h"
 #include "pager/budget.h"
 #include "pager/fault_times.h"
@@ -165,6 +165,7 @@ class Pager : public target::TargetEvents {
         bool active = false;
     };
     enum class Served { kDone, kNoRoom, kAgain };
+    static constexpr std::size_t kWaitingRoom = 1024;  // more wait where more threads do
 
     static Process& process_of(target::Target& target) { return *static_cast<Process*>(target.owner); }
     std::unique_ptr<Process> make_process(std::unique_ptr<target::Target> target);
@@ -286,7 +287,7 @@ class Pager : public target::TargetEvents {
     Regions* regions_ = nullptr;
     MissCurve* misses_ = nullptr;
     std::vector<std::unique_ptr<Process>> processes_;
-    std::deque<WaitingFault> waiting_;
+    RingQueue<WaitingFault> waiting_{kWaitingRoom};
     std::uint64_t faults_before_ = 0;  ///< at the last awaited()
     bool answered_ = false;            ///< somebody waited at the last awaited()
     std::vector<std::unique_ptr<Fetch>> fetches_;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/append.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include "pager/pager.h"
@@ -364,7 +365,7 @@ void Pager::note_busy(Process& process, std::uint64_t start, std::uint64_t end) 
     std::uint64_t behind = start + kPageSize;
     const target::AddressRange* unshared = process.unshared.find(start);
     if (process.forked && unshared == nullptr) {
-        if (process.shared.size() < kSharedMax) process.shared.push_back(start);
+        if (process.shared.size() < kSharedMax) append(process.shared, start);
     } else {
         // Buffers are pinned as a whole; what was unshared along with it is spared the trial.
         if (unshared != nullptr) behind = std::min(unshared->end, end);

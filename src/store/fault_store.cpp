@@ -6,10 +6,14 @@
 #include <cstring>
 
 #include "base/assert.h"
+#include "base/no_allocation.h"
 
 namespace farswap {
 
 namespace {
+
+// A device for tests and --chaos between the pager and its store.
+constexpr const char* kWhy = "it keeps what a store is to lose, delay or do twice";
 
 using Effect = Fault::Effect;
 
@@ -20,6 +24,7 @@ struct Free {
 using AlignedCopy = std::unique_ptr<std::byte, Free>;
 
 AlignedCopy copy_of(const std::byte* from, std::size_t length) {
+    const MayAllocate own(kWhy);
     const std::size_t whole_pages = (length + kPageSize - 1) / kPageSize * kPageSize;
     AlignedCopy copy(static_cast<std::byte*>(std::aligned_alloc(kPageSize, whole_pages)));
     FARSWAP_ASSERT(copy != nullptr);
@@ -82,6 +87,7 @@ std::optional<Fault> FaultStore::strike(Fault::On on) {
 }
 
 FaultStore::Operation& FaultStore::add(std::optional<Fault> fault) {
+    const MayAllocate own(kWhy);
     operations_.push_back(std::make_unique<Operation>());
     operations_.back()->store = this;
     operations_.back()->faulty = fault.has_value();
@@ -185,6 +191,7 @@ void FaultStore::transferred(Operation& operation, int result) {
 }
 
 void FaultStore::keep_unflushed(const Request& request) {
+    const MayAllocate own(kWhy);
     FARSWAP_ASSERT((request.offset | request.length) % kPageSize == 0);
     for (std::uint64_t at = 0; at < request.length; at += kPageSize)
         unflushed_[request.offset + at].assign(request.data + at, request.data + at + kPageSize);
@@ -213,7 +220,10 @@ void FaultStore::start_flush(Operation& operation) {
         ++lost_writes_;
         return settle(operation, -ESTALE);
     }
-    for (const auto& [offset, page] : unflushed_) operation.writing_back.push_back(offset);
+    {
+        const MayAllocate own(kWhy);
+        for (const auto& [offset, page] : unflushed_) operation.writing_back.push_back(offset);
+    }
     write_back_next(operation);
 }
 
@@ -279,6 +289,7 @@ void FaultStore::schedule() {
 void FaultStore::deliver() {
     std::vector<std::unique_ptr<Operation>> ready;
     const auto take = [&](auto at) {
+        const MayAllocate own(kWhy);
         ready.push_back(std::move(*at));
         return operations_.erase(at);
     };

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "base/no_allocation.h"
 #include "target/proc.h"
 #include "target/uapi.h"
 
@@ -103,6 +104,7 @@ void AdviceGate::listen(Fd listener) {
 }
 
 void AdviceGate::call_came(std::uint32_t events) {
+    const MayAllocate held("a call of the program's waits at the gate, and no page");
     seccomp_notif notification{};
     if ((events & EPOLLIN) != 0 && ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &notification) == 0) {
         const auto thread = static_cast<pid_t>(notification.pid);

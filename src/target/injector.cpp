@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "base/no_allocation.h"
 #include "keeper/keeper.h"
 
 namespace farswap::target {
@@ -40,10 +41,13 @@ Injector::Injector(io::Loop& loop, std::function<void(Done)> done) : loop_(loop)
 Status Injector::start() {
     event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!event_) return fail_errno(errno, "cannot make an eventfd");
-    watch_ = {
-        .fd = event_.get(),
-        .ready = [](io::Watch& watch, std::uint32_t) { static_cast<Injector*>(watch.owner)->collect(); },
-        .owner = this};
+    watch_ = {.fd = event_.get(),
+              .ready =
+                  [](io::Watch& watch, std::uint32_t) {
+                      const MayAllocate agent("an agent has come or gone");
+                      static_cast<Injector*>(watch.owner)->collect();
+                  },
+              .owner = this};
     loop_.add(watch_);
     // Signals are the loop's business.
     sigset_t all, before;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/no_allocation.h"
 #include "target/proc.h"
 
 namespace farswap::target {
@@ -23,8 +24,7 @@ class IntervalSet {
             end = std::max(end, last->end);
             ++last;
         }
-        first = ranges_.erase(first, last);
-        ranges_.insert(first, {start, end});
+        insert(ranges_.erase(first, last), {start, end});
     }
 
     /// Adds a range of its own, in place of what it overlaps: two mappings side by side stay two.
@@ -34,22 +34,27 @@ class IntervalSet {
         const auto behind =
             std::lower_bound(ranges_.begin(), ranges_.end(), start,
                              [](const AddressRange& range, std::uint64_t at) { return range.start < at; });
-        ranges_.insert(behind, {start, end});
+        insert(behind, {start, end});
     }
 
     void remove(std::uint64_t start, std::uint64_t end) {
         if (start >= end || ranges_.empty() || start >= ranges_.back().end) return;
-        std::vector<AddressRange> kept;
-        kept.reserve(ranges_.size() + 1);
-        for (const AddressRange& range : ranges_) {
-            if (range.end <= start || range.start >= end) {
-                kept.push_back(range);
-                continue;
-            }
-            if (range.start < start) kept.push_back({range.start, start});
-            if (range.end > end) kept.push_back({end, range.end});
+        auto first =
+            std::upper_bound(ranges_.begin(), ranges_.end(), start,
+                             [](std::uint64_t at, const AddressRange& range) { return at < range.end; });
+        auto last =
+            std::lower_bound(first, ranges_.end(), end,
+                             [](const AddressRange& range, std::uint64_t at) { return range.start < at; });
+        if (first == last) return;
+        const AddressRange before{first->start, start}, behind{end, (last - 1)->end};
+        if (before.start < before.end && behind.start < behind.end && last - first == 1) {
+            *first = before;
+            insert(first + 1, behind);
+            return;
         }
-        ranges_ = std::move(kept);
+        if (before.start < before.end) *first++ = before;
+        if (behind.start < behind.end) *--last = behind;
+        ranges_.erase(first, last);
     }
 
     /// The range that holds `address`, or null.
@@ -95,6 +100,18 @@ class IntervalSet {
     }
 
   private:
+    using Place = std::vector<AddressRange>::iterator;
+
+    void insert(Place place, AddressRange range) {
+        if (ranges_.size() == ranges_.capacity()) {
+            const MayAllocate longer("more ranges than there have ever been: the program decides how many");
+            const auto number = place - ranges_.begin();
+            ranges_.reserve(std::max<std::size_t>(8, 2 * ranges_.capacity()));
+            place = ranges_.begin() + number;
+        }
+        ranges_.insert(place, range);
+    }
+
     std::vector<AddressRange> ranges_;
 };
 

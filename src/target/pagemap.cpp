@@ -3,9 +3,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
-#include <vector>
 
+#include "base/no_allocation.h"
 #include "farswap/request.h"
 #include "target/uapi.h"
 
@@ -25,7 +26,10 @@ Result<PagemapScan> scan_pages(int pagemap_fd, PageKind kind, std::uint64_t star
     scan.category_mask = PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_PFNZERO;
     scan.return_mask = PAGE_IS_PRESENT;
     const int found = ioctl(pagemap_fd, PAGEMAP_SCAN, &scan);
-    if (found < 0) return fail_errno(errno, "cannot scan the pages of a process");
+    if (found < 0) {
+        const MayAllocate sentence("the process has ended");
+        return fail_errno(errno, "cannot scan the pages of a process");
+    }
     PagemapScan result{static_cast<std::size_t>(found), scan.walk_end};
     for (std::size_t i = 0; i < result.count; i++) ranges[i] = {regions[i].start, regions[i].end};
     return result;
@@ -34,14 +38,15 @@ Result<PagemapScan> scan_pages(int pagemap_fd, PageKind kind, std::uint64_t star
 Result<PagemapScan> scan_shared_pages(int pagemap_fd, std::uint64_t start, std::uint64_t end,
                                       std::span<AddressRange> ranges) {
     constexpr std::uint64_t kExclusive = std::uint64_t{1} << 56;  // PM_MMAP_EXCLUSIVE
-    constexpr std::uint64_t kPagesAtOnce = 4096;
+    constexpr std::uint64_t kPagesAtOnce = 4096;                  // 32 KiB of entries on the stack
     std::array<AddressRange, 1> present;
     auto scan = scan_pages(pagemap_fd, PageKind::kAnonymous, start, end, kPagesAtOnce, present);
     if (!scan || scan->count == 0) return scan;
-    static thread_local std::vector<std::uint64_t> entries;
-    entries.resize((present[0].end - present[0].start) / kPageSize);
+    std::array<std::uint64_t, kPagesAtOnce> entries;
+    const std::uint64_t wanted =
+        std::min<std::uint64_t>((present[0].end - present[0].start) / kPageSize, entries.size());
     const auto offset = static_cast<off_t>(present[0].start / kPageSize * sizeof(std::uint64_t));
-    const ssize_t got = pread(pagemap_fd, entries.data(), entries.size() * sizeof(std::uint64_t), offset);
+    const ssize_t got = pread(pagemap_fd, entries.data(), wanted * sizeof(std::uint64_t), offset);
     if (got < 0) return fail_errno(errno, "cannot read the pages of a process");
     PagemapScan result{0, present[0].start};
     for (std::size_t i = 0; i < static_cast<std::size_t>(got) / sizeof(std::uint64_t); i++) {

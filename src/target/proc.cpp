@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/append.h"
 #include "farswap/request.h"
 #include "target/uapi.h"
 
@@ -29,9 +30,41 @@ Result<std::string> read_to_end(int fd) {
     }
 }
 
+struct ProcPath {
+    char text[64];
+    ProcPath(pid_t process, const char* file) {
+        std::snprintf(text, sizeof text, "/proc/%d/%s", process, file);
+    }
+};
+
+/// One of the short files of /proc, without taking memory: some are read on the way of a page. What does not
+/// fit (the groups in a status are as many as one likes) is cut off.
+class ShortFile {
+  public:
+    ShortFile(pid_t process, const char* file) {
+        const Fd fd(open(ProcPath(process, file).text, O_RDONLY | O_CLOEXEC));
+        if (!fd) return;
+        is_open_ = true;
+        while (length_ < sizeof text_ - 1) {
+            const ssize_t got = read(fd.get(), text_ + length_, sizeof text_ - 1 - length_);
+            if (got <= 0) break;
+            length_ += static_cast<std::size_t>(got);
+        }
+        text_[length_] = '\0';
+    }
+    explicit operator bool() const { return is_open_; }
+    /// A NUL follows.
+    std::string_view operator*() const { return {text_, length_}; }
+
+  private:
+    bool is_open_ = false;
+    std::size_t length_ = 0;
+    char text_[32768];
+};
+
 /// Reads a /proc file to its end in large pieces: one piece is one consistent look at most files.
 Result<std::string> read_proc_file(pid_t process, const char* file) {
-    Fd fd(open(fmt::format("/proc/{}/{}", process, file).c_str(), O_RDONLY | O_CLOEXEC));
+    Fd fd(open(ProcPath(process, file).text, O_RDONLY | O_CLOEXEC));
     if (!fd) return fail_errno(errno == ENOENT ? ESRCH : errno, "cannot read /proc/{}/{}", process, file);
     return read_to_end(fd.get());
 }
@@ -72,20 +105,28 @@ std::uint64_t labelled_number(std::string_view text, std::string_view label, int
 }
 
 /// From the `number`th field (3 and up) of /proc/PID/stat on; never empty.
-std::string_view stat_field(const std::string& text, int number) {
+std::string_view stat_field(std::string_view text, int number) {
     std::size_t at = text.rfind(')');  // the name before it may hold anything
-    for (int field = 2; field < number && at != std::string::npos; field++) at = text.find(' ', at + 1);
-    if (at == std::string::npos || at + 1 >= text.size()) return std::string_view("\0", 1);
-    return std::string_view(text).substr(at + 1);
+    for (int field = 2; field < number && at != text.npos; field++) at = text.find(' ', at + 1);
+    if (at == text.npos || at + 1 >= text.size()) return std::string_view("\0", 1);
+    return text.substr(at + 1);
 }
 
-void append_numeric_entries(const std::string& folder, std::vector<pid_t>& numbers) {
-    DIR* directory = opendir(folder.c_str());
-    if (directory == nullptr) return;
-    while (const dirent* entry = readdir(directory)) {
-        if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9') numbers.push_back(std::atoi(entry->d_name));
+/// Without opendir(3), which takes memory: threads are looked for before each MOVE.
+void append_numeric_entries(const char* folder, std::vector<pid_t>& numbers) {
+    const Fd directory(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!directory) return;
+    alignas(dirent64) char entries[8192];
+    for (;;) {
+        const ssize_t got = getdents64(directory.get(), entries, sizeof entries);
+        if (got <= 0) return;
+        for (ssize_t at = 0; at < got;) {
+            const auto* entry = reinterpret_cast<const dirent64*>(entries + at);
+            at += entry->d_reclen;
+            if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
+            append(numbers, std::atoi(entry->d_name));
+        }
     }
-    closedir(directory);
 }
 
 }  // namespace
@@ -199,7 +240,7 @@ Status for_each_mapping_detail(pid_t process, const std::function<void(const Map
 }
 
 Result<ForkRanges> fork_ranges(pid_t process, std::uint64_t witness) {
-    Fd fd(open(fmt::format("/proc/{}/smaps", process).c_str(), O_RDONLY | O_CLOEXEC));
+    Fd fd(open(ProcPath(process, "smaps").text, O_RDONLY | O_CLOEXEC));
     if (!fd) return fail_errno(ESRCH, "cannot read the mappings of process {}", process);
     auto text = read_to_end(fd.get());
     if (!text) return std::unexpected(text.error());
@@ -270,7 +311,7 @@ std::vector<pid_t> all_processes() {
 }
 
 void append_threads(pid_t process, std::vector<pid_t>& threads) {
-    append_numeric_entries(fmt::format("/proc/{}/task", process), threads);
+    append_numeric_entries(ProcPath(process, "task").text, threads);
 }
 
 void append_children(pid_t process, std::vector<pid_t>& children) {
@@ -296,17 +337,17 @@ void append_children(pid_t process, std::vector<pid_t>& children) {
 }
 
 char read_state(pid_t process) {
-    auto text = read_proc_file(process, "stat");
+    const ShortFile text(process, "stat");
     return text ? stat_field(*text, 3).front() : '\0';
 }
 
 pid_t read_parent(pid_t process) {
-    auto text = read_proc_file(process, "stat");
+    const ShortFile text(process, "stat");
     return text ? std::atoi(stat_field(*text, 4).data()) : 0;
 }
 
 pid_t read_process(pid_t thread) {
-    auto text = read_proc_file(thread, "status");
+    const ShortFile text(thread, "status");
     return text ? static_cast<pid_t>(labelled_number(*text, "Tgid:", 10)) : 0;
 }
 
@@ -318,13 +359,14 @@ bool lives(pid_t task) {
 }  // namespace
 
 std::uint32_t read_exit_status(pid_t process) {
-    auto text = read_proc_file(process, "stat");
+    const ShortFile text(process, "stat");
     return text ? std::strtoul(stat_field(*text, 52).data(), nullptr, 10) >> 8 & 0xff : 0;
 }
 
 bool is_alone(pid_t task, pid_t process) {
     if (read_state(process) != 'Z') return false;
-    std::vector<pid_t> threads;
+    thread_local std::vector<pid_t> threads;
+    threads.clear();
     append_threads(process, threads);
     return std::ranges::none_of(threads, [task](pid_t thread) { return thread != task && lives(thread); });
 }
@@ -339,7 +381,7 @@ pid_t living_task(pid_t process) {
 
 namespace {
 bool has_flag(pid_t task, unsigned long flags) {
-    auto text = read_proc_file(task, "stat");
+    const ShortFile text(task, "stat");
     return text && (std::strtoul(stat_field(*text, 9).data(), nullptr, 10) & flags) != 0;
 }
 }  // namespace
@@ -355,48 +397,49 @@ bool is_kernel_thread(pid_t process) {
 }
 
 std::string read_name(pid_t task) {
-    auto text = read_proc_file(task, "comm");
+    const ShortFile text(task, "comm");
     if (!text) return {};
-    while (text->ends_with('\n')) text->pop_back();
-    return *text;
+    std::string name(*text);
+    while (name.ends_with('\n')) name.pop_back();
+    return name;
 }
 
 pid_t read_tracer(pid_t task) {
-    auto text = read_proc_file(task, "status");
+    const ShortFile text(task, "status");
     return text ? static_cast<pid_t>(labelled_number(*text, "TracerPid:")) : 0;
 }
 
 std::optional<uid_t> read_user(pid_t process) {
-    auto text = read_proc_file(process, "status");
+    const ShortFile text(process, "status");
     if (!text) return std::nullopt;
     return static_cast<uid_t>(labelled_number(*text, "Uid:"));
 }
 
 std::chrono::nanoseconds read_run_time(pid_t thread) {
-    auto text = read_proc_file(thread, "schedstat");
-    return std::chrono::nanoseconds(text ? std::atoll(text->c_str()) : 0);
+    const ShortFile text(thread, "schedstat");
+    return std::chrono::nanoseconds(text ? std::atoll((*text).data()) : 0);
 }
 
 double read_user_time(pid_t process) {
-    auto text = read_proc_file(process, "stat");
+    const ShortFile text(process, "stat");
     if (!text) return 0;
     const auto ticks = [&](int field) { return std::strtoull(stat_field(*text, field).data(), nullptr, 10); };
     return static_cast<double>(ticks(14) + ticks(16)) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 std::uint64_t read_minor_faults(pid_t process) {
-    auto text = read_proc_file(process, "stat");
+    const ShortFile text(process, "stat");
     return text ? std::strtoull(stat_field(*text, 10).data(), nullptr, 10) : 0;
 }
 
 SeccompState read_seccomp(pid_t task) {
-    auto text = read_proc_file(task, "status");
+    const ShortFile text(task, "status");
     if (!text) return {};
     return {static_cast<int>(labelled_number(*text, "Seccomp:")), labelled_number(*text, "Seccomp_filters:")};
 }
 
 bool signal_is_deliverable(pid_t task, std::uint64_t blocked) {
-    auto text = read_proc_file(task, "status");
+    const ShortFile text(task, "status");
     if (!text) return false;
     const std::uint64_t pending =
         labelled_number(*text, "SigPnd:", 16) | labelled_number(*text, "ShdPnd:", 16);

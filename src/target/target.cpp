@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/no_allocation.h"
 #include "farswap/request.h"
 
 namespace farswap::target {
@@ -171,6 +172,7 @@ void Target::look_whether_gone() {
         end_period_ = std::min(2 * end_period_, kEndPeriodMax);
         return;
     }
+    const MayAllocate end("a process has ended");
     gone_ = true;
     waiting_ = moving_ = false;
     const char state = read_state(process_);
@@ -209,6 +211,8 @@ void Target::drain() noexcept {
 bool Target::deliver(std::span<const uffd_msg> messages) {
     auto forks = std::ranges::count(messages, UFFD_EVENT_FORK, &uffd_msg::event);
     for (const uffd_msg& message : messages) {
+        if (message.event == UFFD_EVENT_PAGEFAULT) continue;
+        const MayAllocate event("a change of the mappings takes as much to note as the program makes of it");
         switch (message.event) {
             case UFFD_EVENT_FORK:
                 forks--;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/append.h"
 #include "farswap/request.h"
 #include "target/proc.h"
 
@@ -68,15 +69,15 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
         const bool known = std::binary_search(known_.begin(), known_.end(), thread);
         if (known && young == young_.end()) continue;
         if (const std::uint64_t head = find_robust_list(thread); head > kControlBlockBeforeHead) {
-            heads_.push_back({thread, head});
-            pages.push_back(page_of(head));
-            pages.push_back(page_of(head - kTidBeforeHead));
-            pages.push_back(page_of(head - kControlBlockBeforeHead));
+            append(heads_, Head{thread, head});
+            append(pages, page_of(head));
+            append(pages, page_of(head - kTidBeforeHead));
+            append(pages, page_of(head - kControlBlockBeforeHead));
             if (young != young_.end()) young_.erase(young);
             continue;
         }
         if (young == young_.end() && is_young(thread, {})) {
-            young_.push_back({thread, now});
+            append(young_, Young{thread, now});
             all_told = false;
         } else if (young == young_.end()) {
             continue;
@@ -113,8 +114,8 @@ void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint
             std::uint64_t entry = next[i] & ~std::uint64_t{1};  // the lowest bit marks priority inheritance
             for (int length = 0; entry != 0 && entry != heads[i] && length < kRobustListLimit; length++) {
                 // The futex word lies within 32 bytes before the entry (glibc: pthread_mutex_t).
-                pages.push_back(page_of(entry));
-                pages.push_back(page_of(entry - kFutexBeforeEntry));
+                append(pages, page_of(entry));
+                append(pages, page_of(entry - kFutexBeforeEntry));
                 if (!is_inside(page_of(entry))) break;
                 iovec into{&entry, sizeof entry};
                 iovec from{reinterpret_cast<void*>(entry), sizeof entry};

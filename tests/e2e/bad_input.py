@@ -14,7 +14,8 @@ import tempfile
 import time
 import traceback
 
-import attaching  # noqa: F401  (registers its cases)
+import allocations  # noqa: F401  (registers its cases)
+import attaching  # noqa: F401
 import attaching_long  # noqa: F401
 import ceph  # noqa: F401
 import cores  # noqa: F401
@@ -69,14 +70,15 @@ def chosen(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
-    parser.add_argument("--kind", choices=["refusals", "faults", "durability", "durability_long", "users", "attaching",
-                                                   "attaching_long", "ceph", "cores", "engines", "killed", "killed_long",
+    parser.add_argument("--kind", choices=["allocations", "refusals", "faults", "durability", "durability_long", "users", "attaching",
+                                                   "attaching_long", "ceph", "cores", "engines", "killed",
+                                                   "killed_long",
                                                    "many_stores", "nbd", "quotas", "reporting", "sharing", "sizing", "tampering",
                                                    "watching"],
                         help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
                              "to it, by looking at it, by the report of it, by killing the pager, by the way to the kernel, "
                              "with several users under one budget, with several stores, over NBD, over Ceph, against a quota, "
-                             "or on stores that somebody else writes to")
+                             "on stores that somebody else writes to, or with a malloc that ends it")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")

@@ -204,14 +204,6 @@ bool read_piece(Process& process, std::uint64_t from, std::byte* into, std::size
     return true;
 }
 
-/// What opendir(3) gives for a /proc/PID/task.
-struct Directory {
-    std::vector<pid_t> numbers;
-    std::size_t next = 0;
-    dirent entry{};
-};
-std::vector<Directory*> directories;
-
 long get_robust_list(pid_t number, robust_list_head** head, std::size_t* length) {
     Process* process = world->find_by_thread(number);
     if (process == nullptr) return answer(ESRCH);
@@ -365,39 +357,22 @@ long __wrap_syscall(long number, ...) {
     return __real_syscall(number, values[0], values[1], values[2], values[3], values[4], values[5]);
 }
 
-DIR* __real_opendir(const char* path);
-DIR* __wrap_opendir(const char* path) {
-    if (!Files::is_ours(path)) return __real_opendir(path);
-    world->interrupt();
-    char* rest = nullptr;
-    const Process* process = world->find_by_thread(static_cast<pid_t>(std::strtol(path + 6, &rest, 10)));
-    if (process == nullptr) {
-        errno = ENOENT;
-        return nullptr;
+ssize_t __real_getdents64(int descriptor, void* into, std::size_t bytes);
+ssize_t __wrap_getdents64(int descriptor, void* into, std::size_t bytes) {
+    if (!Files::are_ours(descriptor)) return __real_getdents64(descriptor, into, bytes);
+    File* file = world->files.find(descriptor);
+    if (file == nullptr) return answer(EBADF);
+    FARSWAP_ASSERT(file->kind == File::Kind::kDirectory);
+    std::size_t done = 0;
+    for (; file->offset < file->threads.size(); ++file->offset) {
+        dirent64 entry{};
+        if (bytes - done < sizeof entry) break;
+        entry.d_reclen = sizeof entry;
+        std::snprintf(entry.d_name, sizeof entry.d_name, "%d", file->threads[file->offset]);
+        std::memcpy(static_cast<char*>(into) + done, &entry, sizeof entry);
+        done += sizeof entry;
     }
-    auto* directory = new Directory;
-    if (process->alive) process->memory->looked = world->steps;
-    for (const auto& thread : process->threads) directory->numbers.push_back(thread->id);
-    directories.push_back(directory);
-    return reinterpret_cast<DIR*>(directory);
-}
-
-dirent* __real_readdir64(DIR* directory);
-dirent* __wrap_readdir64(DIR* opened) {
-    auto* directory = reinterpret_cast<Directory*>(opened);
-    if (std::ranges::find(directories, directory) == directories.end()) return __real_readdir64(opened);
-    if (directory->next == directory->numbers.size()) return nullptr;
-    const std::string name = fmt::format("{}", directory->numbers[directory->next++]);
-    std::memcpy(directory->entry.d_name, name.c_str(), name.size() + 1);
-    return &directory->entry;
-}
-
-int __real_closedir(DIR* directory);
-int __wrap_closedir(DIR* opened) {
-    auto* directory = reinterpret_cast<Directory*>(opened);
-    if (std::erase(directories, directory) == 0) return __real_closedir(opened);
-    delete directory;
-    return 0;
+    return static_cast<ssize_t>(done);
 }
 
 }  // extern "C"

@@ -109,6 +109,12 @@ int Files::open(const char* path) {
         errno = ENOENT;
         return -1;
     }
+    if (name == "task") {
+        File directory{.kind = File::Kind::kDirectory, .process = number};
+        if (process->alive) process->memory->looked = world->steps;
+        for (const auto& thread : process->threads) directory.threads.push_back(thread->id);
+        return add(std::move(directory));
+    }
     if (name == "pagemap")
         return add({.kind = File::Kind::kPagemap, .process = process->id, .memory = process->memory});
     return add({.kind = File::Kind::kText, .process = number, .name = name, .text = proc_text(number, name)});

@@ -7,13 +7,14 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernel.h"
 
 namespace farswap::simulate {
 
 struct File {
-    enum class Kind { kUffd, kPidfd, kSocket, kPagemap, kText };
+    enum class Kind { kUffd, kPidfd, kSocket, kPagemap, kText, kDirectory };
     Kind kind = Kind::kText;
     Context* uffd = nullptr;
     pid_t process = 0;
@@ -21,7 +22,8 @@ struct File {
     std::shared_ptr<Memory> memory{};  ///< pagemap: of whatever the process executed then
     std::string name{};                ///< kText: after the process's number
     std::string text{};
-    std::size_t offset = 0;
+    std::vector<pid_t> threads{};  ///< kDirectory: what is in a /proc/PID/task
+    std::size_t offset = 0;        ///< bytes; kDirectory: entries
 };
 
 class Files {
