@@ -22,6 +22,7 @@
 #include "cli/set.h"
 #include "cli/size_running.h"
 #include "cli/top.h"
+#include "swap/key_memory.h"
 
 namespace {
 
@@ -78,6 +79,7 @@ Ending farswap_main(std::span<const char* const> words) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    (void)keep_expanded_keys_apart();  // nobody has used OpenSSL yet
     occupy_standard_descriptors();
     own_our_proc_files();
     Ending ending{kExitFailure, 0};

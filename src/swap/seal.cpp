@@ -3,14 +3,15 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/rand.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 
 #include <bit>
 #include <cerrno>
 #include <cstring>
 
 #include "base/assert.h"
+#include "swap/key_memory.h"
 
 namespace farswap {
 namespace {
@@ -61,14 +62,8 @@ struct SecretMemory {
 
     /// 0 or an errno.
     int map() noexcept {
-        void* memory =
-            ::mmap(nullptr, sizeof(Secret), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED) return errno;
-        secret = static_cast<Secret*>(memory);
-        if (::mlock(memory, sizeof(Secret)) != 0) return errno;
-        const bool hidden = ::madvise(memory, sizeof(Secret), MADV_DONTDUMP) == 0 &&
-                            ::madvise(memory, sizeof(Secret), MADV_DONTFORK) == 0;
-        return hidden ? 0 : errno;
+        secret = static_cast<Secret*>(map_secret_memory(sizeof(Secret)));
+        return secret != nullptr ? KeyMemory::prepare() : errno;
     }
 };
 
@@ -96,11 +91,16 @@ struct Sealer::State {
 bool Sealer::State::start() noexcept {
     cipher.reset(EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr));
     const Cipher block(EVP_CIPHER_fetch(nullptr, "AES-256-ECB", nullptr));
+    // From the kernel: OpenSSL's generators would leave expanded keys of their own on the heap.
+    if (!cipher || !block || ::getrandom(job, sizeof job, 0) != ssize_t{sizeof job} ||
+        ::getrandom(memory.secret->key, kKeyBytes, 0) != ssize_t{kKeyBytes})
+        return false;
+    // What is allocated here is what has the expanded keys, now and after a change of the key.
+    const KeyMemory::Use keys;
     sealing.reset(EVP_CIPHER_CTX_new());
     opening.reset(EVP_CIPHER_CTX_new());
     deriving.reset(EVP_CIPHER_CTX_new());
-    return cipher && block && sealing && opening && deriving && RAND_bytes(job, sizeof job) == 1 &&
-           RAND_priv_bytes(memory.secret->key, kKeyBytes) == 1 &&
+    return sealing && opening && deriving &&
            EVP_EncryptInit_ex(deriving.get(), block.get(), nullptr, memory.secret->key, nullptr) == 1 &&
            EVP_EncryptInit_ex(sealing.get(), cipher.get(), nullptr, nullptr, nullptr) == 1 &&
            EVP_DecryptInit_ex(opening.get(), cipher.get(), nullptr, nullptr, nullptr) == 1;
@@ -167,7 +167,7 @@ Result<std::unique_ptr<Sealer>> Sealer::create() {
             error,
             "cannot lock {} KiB of memory for the key that seals pages; raise the limit on locked "
             "memory (ulimit -l), or let pages leave in the clear (--seal off)",
-            (sizeof(Secret) + 1023) / 1024);
+            (sizeof(Secret) + KeyMemory::kBytes + 1023) / 1024);
     if (!state->start()) return fail(EIO, "OpenSSL gives no AES-256-GCM or no random key");
     std::unique_ptr<Sealer> sealer(new Sealer(std::move(state)));
     // The first key and all that OpenSSL makes at a first use.
