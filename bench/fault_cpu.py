@@ -28,9 +28,9 @@ def cpu_of(pid):
 
 def run(options, content, accesses, directory):
     stats = pathlib.Path(directory) / "stats.json"
-    pager = subprocess.Popen([options.farswap, "run", "-q", "--ram", f"{SIZE_MIB // 4 + 8}M", "--swap", options.swap, "--stats", stats,
-                              "--", options.touch_pages, "--size", f"{SIZE_MIB}M", "--content", content, "--accesses", str(accesses),
-                              "--warm-up", "0", "random:0:1"], stdout=subprocess.DEVNULL)
+    program = [options.touch_pages, "--size", f"{SIZE_MIB}M", "--content", content, "--accesses", str(accesses), "--warm-up", "0"]
+    pager = subprocess.Popen([options.farswap, "run", "-q", "--ram", f"{SIZE_MIB // 4 + 8}M", "--swap", options.swap,
+                              "--stats", stats, "--", *program, "random:0:1"], stdout=subprocess.DEVNULL)
     cpu = 0
     while pager.poll() is None:
         try:
@@ -69,8 +69,10 @@ def main():
                 counts.append(faults_many - faults_few)
                 costs.append((cpu_many - cpu_few) / counts[-1])
             cost, copy = statistics.median(costs), statistics.median(copies)
-            print(f"| {content} | {statistics.median(counts):.0f} | {cost:.1f} ({min(costs):.1f} to {max(costs):.1f}) | {copy:.3f} "
-                  f"| {cost / copy:.0f} | {os.getloadavg()[0]:.0f} |", flush=True)
+            spread = f"{cost:.1f} ({min(costs):.1f} to {max(costs):.1f})"
+            load = os.getloadavg()[0]
+            print(f"| {content} | {statistics.median(counts):.0f} | {spread} | {copy:.3f} | {cost / copy:.0f} | {load:.0f} |",
+                  flush=True)
 
 
 if __name__ == "__main__":

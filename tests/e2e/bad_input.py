@@ -71,7 +71,8 @@ def chosen(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
-    parser.add_argument("--kind", choices=["allocations", "refusals", "faults", "durability", "durability_long", "users", "attaching",
+    parser.add_argument("--kind", choices=["allocations", "refusals", "faults", "durability", "durability_long", "users",
+                                                   "attaching",
                                                    "attaching_long", "ceph", "cores", "engines", "keys", "killed",
                                                    "killed_long",
                                                    "many_stores", "nbd", "quotas", "reporting", "sharing", "sizing", "tampering",
