@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/no_allocation.h"
+
 namespace farswap::log {
 
 enum class Level { kQuiet, kWarning, kInfo, kDebug };
@@ -40,16 +42,21 @@ void set_before_line(void (*hook)()) noexcept;
 
 template <typename... Args>
 void warning(fmt::format_string<Args...> format, Args&&... args) {
-    if (level() >= Level::kWarning) write_line(fmt::format(format, std::forward<Args>(args)...));
+    if (level() < Level::kWarning) return;
+    const MayAllocate line("a line for the operator: something is not as it should be");
+    write_line(fmt::format(format, std::forward<Args>(args)...));
 }
 template <typename... Args>
 void info(fmt::format_string<Args...> format, Args&&... args) {
-    if (level() >= Level::kInfo) write_line(fmt::format(format, std::forward<Args>(args)...));
+    if (level() < Level::kInfo) return;
+    const MayAllocate line("a line that was asked for");
+    write_line(fmt::format(format, std::forward<Args>(args)...));
 }
 template <typename... Args>
 void debug(fmt::format_string<Args...> format, Args&&... args) {
-    if (level() >= Level::kDebug)
-        write_line(fmt::format("[{:.4f}] {}", uptime_s(), fmt::format(format, std::forward<Args>(args)...)));
+    if (level() < Level::kDebug) return;
+    const MayAllocate line("a line that was asked for");
+    write_line(fmt::format("[{:.4f}] {}", uptime_s(), fmt::format(format, std::forward<Args>(args)...)));
 }
 
 }  // namespace farswap::log

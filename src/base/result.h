@@ -9,6 +9,8 @@
 #include <string>
 #include <utility>
 
+#include "base/no_allocation.h"
+
 namespace farswap {
 
 /// A failure. `code` is a positive errno; `message` is one line without a full stop that says what failed
@@ -25,6 +27,7 @@ using Status = Result<void>;
 /// fail(ENOENT, "no such export {}", path) converts to every Result<T>.
 template <typename... Args>
 [[nodiscard]] std::unexpected<Error> fail(int code, fmt::format_string<Args...> format, Args&&... args) {
+    const MayAllocate sentence("something has failed; what is to be expected is no failure");
     return std::unexpected(Error{code, fmt::format(format, std::forward<Args>(args)...)});
 }
 
@@ -32,6 +35,7 @@ template <typename... Args>
 template <typename... Args>
 [[nodiscard]] std::unexpected<Error> fail_errno(int code, fmt::format_string<Args...> format,
                                                 Args&&... args) {
+    const MayAllocate sentence("something has failed; what is to be expected is no failure");
     // strerrordesc_np is thread-safe and never null for a known errno (glibc 2.32).
     const char* text = strerrordesc_np(code);
     return std::unexpected(Error{
