@@ -35,6 +35,13 @@ bool is_candidate(const Mapping& mapping, const Mapping& before) {
     return !(follows_file && mapping.name.empty() && bytes < kBssTailMax);
 }
 
+/// Whether it has ended, or is about to. False where that cannot be told.
+bool has_no_memory(pid_t process) {
+    const Fd statm(open(fmt::format("/proc/{}/statm", process).c_str(), O_RDONLY | O_CLOEXEC));
+    const auto size = read_memory_size(statm.get());
+    return size && size->mapped == 0;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Target>> Target::create(Agent agent, io::Loop& loop, TargetEvents& events) {
@@ -66,8 +73,13 @@ Status Target::open_proc() {
     pagemap_.reset(open(fmt::format("/proc/{}/pagemap", process_).c_str(), O_RDONLY | O_CLOEXEC));
     status_.reset(open(fmt::format("/proc/{}/status", process_).c_str(), O_RDONLY | O_CLOEXEC));
     maps_.reset(open(fmt::format("/proc/{}/maps", process_).c_str(), O_RDONLY | O_CLOEXEC));
-    if (!pidfd_ || !pagemap_ || !status_ || !maps_)
-        return fail_errno(errno, "cannot watch process {}", process_);
+    if (!pidfd_ || !pagemap_ || !status_ || !maps_) {
+        const int error = errno;
+        // Its files in /proc are root's from the moment on in which it gives up its memory (task_dump_owner
+        // in fs/proc/base.c), a little before it is a zombie.
+        return fail_errno(error == EACCES && has_no_memory(process_) ? ESRCH : error,
+                          "cannot watch process {}", process_);
+    }
     end_timer_.owner = this;
     end_timer_.fire = [](io::Timer& timer) { static_cast<Target*>(timer.owner)->look_whether_gone(); };
     pidfd_watch_ = {.fd = pidfd_.get(),

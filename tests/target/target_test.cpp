@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <array>
 
@@ -330,6 +333,32 @@ TEST_F(TargetTest, TellsAnEndOnce) {
     for (int i = 0; i < 5; i++) loop_->run_once(milliseconds(1));
     ASSERT_EQ(events_->seen.size(), 1u);
     EXPECT_EQ(events_->seen[0].kind, Seen::kGone);
+}
+
+/// As an ordinary user, the error of watching a child that has ended and is not reaped: its memory is gone,
+/// and its files in /proc are root's, as they are a little before.
+int error_of_watching_what_has_ended() {
+    if (setresuid(65534, 65534, 65534) != 0 || prctl(PR_SET_DUMPABLE, 1) != 0) return -1;
+    const pid_t ended = fork();
+    if (ended == 0) _exit(0);
+    siginfo_t info;
+    if (waitid(P_PID, static_cast<id_t>(ended), &info, WEXITED | WNOWAIT) != 0) return -1;
+    auto loop = io::Loop::create({});
+    if (!loop) return -1;
+    Arena arena;
+    Recorder events(arena);
+    const auto target = Target::create_child(Fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)), **loop, events);
+    const auto watched = target->identify(ended);
+    return watched ? 0 : watched.error().code;
+}
+
+TEST(TargetOfAnOrdinaryUser, WhatIsAboutToEndIsNotSomebodyElses) {
+    const pid_t child = fork();
+    if (child == 0) _exit(error_of_watching_what_has_ended());
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), ESRCH);
 }
 
 }  // namespace
