@@ -161,7 +161,7 @@ void FaultStore::start_transfer(Operation& operation) {
         mine.store->transferred(mine, result);
     };
     if (operation.struck(Effect::kShort) || operation.struck(Effect::kTorn)) {
-        shadow.length = request.length / 2 / inner_->alignment() * inner_->alignment();
+        shadow.length = request.length / 2 / alignment() * alignment();
         shadow.page_count = shadow.length / kPageSize;
         if (shadow.length == 0) return transferred(operation, 0);
     }

@@ -64,7 +64,10 @@ class FaultStore final : public Store {
     const std::string& name() const noexcept override { return inner_->name(); }
     std::uint64_t capacity() const noexcept override { return inner_->capacity(); }
     std::uint64_t reserved() const noexcept override { return inner_->reserved(); }
-    std::uint32_t alignment() const noexcept override { return inner_->alignment(); }
+    /// What is kept until a flush is kept by pages, also where a fault lets half of a write through.
+    std::uint32_t alignment() const noexcept override {
+        return volatile_ ? std::uint32_t{kPageSize} : inner_->alignment();
+    }
     std::uint32_t transfer_max() const noexcept override { return inner_->transfer_max(); }
     void submit(Request& request) noexcept override;
     void flush(FlushRequest& flush) noexcept override;

@@ -1,6 +1,7 @@
 // The test double itself: every fault does what it says, and nothing else.
 #include "store/fault_store.h"
 
+#include "store/no_store.h"
 #include "store_fixture.h"
 
 namespace farswap {
@@ -113,6 +114,18 @@ TEST_F(FaultStoreTest, UnflushedWritesAreVisibleAndCanBeLost) {
     store_->lose_unflushed();
     ASSERT_EQ(read(), kLength);
     EXPECT_EQ(differing_pages(), 0u) << "flushed, so it is safe";
+}
+
+TEST_F(FaultStoreTest, HalfOfAnUnflushedWriteIsWholePages) {
+    store_ = std::make_unique<FaultStore>(make_no_store(kLength), *loop_);
+    EXPECT_EQ(store_->alignment(), 1u);
+    store_->hold_writes_until_flush();
+    EXPECT_EQ(store_->alignment(), kPageSize);
+    store_->inject({.on = On::kWrite, .effect = Effect::kShort, .error = -ETIMEDOUT});
+    Memory odd(3 * kPageSize);
+    Transfer transfer(WRITE, 0, odd);
+    EXPECT_EQ(run(*store_, transfer), -ETIMEDOUT);
+    EXPECT_EQ(store_->unflushed_pages(), 1u);
 }
 
 TEST_F(FaultStoreTest, DelayReordersAndEndsWhenAllIsQuiet) {
