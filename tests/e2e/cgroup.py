@@ -21,7 +21,7 @@ from harness import MIB
 
 SLACK_MIN, SLACK_SHARE = 64 * MIB, 0.10
 PROGRAMS = ("verify-mixed", "sort", "numpy-sort", "sqlite", "java", "g++", "fork_tree")
-QUICK = ("verify-mixed",)
+QUICK = ("verify-half-mixed",)
 
 
 def read_counts(path):

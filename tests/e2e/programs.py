@@ -67,7 +67,8 @@ def verifiers(tools):
         row = scenario(tools, "verify", "--size", "400M", *arguments, **options)
         return dataclasses.replace(row, name=f"verify-{name}")
     return [
-        verify("mixed", "--operations", "40000", quick=True, caps=(50, 25, 10)),
+        verify("mixed", "--operations", "40000", caps=(50, 25, 10)),
+        verify("half-mixed", "--operations", "20000", quick=True),
         verify("random", "--operations", "100000", "--pattern", "random"),
         verify("sequential", "--operations", "10000", "--pattern", "sequential"),
         verify("ten-minutes", "--seconds", "600", compare=False, caps=(10,), limit_s=1500, on_request=True),
