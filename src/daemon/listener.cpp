@@ -140,4 +140,11 @@ Result<Fd> listen_for_shares(const Options& options, bool is_wanted) {
     return make_socket(options.socket + cli::kBudgetSuffix, 0666, std::nullopt);
 }
 
+void remove_own_sockets(const Options& options) noexcept {
+    const auto passed = passed_sockets();
+    if (!passed || passed->helper >= 0) return;
+    unlink(options.socket.c_str());
+    if (passed->budget < 0) unlink((options.socket + cli::kBudgetSuffix).c_str());
+}
+
 }  // namespace farswap::daemon

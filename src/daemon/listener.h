@@ -23,4 +23,8 @@ Result<Listener> listen_for_clients(const Options& options);
 /// beside options.socket. Empty: there is none. Errors as above.
 Result<Fd> listen_for_shares(const Options& options, bool is_wanted);
 
+/// At the end: the files of the sockets that these have made, so that nobody takes them for a farswapd. Those
+/// of systemd stay.
+void remove_own_sockets(const Options& options) noexcept;
+
 }  // namespace farswap::daemon

@@ -109,7 +109,7 @@ int main(int argc, char** argv) {
     shares->reset();
     if (const auto kept = keep_one_capability(); !kept) return failed(kept.error(), kExitFailure);
     say("serves {}", allowed(listener->access));
-    if (const auto served = Server(std::move(*listener), {}, *broker).run(); !served)
-        return failed(served.error(), kExitFailure);
-    return 0;
+    const auto served = Server(std::move(*listener), {}, *broker).run();
+    remove_own_sockets(*options);
+    return served ? 0 : failed(served.error(), kExitFailure);
 }

@@ -59,6 +59,18 @@ TEST_F(ListenerTest, OneThatServesIsNotReplacedAndOneThatIsGoneIs) {
     EXPECT_TRUE(third) << third.error().message;
 }
 
+TEST_F(ListenerTest, ItsOwnSocketsAreRemovedAtTheEnd) {
+    {
+        const auto listener = listen_for_clients(options());
+        const auto shares = listen_for_shares(options(), true);
+        ASSERT_TRUE(listener && shares);
+    }
+    ASSERT_TRUE(std::filesystem::exists(socket_path() + ".budget"));
+    remove_own_sockets(options());
+    EXPECT_FALSE(std::filesystem::exists(socket_path()));
+    EXPECT_FALSE(std::filesystem::exists(socket_path() + ".budget"));
+}
+
 TEST_F(ListenerTest, WhatIsNoSocketStays) {
     const Fd file(open(socket_path().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     const auto listener = listen_for_clients(options());
@@ -97,6 +109,14 @@ TEST_F(ListenerTest, SystemdsSocketIsTaken) {
     some.users = {kNobody};
     EXPECT_EQ(Child([&] { return listen_as_a_service(good.get(), some, false); }).status(), 0);
     EXPECT_FALSE(std::filesystem::exists(socket_path()));
+    const Fd there(open(socket_path().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    EXPECT_EQ(Child([&] {
+                  const int listened = listen_as_a_service(good.get(), some, false);
+                  remove_own_sockets(some);
+                  return listened;
+              }).status(),
+              0);
+    EXPECT_TRUE(std::filesystem::exists(socket_path()));
 }
 
 /// The one for the budget is told from the other by its path, whichever comes first.
