@@ -281,16 +281,9 @@ def parse():
     return parser.parse_args()
 
 
-def interrupted(number, _frame):
-    raise SystemExit(128 + number)
-
-
 def main():
     options = parse()
-    if swap_rivals.active_swaps():
-        sys.exit("bench: this machine is swapping already, which would be measured along; write: swapoff -a")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupted)
+    swap_rivals.begin()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="farswap-redis-", dir=options.directory) as directory:
         found = measure_all(Bench(options, pathlib.Path(directory)), options)

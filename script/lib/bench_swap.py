@@ -291,16 +291,9 @@ def as_json(runs):
     return runs if isinstance(runs, str) else [dataclasses.asdict(run) for run in runs]
 
 
-def interrupted(number, _frame):
-    raise SystemExit(128 + number)
-
-
 def main():
     options = parse()
-    if swap_rivals.active_swaps():
-        sys.exit("bench: this machine is swapping already, which would be measured along; write: swapoff -a")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupted)
+    swap_rivals.begin()
     progress = Progress(options.minutes)
     with tempfile.TemporaryDirectory(prefix="farswap-bench-", dir=options.directory) as directory:
         bench = Bench(options, pathlib.Path(directory))

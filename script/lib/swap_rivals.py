@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -20,6 +21,19 @@ class Unavailable(Exception):
 
 def active_swaps():
     return [line.split()[0] for line in SWAPS.read_text().splitlines()[1:]]
+
+
+def interrupted(number, _frame):
+    raise SystemExit(128 + number)
+
+
+def begin():
+    """Before anything is measured: ends the program where the machine swaps already, and has signals end it so that all is
+    undone."""
+    if active_swaps():
+        sys.exit("bench: this machine is swapping already, which would be measured along; write: swapoff -a")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
 
 
 def tool(*words):
