@@ -184,8 +184,25 @@ void Pager::forget_what_is_not_owed(Process& process) {
     process.owed.clear();
 }
 
+/// The program has unmapped the agent's memory, or mapped something else over it: the next zap of staging
+/// would empty what is the program's now.
+void Pager::stop_if_agents(target::Target& target, std::uint64_t start, std::uint64_t end) {
+    const target::Agent& agent = target.agent();
+    if (target.has_agent() && start < agent.base + agent.length && agent.base < end)
+        stop_as_mapped_over(target);
+}
+
+void Pager::stop_as_mapped_over(const target::Target& target) {
+    if (std::exchange(failed_, true)) return;
+    fatal(Error{EFAULT,
+                fmt::format("process {} has unmapped farswap's part of its memory, or mapped something else "
+                            "over it; the program was stopped",
+                            target.process())});
+}
+
 void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     Process& process = process_of(target);
+    stop_if_agents(target, from, from + bytes);
     forget_unmapped(process, to, to + bytes);
     forget_unmapped(process, from, from + bytes);
     displace(process, to, to + bytes);
@@ -241,6 +258,7 @@ void Pager::on_remove(target::Target& target, std::uint64_t start, std::uint64_t
 
 void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t end) {
     Process& process = process_of(target);
+    stop_if_agents(target, start, end);
     for (const target::AddressRange& range : process.owed.missing(start, end)) {
         unmap_later(process, range.start, range.end);
         target.range_unmapped(range.start, range.end);

@@ -248,6 +248,8 @@ class Pager : public target::TargetEvents {
     void forget_what_was_overtaken(Process& process);
     void inherit_overtaken(Process& parent, Process& child);
 
+    void stop_if_agents(target::Target& target, std::uint64_t start, std::uint64_t end);
+    void stop_as_mapped_over(const target::Target& target);
     void displace(Process& process, std::uint64_t start, std::uint64_t end);
     void let_go(Process& process, std::uint64_t address, PageWord word);
     void inherit_pages(Process& parent, Process& child);

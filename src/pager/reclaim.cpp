@@ -433,7 +433,10 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
         pieces[i] = {process->agent().staging + std::uint64_t{pages[i].staging_index} * kPageSize,
                      pool_.address(frames.first + i), kPageSize};
     }
-    if (!process->read_pieces({pieces.data(), frames.count})) return 0;
+    if (!process->read_pieces({pieces.data(), frames.count})) {
+        if (process->has_lost_staging()) stop_as_mapped_over(*process.target);
+        return 0;
+    }
     std::uint32_t done = 0;
     while (done < frames.count) {
         const std::uint32_t before = done;

@@ -43,6 +43,10 @@ constexpr std::uint64_t kStack = kCode + kCodeBytes + kGapBytes;
 constexpr std::uint64_t kCookie = kStack + kStackBytes + kGapBytes;
 constexpr std::uint64_t kStaging = kCookie + kCookieBytes + kGapBytes;
 
+constexpr std::uint64_t kNoHole = 1ULL << 40;  // no program makes one of so many bytes
+constexpr std::uint64_t kUserEnd = 1ULL << 47;
+constexpr std::uint64_t kBelowAll = 16ULL << 30;
+
 constexpr int kAgentAnswerLimitMs = 10'000;
 
 Status write_memory(pid_t process, std::uint64_t address, const void* data, std::size_t size) {
@@ -66,9 +70,24 @@ Result<long> checked(RemoteTask& task, const char* what, long number, long a = 0
     return result;
 }
 
+/// Well below all that the kernel has put below the stack. It would choose a hole first, and that may be one
+/// which the program has made for a moment and fills again by its address (MAP_FIXED), over the agent; so may
+/// be what is right below the lowest mapping. 0: the kernel is to choose.
+std::uint64_t place_for_agent(pid_t task, std::uint64_t length) {
+    std::uint64_t behind = 0, place = 0;
+    const auto visited = for_each_mapping(task, [&](const Mapping& mapping) {
+        // Not below the stack, which grows, nor below the kernel's vsyscall.
+        const bool may_lie_below = mapping.name != "[stack]" && mapping.start < kUserEnd;
+        if (mapping.start - behind >= kNoHole && may_lie_below) place = mapping.start - kBelowAll - length;
+        behind = mapping.end;
+    });
+    return visited ? place : 0;
+}
+
 /// Maps and fills the agent's memory. Each part but the cookie is kept out of forked children.
 Result<std::uint64_t> map_memory(RemoteTask& task, std::uint64_t length) {
-    auto base = checked(task, "mmap", SYS_mmap, 0, static_cast<long>(length), PROT_NONE,
+    const auto place = static_cast<long>(place_for_agent(task.task(), length));
+    auto base = checked(task, "mmap", SYS_mmap, place, static_cast<long>(length), PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (!base) return std::unexpected(base.error());
     const auto staging_bytes = static_cast<long>(length - kStaging - kGapBytes);

@@ -313,13 +313,17 @@ bool Target::register_fresh(const AddressRange& seen) {
     bool all = true;
     // Not what has been announced meanwhile.
     for (AddressRange range : registered_.missing(seen.start, seen.end)) {
-        if (!register_mapping(range)) {
+        const std::uint64_t seen_end = range.end;
+        const bool is_there = bring_up_to_date(range);
+        refresh_due_ = refresh_due_ || !is_there || range.end < seen_end;
+        all = all && is_there && range.end >= seen_end;
+        if (!is_there || !register_mapping(range)) {
             all = false;
             continue;
         }
         protect_zero_pages(range);
         // Else it is looked at again, and nothing moves out of it before.
-        const bool certain = uffd_.is_quiet();
+        const bool certain = is_registered_throughout(range) && uffd_.is_quiet();
         if (certain)
             registered_.add(range.start, range.end);
         else
@@ -328,6 +332,34 @@ bool Target::register_fresh(const AddressRange& seen) {
         events_.on_fresh(*this, range, certain);
     }
     return all;
+}
+
+/// Makes of a range that was seen to be new what is new at its start now; false if nothing is. A part of a
+/// mapping must not be registered: the kernel would cut it in two.
+bool Target::bring_up_to_date(AddressRange& range) const {
+    auto now = candidate_at(range.start);
+    if (!now) return now.error().code == ENOTTY;  // before Linux 6.11: as it was seen
+    for (const AddressRange& fresh : registered_.missing(now->start, now->end)) {
+        if (range.start < fresh.start || range.start >= fresh.end) continue;
+        range = fresh;
+        return true;
+    }
+    return false;
+}
+
+/// Whether all of the range is mapped, and registered with us. UFFDIO_REGISTER says so of a range with a hole
+/// in it, too, where something was mapped, unregistered, until a moment ago and has left without an event. If
+/// that were noted, the next mapping that moves there would seem to meet an old one.
+bool Target::is_registered_throughout(const AddressRange& range) const {
+    for (std::uint64_t at = range.start; at < range.end;) {
+        std::array<char, 32> name;
+        const auto mapping = mapping_at(maps_.get(), at, name);
+        if (!mapping && mapping.error().code != ENOTTY) return false;
+        const std::uint64_t end = mapping ? std::min(mapping->end, range.end) : range.end;
+        if (!uffd_.is_registered(at, end - at).value_or(false)) return false;
+        at = end;
+    }
+    return true;
 }
 
 /// Registers a range, and what of its mapping lies beyond it, which `range` is made to include: what the
@@ -346,23 +378,33 @@ bool Target::register_mapping(AddressRange& range) {
     return true;
 }
 
+/// The mapping at an address, if it and what it was cut off from are to be paged: else ENOENT, or ENOTTY if
+/// the kernel cannot tell.
+Result<AddressRange> Target::candidate_at(std::uint64_t address, const AddressRange* cut_from) const {
+    std::array<char, 32> name, name_before;
+    auto mapping = mapping_at(maps_.get(), address, name);
+    if (!mapping) return std::unexpected(mapping.error());
+    const AddressRange found{mapping->start, mapping->end};
+    const bool ours = found.start < agent_.base + agent_.length && agent_.base < found.end;
+    if (cut_from != nullptr) {
+        mapping->start = std::min(found.start, cut_from->start);
+        mapping->end = std::max(found.end, cut_from->end);
+    }
+    const auto before = mapping_at(maps_.get(), mapping->start - kPageSize, name_before);
+    if (ours || !is_candidate(*mapping, before ? *before : Mapping{}))
+        return fail(ENOENT, "the mapping at {:#x} is not paged", address);
+    return found;
+}
+
 /// The mapping at `beyond`, next to a range that has just been registered, if both may have been one before.
 std::optional<AddressRange> Target::cut_off(const AddressRange& range, std::uint64_t beyond) const {
-    std::array<char, 32> name;
-    auto rest = mapping_at(maps_.get(), beyond, name);
+    const auto rest = candidate_at(beyond, &range);
     if (!rest || (rest->start != range.end && rest->end != range.start)) return std::nullopt;
-    const AddressRange found{rest->start, rest->end};
-    if (found.start < agent_.base + agent_.length && agent_.base < found.end) return std::nullopt;
     // In part: it was there before, and is looked at as what it is by the next refresh_mappings().
-    const auto missing = registered_.missing(found.start, found.end);
-    if (missing.size() != 1 || missing[0].start != found.start || missing[0].end != found.end)
+    const auto missing = registered_.missing(rest->start, rest->end);
+    if (missing.size() != 1 || missing[0].start != rest->start || missing[0].end != rest->end)
         return std::nullopt;
-    rest->start = std::min(found.start, range.start);
-    rest->end = std::max(found.end, range.end);
-    std::array<char, 32> name_before;
-    const auto before = mapping_at(maps_.get(), rest->start - kPageSize, name_before);
-    if (!is_candidate(*rest, before ? *before : Mapping{})) return std::nullopt;
-    return found;
+    return *rest;
 }
 
 /// Where memory was read before it was ever written, the kernel's zero page is mapped, and a write gets
@@ -430,6 +472,18 @@ bool Target::read_pieces(std::span<const Piece> pieces) const noexcept {
     const ssize_t got =
         process_vm_readv(task(), local.data(), pieces.size(), remote.data(), pieces.size(), 0);
     return got == static_cast<ssize_t>(wanted);
+}
+
+bool Target::has_lost_staging() const {
+    std::array<char, 32> name;
+    const std::uint64_t end = agent_.staging + std::uint64_t{agent_.staging_pages} * kPageSize;
+    for (std::uint64_t at = agent_.staging; at < end;) {
+        const auto mapping = mapping_at(maps_.get(), at, name);
+        if (!mapping) return mapping.error().code == ENOENT && !uffd_.is_gone();
+        if (std::string_view(mapping->permissions, 4) != "rw-p" || mapping->inode != 0) return true;
+        at = mapping->end;
+    }
+    return false;
 }
 
 }  // namespace farswap::target

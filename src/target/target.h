@@ -157,6 +157,9 @@ class Target {
         std::size_t bytes;
     };
     bool read_pieces(std::span<const Piece> pieces) const noexcept;
+    /// Whether something else lies where staging was. False where the kernel cannot tell (before Linux 6.11),
+    /// or the process ends.
+    bool has_lost_staging() const;
     Result<MemoryUse> memory_use() const { return read_memory_use(status_.get()); }
 
     void* owner = nullptr;  ///< the pager's own
@@ -171,7 +174,10 @@ class Target {
     void look_whether_gone();
     bool be_quiet();
     bool register_fresh(const AddressRange& seen);
+    bool bring_up_to_date(AddressRange& range) const;
+    bool is_registered_throughout(const AddressRange& range) const;
     bool register_mapping(AddressRange& range);
+    Result<AddressRange> candidate_at(std::uint64_t address, const AddressRange* cut_from = nullptr) const;
     std::optional<AddressRange> cut_off(const AddressRange& range, std::uint64_t beyond) const;
     bool deliver(std::span<const uffd_msg> messages);
 

@@ -270,6 +270,30 @@ def too_few_descriptors(lab):
     lab.expect_nothing_left(run)
 
 
+# Finds the agent's memory by its code, the one mapping that is executable and of no file but the kernel's own.
+MAPS_OVER_THE_AGENT = r"""
+import ctypes, re, time
+held = bytearray(64 << 20)
+for at in range(0, len(held), 4096): held[at] = 1
+lines = [re.match(r"(\w+)-(\w+) (\S+) \S+ \S+ (\d+) *(.*)", line).groups() for line in open("/proc/self/maps")]
+code = next(i for i, (_, _, access, inode, name) in enumerate(lines) if access == "r-xp" and inode == "0" and not name)
+start, end = [(int(a, 16), int(b, 16)) for a, b, access, _, _ in lines[code:code + 8] if access == "rw-p"][2]
+libc = ctypes.CDLL(None)
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
+libc.mmap(start, end - start, 3, 0x32, -1, 0)
+time.sleep(60)
+"""
+
+
+@case
+def program_that_maps_over_the_agent(lab):
+    """What is mapped over staging would be emptied by the next zap."""
+    run = lab.job(lab.file_url(), harness.PYTHON, "-c", MAPS_OVER_THE_AGENT, ram="40M", flags=["--quiet"])
+    lab.expect(run.status == REFUSED and "mapped something else over it" in run.error and run.error.count("\n") == 1,
+               f"exit status {run.status}, {run.error!r}")
+    lab.expect_nothing_left(run)
+
+
 @case
 def last_thread_ends_alone(lab):
     """By exit(2), not exit_group(2): the agent is all that is left, and must not keep the process, nor change its status."""

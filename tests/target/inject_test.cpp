@@ -123,6 +123,31 @@ TEST_F(InjectTest, LeavesTheProgramsDescriptorsAndAddsOneThread) {
     EXPECT_EQ(puppet.result(), 4);
 }
 
+// Red when the kernel chooses: it takes the highest hole that is large enough. The hole may be one that the
+// program has made for a moment, and what it maps there next (MAP_FIXED) would replace the agent's memory; so
+// may be what is right below its lowest mapping.
+TEST_F(InjectTest, TheAgentLiesInNoHoleOfTheProgram) {
+    constexpr std::size_t kHole = 64 << 20;
+    Puppet puppet({[](Arena&) {
+        auto* all = static_cast<std::byte*>(
+            mmap(nullptr, 4 * kHole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        return munmap(all, kHole) == 0 && munmap(all + 2 * kHole, kHole) == 0 ? 1 : 0;
+    }});
+    puppet.go();
+    ASSERT_TRUE(wait_until([&] { return puppet.done() == 1; }));
+    ASSERT_EQ(puppet.result(), 1);
+    auto agent = inject_into(puppet.process());
+    ASSERT_TRUE(agent) << agent.error().message;
+    AddressRange below, above{~0ULL, ~0ULL};
+    ASSERT_TRUE(for_each_mapping(puppet.process(), [&](const Mapping& mapping) {
+        if (mapping.end <= agent->base) below = {mapping.start, mapping.end};
+        if (mapping.start >= agent->base + agent->length && above.start == ~0ULL)
+            above = {mapping.start, mapping.end};
+    }));
+    EXPECT_GT(agent->base - below.end, std::uint64_t{4} << 30);
+    EXPECT_GT(above.start - (agent->base + agent->length), std::uint64_t{4} << 30);
+}
+
 // Kernel fact 1: what MOVE took out and COPY brought back is what the program wrote.
 std::string status_line(const std::string& task, const std::string& label) {
     std::ifstream file("/proc/" + task + "/status");
