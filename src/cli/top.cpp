@@ -84,8 +84,8 @@ void Terminal::choose_colours() {
     start_color();
     use_default_colors();
     short pair = 1;
-    for (const short colour : {COLOR_CYAN, COLOR_GREEN, COLOR_YELLOW, COLOR_RED})
-        init_pair(pair++, colour, -1);
+    for (const int colour : {COLOR_CYAN, COLOR_GREEN, COLOR_YELLOW, COLOR_RED})
+        init_pair(pair++, static_cast<short>(colour), -1);
     coloured_ = true;
 }
 

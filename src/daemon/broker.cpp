@@ -95,7 +95,7 @@ void Broker::reload() {
         say("not reloaded: {}; what was in force stays", config.error().message);
         return;
     }
-    say("reloaded {}: {}, {} jobs run", file_, describe(*config), ledger_.size());
+    say("reloaded {}: {}; jobs that run: {}", file_, describe(*config), ledger_.size());
     ledger_.reconfigure(std::move(*config));
 }
 

@@ -95,10 +95,10 @@ std::optional<Error> Ledger::refusal(const Share& share) const {
         return Error{EACCES, "this user may not run jobs here: ask the administrator"};
     if (shares_.size() >= config_.jobs_max)
         return Error{EAGAIN,
-                     fmt::format("{} jobs run already, as many as this machine allows", shares_.size())};
+                     fmt::format("as many jobs run already as this machine allows ({})", shares_.size())};
     if (jobs_of(user) >= share.rule.jobs_max)
         return Error{EAGAIN,
-                     fmt::format("{} jobs of this user run already, as many as are allowed", jobs_of(user))};
+                     fmt::format("as many jobs of this user run already as are allowed ({})", jobs_of(user))};
     std::uint64_t floors = share.now.floor, of_user = share.now.floor;
     for (const auto& [id, other] : shares_) {
         floors += other.now.floor;

@@ -77,6 +77,7 @@ Status make_way(const sockaddr_un& address) {
     if (lstat(address.sun_path, &status) != 0) return {};
     if (!S_ISSOCK(status.st_mode)) return fail(EEXIST, "{} is there, and no socket", address.sun_path);
     const Fd probe(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!probe) return fail_errno(errno, "cannot make a socket");
     if (connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
         errno != ECONNREFUSED)
         return fail(EADDRINUSE, "{}: somebody listens there already", address.sun_path);

@@ -271,6 +271,9 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
     }
     process.owed.remove(start, end);
     std::erase_if(process.inherited_marks, [&](std::uint64_t mark) { return mark >= start && mark < end; });
+    // What lies there now is the program's, and stays when it is let go of.
+    std::erase_if(process.agents_sent_away,
+                  [&](const target::AddressRange& agent) { return agent.start < end && start < agent.end; });
 }
 
 void Pager::on_fork(target::Target& target, Fd child_uffd) {

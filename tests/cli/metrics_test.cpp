@@ -203,6 +203,7 @@ TEST(MetricsServer, ServesInALoop) {
         MetricsServer server(**loop, *listener, [&] { return large; });
         const std::string_view request = "GET /metrics HTTP/1.1\r\n\r\n";
         const Fd idle(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        ASSERT_TRUE(idle);
         sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
         path.copy(address.sun_path, sizeof address.sun_path - 1);
         ASSERT_EQ(connect(idle.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);

@@ -206,7 +206,7 @@ TEST_F(LedgerTest, Refusals) {
     configure(config);
     EXPECT_THAT(start(1, 1).text, HasSubstr("may not run jobs here"));
     EXPECT_TRUE(start(2, 2).is_granted);
-    EXPECT_THAT(start(3, 2).text, HasSubstr("1 jobs of this user run already"));
+    EXPECT_THAT(start(3, 2).text, HasSubstr("as many jobs of this user run already as are allowed (1)"));
     EXPECT_TRUE(start(4, 3).is_granted);
     EXPECT_LE(cap_mib(4), 150u);
     EXPECT_THAT(start(5, 3).text, HasSubstr("the jobs of this user may have 150 MiB together"));
@@ -216,7 +216,7 @@ TEST_F(LedgerTest, Refusals) {
     EXPECT_THAT(log_.back(), HasSubstr("user 4, process 4007: refused: no room"));
     start(8, 4);
     start(9, 4);
-    EXPECT_THAT(start(10, 5).text, HasSubstr("4 jobs run already, as many as this machine allows"));
+    EXPECT_THAT(start(10, 5).text, HasSubstr("as many jobs run already as this machine allows (4)"));
     EXPECT_EQ(ledger_->size(), 4u);
 }
 

@@ -230,7 +230,8 @@ def detach_from_a_run(lab):
     time.sleep(1)
     done = detach(lab, pid)
     lab.expect(done.status == 0, f"detach: {done.error}")
-    lab.expect(status_of(pid, "RssAnon") > 190 << 10, f"it has {status_of(pid, 'RssAnon') >> 10} MiB back")
+    # On a busy machine it may have been detached from before it had filled all of its memory.
+    wait_until(lambda: run.poll() is not None or status_of(pid, "RssAnon") > 190 << 10, "its memory is back")
     lab.expect(run.wait(LIMIT_S) == 0, f"status {run.returncode}: {output.read_text()[-300:]}")
     lab.expect(not harness.listing(lab.store), "left in the store")
 

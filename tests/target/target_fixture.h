@@ -1,9 +1,12 @@
 // What the tests of Target share: a record of what it tells, and a managed puppet.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -11,6 +14,8 @@
 #include <vector>
 
 #include "agent_fixture.h"
+#include "base/fd.h"
+#include "target/proc.h"
 #include "target/target.h"
 
 namespace farswap::target {
@@ -85,6 +90,13 @@ class Recorder : public TargetEvents {
     }
     Arena& arena_;
 };
+
+inline bool kernel_answers_for_one_mapping() {
+    const Fd maps(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
+    std::array<char, 32> name;
+    const auto found = mapping_at(maps.get(), reinterpret_cast<std::uintptr_t>(&maps), name);
+    return found || found.error().code != ENOTTY;
+}
 
 class TargetTest : public ::testing::Test {
   protected:

@@ -361,5 +361,21 @@ TEST(TargetOfAnOrdinaryUser, WhatIsAboutToEndIsNotSomebodyElses) {
     EXPECT_EQ(WEXITSTATUS(status), ESRCH);
 }
 
+// What was moved there is lost, and the next zap would empty what is the program's.
+TEST_F(TargetTest, TellsThatSomethingElseLiesWhereStagingWas) {
+    if (!kernel_answers_for_one_mapping()) GTEST_SKIP() << "the kernel has no PROCMAP_QUERY";
+    Shared<std::atomic<std::uint64_t>> staging;
+    start({[at = staging.get()](Arena&) {
+        void* const there = reinterpret_cast<void*>(at->load());
+        return mmap(there, kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == there ? 1
+                                                                                                          : 0;
+    }});
+    EXPECT_FALSE(target_->has_lost_staging());
+    staging.get()->store(target_->agent().staging + 4 * kPageSize);
+    step();
+    ASSERT_EQ(puppet_->result(), 1);
+    EXPECT_TRUE(target_->has_lost_staging());
+}
+
 }  // namespace
 }  // namespace farswap::target
