@@ -59,10 +59,12 @@ Pager::Served Pager::serve(Process& process, std::uint64_t address) {
     return fill_zeros(process, address);
 }
 
-/// Whether a page may come in now. The cap holds everybody up but the agent: it may itself wait for a page
-/// that it was asked to unshare, and nothing leaves the process before it has got it.
+/// Whether a page may come in now. The cap holds everybody up but those for whom nothing leaves the process
+/// before they have got it: the agent, which may itself wait for a page that it was asked to unshare, and we
+/// ourselves, for what tells of a thread's mutexes (keep_thread_pages()).
 bool Pager::may_fill(const Process& process, std::uint64_t address) {
     if (process.leaving || budget_.has_room(kPageSize)) return true;
+    if (std::ranges::find(process.kept_found, address) != process.kept_found.end()) return true;
     times_.waits_for_room();
     if (process.target->agent_idle() || process.asked.op != AGENT_UNSHARE) return false;
     for (std::uint32_t i = 0; i < process.asked.count; i++) {

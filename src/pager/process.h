@@ -1,6 +1,7 @@
 // What the pager keeps of one managed process. Data only; fault.cpp, events.cpp and reclaim.cpp act on it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
@@ -43,9 +44,16 @@ struct Process {
     std::unique_ptr<target::Target> target;
     std::unique_ptr<PageTable> pages;
 
-    /// What the agent has been asked for; its ranges say what the reply is about.
     target::Target* operator->() const { return target.get(); }
+    /// What the agent has been asked for; its ranges say what the reply is about.
     agent_request asked{};
+    /// Whether a MOVE that is not settled may have taken that page.
+    bool is_being_moved(std::uint64_t page) const {
+        return target->is_moving() &&
+               std::any_of(asked.range, asked.range + asked.count, [page](const agent_range& range) {
+                   return page >= range.src && page - range.src < range.len;
+               });
+    }
     std::vector<FrameRun> lent;    ///< frames for what is being moved
     std::vector<MovedPage> moved;  ///< taken by the last MOVE; empty when all are in the swap area
     std::size_t put_back = 0;      ///< of these, pages that the program has again

@@ -130,17 +130,23 @@ std::uint64_t Pager::name_of(const Process& process, std::uint64_t address) noex
     return (address / kPageSize) ^ std::uint64_t{static_cast<std::uint32_t>(process->process())} << 40;
 }
 
+/// Looks where the kernel writes to when a thread ends, and keeps it inside. False if that is not all:
+/// nothing may leave, nor be protected, before another look. Pages that a MOVE may have taken wait for its
+/// reply; and we would wait for ourselves if we read them.
 bool Pager::keep_thread_pages(Process& process) {
-    const bool all_told =
+    bool all_told =
         process.target->threads().scan(process->process(), process->agent().thread, process.kept_found);
     process.target->threads().held_mutexes(
         process->task(),
         [&](std::uint64_t page) {
             if (page >= PageTable::kAddressEnd) return false;
-            const PageState state = process.pages->get(page).state();
+            const PageWord word = process.pages->get(page);
             std::array<target::AddressRange, 1> present;
-            if (state == PageState::kKept) return true;
-            if (!process.pages->get(page).is_inside()) return false;
+            if (word.state() == PageState::kKept) return true;
+            // It left before its thread was known; what mutexes it tells of is not known before it is back.
+            const bool is_away = word.is_far() || process.is_being_moved(page);
+            if (is_away) all_told = false;
+            if (is_away || !word.is_inside()) return false;
             auto scan = process->scan_present(page, page + kPageSize, 1, present);
             return scan && scan->count == 1;
         },
@@ -148,6 +154,10 @@ bool Pager::keep_thread_pages(Process& process) {
     std::erase_if(process.kept_found, [&](std::uint64_t page) {
         // It is the program that says where they lie, and it may say anything.
         if (page >= PageTable::kAddressEnd) return true;
+        if (process.is_being_moved(page)) {
+            all_told = false;
+            return false;
+        }
         const PageWord word = process.pages->get(page);
         if (word.fault_action() == FaultAction::kFillZeros) {
             let_go(process, page, word);

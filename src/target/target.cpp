@@ -323,12 +323,13 @@ bool Target::register_fresh(const AddressRange& seen) {
         }
         protect_zero_pages(range);
         // Else it is looked at again, and nothing moves out of it before.
-        const bool certain = is_registered_throughout(range) && uffd_.is_quiet();
-        if (certain)
+        const bool is_whole = is_registered_throughout(range);
+        const bool certain = uffd_.is_quiet();
+        if (is_whole && certain)
             registered_.add(range.start, range.end);
         else
             refresh_due_ = true;
-        all = all && certain;
+        all = all && is_whole && certain;
         events_.on_fresh(*this, range, certain);
     }
     return all;
