@@ -193,6 +193,25 @@ Finding huge_pages(const MachineFacts& facts) {
             "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"};
 }
 
+/// Whether a page can be moved while the kernel swaps it out without the kernel stopping with a BUG
+/// (CVE-2025-21984) or counting it to another process (CVE-2025-38242): commit 0ea148a79919, and the stable
+/// trees that have it.
+bool moves_what_is_swapped(const KernelVersion& version) {
+    if (version.major == 6 && version.minor == 12) return version.patch >= 37;
+    return version >= KernelVersion{6, 15, 5};
+}
+
+Finding kernel_swap(const MachineFacts& facts) {
+    const std::string subject = "kernel swap";
+    if (!facts.kernel_swaps) return {Verdict::kOk, subject, "off", ""};
+    const auto version = parse_kernel_version(facts.kernel_release);
+    if (version && moves_what_is_swapped(*version)) return {Verdict::kOk, subject, "on", ""};
+    return {Verdict::kWarn, subject,
+            "on: such a kernel may stop when farswap moves a page that it is just swapping out "
+            "(CVE-2025-21984, CVE-2025-38242)",
+            "swapoff -a, or boot Linux 6.12.37, 6.15.5, 6.16 or later"};
+}
+
 Finding overcommit(const MachineFacts& facts) {
     const auto& state = facts.overcommit;
     const std::string subject = "overcommit";
@@ -226,7 +245,9 @@ std::optional<KernelVersion> parse_kernel_version(std::string_view release) {
     const char* const end = release.data() + release.size();
     const auto major = std::from_chars(release.data(), end, version.major);
     if (major.ec != std::errc() || major.ptr == end || *major.ptr != '.') return std::nullopt;
-    if (std::from_chars(major.ptr + 1, end, version.minor).ec != std::errc()) return std::nullopt;
+    const auto minor = std::from_chars(major.ptr + 1, end, version.minor);
+    if (minor.ec != std::errc()) return std::nullopt;
+    if (minor.ptr != end && *minor.ptr == '.') std::from_chars(minor.ptr + 1, end, version.patch);
     return version;
 }
 
@@ -239,8 +260,8 @@ std::uint64_t uffd_features_needed() noexcept {
 std::vector<Finding> assess(const MachineFacts& facts) {
     std::vector<Finding> findings{kernel(facts), userfaultfd(facts)};
     if (findings.back().verdict == Verdict::kOk) findings.push_back(privileges(facts));
-    for (const auto judge :
-         {ptrace, seccomp, io_engine, pagemap_scan, locked_memory, huge_pages, overcommit, memory})
+    for (const auto judge : {ptrace, seccomp, io_engine, pagemap_scan, locked_memory, huge_pages, kernel_swap,
+                             overcommit, memory})
         findings.push_back(judge(facts));
     return findings;
 }

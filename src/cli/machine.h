@@ -16,12 +16,12 @@
 namespace farswap::cli {
 
 struct KernelVersion {
-    int major = 0, minor = 0;
+    int major = 0, minor = 0, patch = 0;
     auto operator<=>(const KernelVersion&) const = default;
 };
 /// UFFDIO_MOVE came with 6.8; without it no page can be moved out correctly.
 inline constexpr KernelVersion kKernelLeast{6, 8};
-/// "6.18.44-fc-v595" -> 6.18; nothing for what does not begin so.
+/// "6.18.44-fc-v595" -> 6.18.44, "6.8" -> 6.8.0; nothing for what does not begin so.
 std::optional<KernelVersion> parse_kernel_version(std::string_view release);
 
 /// What `farswap check` found. An error number of 0 is success.
@@ -46,7 +46,8 @@ struct MachineFacts {
     int pagemap_scan_error = 0;                 ///< of PAGEMAP_SCAN on ourselves
     bool can_lock_all = false;                  ///< CAP_IPC_LOCK, or no limit
     std::uint64_t memlock_limit = 0;            ///< RLIMIT_MEMLOCK, bytes
-    std::string huge_pages;  ///< the mode in brackets of transparent_hugepage/enabled; empty: none
+    std::string huge_pages;     ///< the mode in brackets of transparent_hugepage/enabled; empty: none
+    bool kernel_swaps = false;  ///< somebody has used swapon(8): /proc/swaps
     OvercommitState overcommit;
     std::string overcommit_to_restore{};  ///< see overcommit.h
     MemoryLimit memory;

@@ -15,6 +15,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -165,6 +166,8 @@ MachineFacts probe_machine() {
     facts.memlock_limit = memlock_limit();
     facts.huge_pages =
         word_in_brackets(read_text_file("/sys/kernel/mm/transparent_hugepage/enabled").value_or(""));
+    // The first line is its heading.
+    facts.kernel_swaps = std::ranges::count(read_text_file("/proc/swaps").value_or(""), '\n') > 1;
     facts.overcommit = read_overcommit(read_text_file).value_or(OvercommitState{.mode = 1});
     facts.overcommit_to_restore = overcommit_to_restore();
     facts.memory = tightest_memory_limit(read_text_file).value_or(MemoryLimit{});

@@ -40,7 +40,7 @@ void expect(Verdict verdict, const std::string& subject, const MachineFacts& fac
 }
 
 TEST(KernelVersion, IsParsed) {
-    EXPECT_EQ(parse_kernel_version("6.18.44-fc-v595"), (KernelVersion{6, 18}));
+    EXPECT_EQ(parse_kernel_version("6.18.44-fc-v595"), (KernelVersion{6, 18, 44}));
     EXPECT_EQ(parse_kernel_version("6.8"), (KernelVersion{6, 8}));
     EXPECT_EQ(parse_kernel_version("7.0-rc1"), (KernelVersion{7, 0}));
     EXPECT_FALSE(parse_kernel_version("6"));
@@ -52,6 +52,25 @@ TEST(KernelVersion, IsParsed) {
 TEST(Assess, FindsNothingOnAGoodMachine) {
     for (const auto& finding : assess(good_machine()))
         EXPECT_EQ(finding.verdict, Verdict::kOk) << finding.subject;
+}
+
+// The versions of CVE-2025-38242, the later of the two.
+TEST(Assess, WarnsOfKernelSwapWhereMovesMeetIt) {
+    auto facts = good_machine();
+    facts.kernel_swaps = true;
+    for (const char* bad :
+         {"6.8.0-45-generic", "6.11.11", "6.12.36", "6.13.12", "6.14.11", "6.15.4-200.fc42"}) {
+        facts.kernel_release = bad;
+        expect(Verdict::kWarn, "kernel swap", facts, "CVE-2025-21984");
+    }
+    for (const char* good :
+         {"6.12.37", "6.12.43+deb12-amd64", "6.15.5", "6.16", "6.18.44-fc-v595", "7.0-rc1"}) {
+        facts.kernel_release = good;
+        expect(Verdict::kOk, "kernel swap", facts, "on");
+    }
+    facts = good_machine();
+    facts.kernel_release = "6.8.0";
+    expect(Verdict::kOk, "kernel swap", facts, "off");
 }
 
 TEST(Assess, WarnsWhereCallsCannotBeWatched) {
