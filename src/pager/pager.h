@@ -278,6 +278,7 @@ class Pager : public target::TargetEvents {
     std::uint32_t add_pages(Process& process, FrameRun frames, const MovedPage* pages);
     void zap(Process& process);
     bool unshare(Process& process);
+    bool can_read_list(Process& process, std::uint64_t page, bool of_mutex, bool& all_told);
     bool keep_thread_pages(Process& process);
 
     io::Loop& loop_;

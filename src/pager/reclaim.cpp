@@ -130,26 +130,34 @@ std::uint64_t Pager::name_of(const Process& process, std::uint64_t address) noex
     return (address / kPageSize) ^ std::uint64_t{static_cast<std::uint32_t>(process->process())} << 40;
 }
 
+/// Whether a page of a thread's list of mutexes can be read without waiting for ourselves. If it is only
+/// away, and what it tells of not known before it is back, it is fetched, and `all_told` is false.
+bool Pager::can_read_list(Process& process, std::uint64_t page, bool of_mutex, bool& all_told) {
+    if (page >= PageTable::kAddressEnd) return false;
+    const PageWord word = process.pages->get(page);
+    const bool is_kept = word.state() == PageState::kKept;
+    if (is_kept && !of_mutex) return true;  // without a system call for each thread
+    if (word.is_far() || process.is_being_moved(page)) {
+        all_told = false;
+        if (std::ranges::find(process.kept_found, page) == process.kept_found.end())
+            append(process.kept_found, page);
+        return false;
+    }
+    if (!is_kept && !word.is_inside()) return false;
+    std::array<target::AddressRange, 1> present;
+    const auto scan = process->scan_present(page, page + kPageSize, 1, present);
+    return scan && scan->count == 1;
+}
+
 /// Looks where the kernel writes to when a thread ends, and keeps it inside. False if that is not all:
 /// nothing may leave, nor be protected, before another look. Pages that a MOVE may have taken wait for its
-/// reply; and we would wait for ourselves if we read them.
+/// reply.
 bool Pager::keep_thread_pages(Process& process) {
     bool all_told =
         process.target->threads().scan(process->process(), process->agent().thread, process.kept_found);
     process.target->threads().held_mutexes(
         process->task(),
-        [&](std::uint64_t page) {
-            if (page >= PageTable::kAddressEnd) return false;
-            const PageWord word = process.pages->get(page);
-            std::array<target::AddressRange, 1> present;
-            if (word.state() == PageState::kKept) return true;
-            // It left before its thread was known; what mutexes it tells of is not known before it is back.
-            const bool is_away = word.is_far() || process.is_being_moved(page);
-            if (is_away) all_told = false;
-            if (is_away || !word.is_inside()) return false;
-            auto scan = process->scan_present(page, page + kPageSize, 1, present);
-            return scan && scan->count == 1;
-        },
+        [&](std::uint64_t page, bool of_mutex) { return can_read_list(process, page, of_mutex, all_told); },
         process.kept_found);
     std::erase_if(process.kept_found, [&](std::uint64_t page) {
         // It is the program that says where they lie, and it may say anything.

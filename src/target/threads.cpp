@@ -91,7 +91,7 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
     return all_told;
 }
 
-void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint64_t)>& is_inside,
+void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint64_t, bool)>& may_read,
                                std::vector<std::uint64_t>& pages) const {
     constexpr std::size_t kPerCall = 64;
     for (std::size_t first = 0; first < heads_.size(); first += kPerCall) {
@@ -103,7 +103,7 @@ void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint
         std::size_t count = 0;
         for (std::size_t i = first; i < std::min(first + kPerCall, heads_.size()); i++) {
             const std::uint64_t head = heads_[i].address;
-            if (!is_inside(page_of(head))) continue;  // it is on its way back: the next scan reads it
+            if (!may_read(page_of(head), false)) continue;  // it is on its way back: the next scan reads it
             heads[count] = head;
             local[count] = {&next[count], sizeof next[count]};
             remote[count] = {reinterpret_cast<void*>(head), sizeof next[count]};
@@ -116,7 +116,7 @@ void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint
                 // The futex word lies within 32 bytes before the entry (glibc: pthread_mutex_t).
                 append(pages, page_of(entry));
                 append(pages, page_of(entry - kFutexBeforeEntry));
-                if (!is_inside(page_of(entry))) break;
+                if (!may_read(page_of(entry), true)) break;
                 iovec into{&entry, sizeof entry};
                 iovec from{reinterpret_cast<void*>(entry), sizeof entry};
                 if (process_vm_readv(process, &into, 1, &from, 1, 0) != sizeof entry) break;

@@ -20,9 +20,10 @@ class ThreadWatch {
     /// list is: evict nothing yet.
     bool scan(pid_t process, pid_t agent_thread, std::vector<std::uint64_t>& pages);
     /// Walks the robust lists: the kernel marks the mutexes on them when their thread dies. Appends the pages
-    /// of all mutexes that are held now. `is_inside` says whether a page may be read without waiting for
-    /// ourselves; a list that leads to a page outside is followed up to there, that page included.
-    void held_mutexes(pid_t process, const std::function<bool(std::uint64_t page)>& is_inside,
+    /// of all mutexes that are held now. `may_read` says whether a page of a list's head or, second, of a
+    /// mutex can be read without waiting for ourselves: a mutex may lie in memory that the program has
+    /// dropped. A list that leads to a page that cannot is followed up to there, that page included.
+    void held_mutexes(pid_t process, const std::function<bool(std::uint64_t page, bool of_mutex)>& may_read,
                       std::vector<std::uint64_t>& pages) const;
     /// Threads seen by the last scan, the agent's excluded.
     std::size_t count() const noexcept { return known_.size(); }

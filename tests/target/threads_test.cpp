@@ -32,7 +32,7 @@ const void* clear_child_tid() {
     return address;
 }
 
-bool everything_is_inside(std::uint64_t) {
+bool everything_can_be_read(std::uint64_t, bool) {
     return true;
 }
 
@@ -46,7 +46,7 @@ class ThreadWatchTest : public ::testing::Test {
     }
     std::vector<std::uint64_t> held() const {
         std::vector<std::uint64_t> pages;
-        watch_.held_mutexes(getpid(), everything_is_inside, pages);
+        watch_.held_mutexes(getpid(), everything_can_be_read, pages);
         return pages;
     }
     ThreadWatch watch_;
@@ -137,8 +137,11 @@ TEST_F(ThreadWatchTest, FollowsAListUpToThePageThatIsOutside) {
     first.lock();
     second.lock();  // the list leads from the head to the second, then to the first
     std::vector<std::uint64_t> pages;
-    watch_.held_mutexes(
-        getpid(), [&](std::uint64_t page) { return page != second.entry_page(); }, pages);
+    const auto may_read = [&](std::uint64_t page, bool of_mutex) {
+        EXPECT_TRUE(of_mutex || page != second.entry_page());
+        return page != second.entry_page();
+    };
+    watch_.held_mutexes(getpid(), may_read, pages);
     EXPECT_THAT(pages, Contains(second.entry_page()));
     EXPECT_THAT(pages, Contains(second.lock_page()));
     EXPECT_THAT(pages, Not(Contains(first.entry_page())));
