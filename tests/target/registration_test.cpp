@@ -14,7 +14,31 @@ namespace {
 
 using ::testing::ElementsAre;
 
-using RegistrationTest = TargetTest;
+class RegistrationTest : public TargetTest {
+  protected:
+    static constexpr std::uint64_t kFar = std::uint64_t{1} << 45;  // where no sanitizer has anything
+    static constexpr std::uint64_t kPiece = 16 * kPageSize;
+
+    static bool map(std::uint64_t at, std::uint64_t bytes) {
+        return mmap(reinterpret_cast<void*>(at), bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == reinterpret_cast<void*>(at);
+    }
+    /// Looks at all mappings; when they have been seen, and the first one registered, which begins at kFar,
+    /// the program takes its second step.
+    void refresh_with_a_step_between() {
+        step();
+        ASSERT_EQ(puppet_->result(), 0);
+        events_->fresh = [&](const AddressRange& range) {
+            if (range.start != kFar) return;
+            puppet_->go();
+            EXPECT_TRUE(wait_until([&] { return puppet_->done() == 2; }));
+            EXPECT_EQ(puppet_->result(), 0);
+        };
+        ASSERT_TRUE(target_->refresh_mappings());
+        ASSERT_EQ(puppet_->done(), 2);
+        events_->fresh = [](const AddressRange&) {};
+    }
+};
 
 TEST_F(RegistrationTest, RegistersPrivateMemoryAndNothingElse) {
     start({});
@@ -110,8 +134,7 @@ TEST_F(RegistrationTest, LockedMemoryIsRefusedAndLeftAlone) {
 
 // A registered heap does not grow in the kernel's eyes: each look at it would leave one more mapping.
 TEST_F(RegistrationTest, AHeapThatGrowsIsRegisteredInLargePieces) {
-    constexpr std::uint64_t kHeap = std::uint64_t{1} << 45;  // where no sanitizer has anything
-    constexpr std::uint64_t kPiece = 16 * kPageSize;
+    constexpr std::uint64_t kHeap = kFar;
     const auto grow = [](std::uint64_t piece) {
         return [piece](Arena&) {
             void* at = reinterpret_cast<void*>(kHeap + piece * kPiece);
@@ -136,40 +159,24 @@ TEST_F(RegistrationTest, AHeapThatGrowsIsRegisteredInLargePieces) {
 // Red when only what was seen is registered: mremap() of a mapping that the kernel has cut in two is EFAULT.
 TEST_F(RegistrationTest, WhatHasGrownSinceItWasSeenIsRegisteredAsOne) {
     if (!kernel_answers_for_one_mapping()) GTEST_SKIP() << "the kernel has no PROCMAP_QUERY";
-    constexpr std::uint64_t kFirst = std::uint64_t{1} << 45;  // where no sanitizer has anything
-    constexpr std::uint64_t kGrows = kFirst + (1ULL << 30), kReplaced = kFirst + (2ULL << 30);
-    constexpr std::uint64_t kAway = kFirst + (4ULL << 30), kPiece = 16 * kPageSize;
-    const auto map = [](std::uint64_t at, std::uint64_t bytes) {
-        return mmap(reinterpret_cast<void*>(at), bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == reinterpret_cast<void*>(at);
-    };
+    constexpr std::uint64_t kGrows = kFar + (1ULL << 30), kReplaced = kFar + (2ULL << 30);
+    constexpr std::uint64_t kAway = kFar + (4ULL << 30);
     const auto move = [](std::uint64_t from, std::uint64_t before, std::uint64_t to, std::uint64_t after) {
         const int flags = from == to ? 0 : MREMAP_MAYMOVE | MREMAP_FIXED;
         void* const there = reinterpret_cast<void*>(to);
         return mremap(reinterpret_cast<void*>(from), before, after, flags, there) == there;
     };
-    start(
-        {[&](Arena&) { return map(kFirst, kPiece) && map(kGrows, kPiece) && map(kReplaced, kPiece) ? 0 : 1; },
-         [&](Arena&) {
-             return move(kGrows, kPiece, kGrows, 2 * kPiece) && map(kReplaced - kPiece, 3 * kPiece) ? 0 : 1;
-         },
-         [&](Arena&) {
-             return move(kGrows, 2 * kPiece, kAway, 2 * kPiece) &&
-                            move(kReplaced - kPiece, 3 * kPiece, kAway + 4 * kPiece, 3 * kPiece)
-                        ? 0
-                        : errno;
-         }});
-    step();
-    ASSERT_EQ(puppet_->result(), 0);
-    // All three have been seen; the program goes on before the second is registered.
-    events_->fresh = [&](const AddressRange& range) {
-        if (range.start != kFirst) return;
-        puppet_->go();
-        EXPECT_TRUE(wait_until([&] { return puppet_->done() == 2; }));
-        EXPECT_EQ(puppet_->result(), 0);
-    };
-    ASSERT_TRUE(target_->refresh_mappings());
-    ASSERT_EQ(puppet_->done(), 2);
+    start({[&](Arena&) { return map(kFar, kPiece) && map(kGrows, kPiece) && map(kReplaced, kPiece) ? 0 : 1; },
+           [&](Arena&) {
+               return move(kGrows, kPiece, kGrows, 2 * kPiece) && map(kReplaced - kPiece, 3 * kPiece) ? 0 : 1;
+           },
+           [&](Arena&) {
+               return move(kGrows, 2 * kPiece, kAway, 2 * kPiece) &&
+                              move(kReplaced - kPiece, 3 * kPiece, kAway + 4 * kPiece, 3 * kPiece)
+                          ? 0
+                          : errno;
+           }});
+    refresh_with_a_step_between();
     EXPECT_EQ(target_->registered().find(kGrows)->end, kGrows + 2 * kPiece);
     EXPECT_EQ(target_->registered().find(kReplaced - kPiece)->end, kReplaced + 2 * kPiece);
     step();
@@ -179,34 +186,18 @@ TEST_F(RegistrationTest, WhatHasGrownSinceItWasSeenIsRegisteredAsOne) {
 // Red when all that UFFDIO_REGISTER has accepted is noted. What was seen leaves without an event, since it
 // was not registered, and with a part of the range something stays for the registration to succeed with.
 TEST_F(RegistrationTest, WhatHasLeftSinceItWasSeenIsNotNoted) {
-    constexpr std::uint64_t kFirst = std::uint64_t{1} << 45;  // where no sanitizer has anything
-    constexpr std::uint64_t kHalf = kFirst + (1ULL << 30), kMiddle = kFirst + (2ULL << 30);
-    constexpr std::uint64_t kPiece = 16 * kPageSize;
-    const auto map = [](std::uint64_t at, std::uint64_t bytes) {
-        return mmap(reinterpret_cast<void*>(at), bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == reinterpret_cast<void*>(at);
-    };
+    constexpr std::uint64_t kHalf = kFar + (1ULL << 30), kMiddle = kFar + (2ULL << 30);
     const auto unmap = [](std::uint64_t at, std::uint64_t bytes) {
         return munmap(reinterpret_cast<void*>(at), bytes) == 0;
     };
     start({[&](Arena&) {
-               return map(kFirst, kPiece) && map(kHalf, 2 * kPiece) && map(kMiddle, 3 * kPiece) ? 0 : 1;
+               return map(kFar, kPiece) && map(kHalf, 2 * kPiece) && map(kMiddle, 3 * kPiece) ? 0 : 1;
            },
            [&](Arena&) { return unmap(kHalf, kPiece) && unmap(kMiddle + kPiece, kPiece) ? 0 : 1; }});
-    step();
-    ASSERT_EQ(puppet_->result(), 0);
-    events_->fresh = [&](const AddressRange& range) {
-        if (range.start != kFirst) return;
-        puppet_->go();
-        EXPECT_TRUE(wait_until([&] { return puppet_->done() == 2; }));
-        EXPECT_EQ(puppet_->result(), 0);
-    };
-    ASSERT_TRUE(target_->refresh_mappings());
-    ASSERT_EQ(puppet_->done(), 2);
+    refresh_with_a_step_between();
     EXPECT_EQ(target_->registered().find(kHalf), nullptr);
     EXPECT_EQ(target_->registered().find(kMiddle + kPiece), nullptr);
     EXPECT_TRUE(target_->refresh_due());
-    events_->fresh = [](const AddressRange&) {};
     ASSERT_TRUE(target_->refresh_mappings());
     for (const std::uint64_t piece : {kHalf + kPiece, kMiddle, kMiddle + 2 * kPiece})
         EXPECT_NE(target_->registered().find(piece), nullptr);
