@@ -7,6 +7,7 @@
 #include "base/append.h"
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/no_allocation.h"
 #include "pager/pager.h"
 #include "target/moved_bytes.h"
 
@@ -452,6 +453,7 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
                      pool_.address(frames.first + i), kPageSize};
     }
     if (!process->read_pieces({pieces.data(), frames.count})) {
+        const MayAllocate message("a process ends, or the job does");
         if (process->has_lost_staging()) stop_as_mapped_over(*process.target);
         return 0;
     }
