@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <functional>
 
 #include "base/append.h"
 #include "base/assert.h"
@@ -156,10 +157,11 @@ bool Pager::can_read_list(Process& process, std::uint64_t page, bool of_mutex, b
 bool Pager::keep_thread_pages(Process& process) {
     bool all_told =
         process.target->threads().scan(process->process(), process->agent().thread, process.kept_found);
-    process.target->threads().held_mutexes(
-        process->task(),
-        [&](std::uint64_t page, bool of_mutex) { return can_read_list(process, page, of_mutex, all_told); },
-        process.kept_found);
+    const auto may_read = [&](std::uint64_t page, bool of_mutex) {
+        return can_read_list(process, page, of_mutex, all_told);
+    };
+    // By reference: std::function allocates for what is larger than two pointers.
+    process.target->threads().held_mutexes(process->task(), std::cref(may_read), process.kept_found);
     std::erase_if(process.kept_found, [&](std::uint64_t page) {
         // It is the program that says where they lie, and it may say anything.
         if (page >= PageTable::kAddressEnd) return true;
