@@ -85,6 +85,13 @@ class Server:
         self.process = subprocess.Popen([*map(str, before), "bash", "-c", 'exec -a redis-server "$0" "${@:2}"', PROGRAM, *words],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         preexec_fn=enter, start_new_session=True)
+        try:
+            self.wait_until_it_answers()
+        except BaseException:  # a signal, too: nobody else knows of it yet
+            self.end()
+            raise
+
+    def wait_until_it_answers(self):
         deadline = time.monotonic() + START_LIMIT_S
         while not pathlib.Path(self.socket).is_socket() or self.ask("ping") != "PONG":
             self.need(time.monotonic() < deadline, "does not answer")

@@ -19,14 +19,13 @@ namespace {
 
 constexpr std::chrono::milliseconds kProgressPeriod{100};
 constexpr std::size_t kClientsMax = 64;
-constexpr std::uint64_t kAddressEnd = std::uint64_t{1} << 47;
 
 nlohmann::json error_of(const Error& error) {
     return {{"error", error.message}, {"code", error.code}};
 }
 
 Result<target::AddressRange> range_of(std::uint64_t start, std::uint64_t end) {
-    if (start % kPageSize != 0 || end % kPageSize != 0 || start > end || end > kAddressEnd)
+    if (start % kPageSize != 0 || end % kPageSize != 0 || start > end || end > target::kAddressEnd)
         return fail(EINVAL, "there are no such pages");
     return target::AddressRange{start, end};
 }

@@ -44,8 +44,13 @@ bool Members::deal_with(const target::AdviceGate::Call& call) {
         gate_.let_go(call);
         return true;
     }
-    if (call.may_wipe()) {
+    if (call.may_wipe_unseen || (call.is_about_forks() && is_overdue(call))) {
         pager_.forks_may_wipe(true);
+        gate_.let_go(call);
+        return true;
+    }
+    if (call.is_about_forks()) {
+        if (!note_fork_advice(call)) return false;
         gate_.let_go(call);
         return true;
     }
@@ -70,6 +75,20 @@ bool Members::deal_with(const target::AdviceGate::Call& call) {
     if (process->target->refresh_due()) return false;
     gate_.let_go(call);
     return true;
+}
+
+/// Whether what the call is about is noted, or need not be.
+bool Members::note_fork_advice(const target::AdviceGate::Call& call) {
+    const target::AddressRange range = pages_of(call);
+    target::Member* member = bearer_of(call.process);
+    if (range.start >= range.end || member == nullptr || !member->alive) return true;
+    if (injecting_.contains(member->process)) return false;
+    if (member->owner == nullptr) {
+        const Pager::Recognised recognised = pager_.recognise(member->process);
+        if (recognised.child != nullptr) link(member, recognised.child);
+        if (recognised.child == nullptr && !recognised.certain) return false;
+    }
+    return pager_.note_fork_advice(static_cast<Process*>(member->owner), range, call.wipes());
 }
 
 /// The pages that the call is about; none if the kernel will refuse it, or has nothing to do.
@@ -171,10 +190,13 @@ bool Members::is_confining_itself(pid_t process) const {
 bool Members::is_overdue(const target::AdviceGate::Call& call) {
     if (io::Clock::now() - call.since < kHeldMax) return false;
     log::warning("process {} could not be {} before it {}", call.process,
-                 call.is_for_one_thread ? "left alone" : "paged",
-                 call.is_for_one_thread ? "wanted to be the only thread: that may be refused"
-                 : call.populates()     ? "populated memory: it may overstep the cap"
-                                        : "installed a guard: what was outside there is not forgotten");
+                 call.is_for_one_thread  ? "left alone"
+                 : call.is_about_forks() ? "looked at"
+                                         : "paged",
+                 call.is_for_one_thread  ? "wanted to be the only thread: that may be refused"
+                 : call.is_about_forks() ? "said what forks are to wipe: that is looked up at each fork"
+                 : call.populates()      ? "populated memory: it may overstep the cap"
+                                         : "installed a guard: what was outside there is not forgotten");
     return true;
 }
 

@@ -128,9 +128,17 @@ Status Pager::engage(Process& process) {
     // All processes together leave a 256th of the cap unregistered at most, and nothing above the cap: only
     // what is registered can be made to wait.
     const std::uint64_t unregistered_max = budget_.cap() / 256 / processes_.size();
+    return register_mappings(process, budget_.has_room(0) ? unregistered_max : 0);
+}
+
+Status Pager::register_mappings(Process& process, std::uint64_t unregistered_max) {
     const std::uint64_t before = process->registered().bytes();
-    auto refreshed = process.target->refresh_mappings(budget_.has_room(0) ? unregistered_max : 0);
+    auto refreshed = process.target->refresh_mappings(unregistered_max);
     if (process->registered().bytes() != before) copies_may_grow(process);
+    if (!forks_wipe_)
+        process.wiped_is_whole = true;
+    else if (!process.wiped_is_whole)
+        look_for_wiped(process);
     return refreshed;
 }
 
@@ -170,6 +178,7 @@ void Pager::displace(Process& process, std::uint64_t start, std::uint64_t end) {
                 process.pages->set(at, word.unmapped());
             });
             process.owed.add(fresh.start, fresh.end);
+            process.wiped.remove(fresh.start, fresh.end);
         }
     }
 }
@@ -182,6 +191,15 @@ void Pager::forget_what_is_not_owed(Process& process) {
     for (const auto& [at, word] : process.displaced) let_go(process, at, word);
     process.displaced.clear();
     process.owed.clear();
+}
+
+/// There are no words for what lies so high. Nothing is registered there, but mremap(2) takes what is.
+void Pager::stop_as_too_high(const target::Target& target) {
+    if (std::exchange(failed_, true)) return;
+    fatal(Error{ENOTSUP,
+                fmt::format("process {} has moved memory above 128 TiB, where farswap does not follow; "
+                            "the program was stopped",
+                            target.process())});
 }
 
 /// The program has unmapped the agent's memory, or mapped something else over it: the next zap of staging
@@ -202,12 +220,13 @@ void Pager::stop_as_mapped_over(const target::Target& target) {
 
 void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     Process& process = process_of(target);
+    if (to > PageTable::kAddressEnd - bytes) return stop_as_too_high(target);
     stop_if_agents(target, from, from + bytes);
     forget_unmapped(process, to, to + bytes);
     forget_unmapped(process, from, from + bytes);
     displace(process, to, to + bytes);
     const auto move = [&](std::uint64_t at, PageWord word) {
-        remember_move(process, at, word);
+        if (process.wiped.find(at) == nullptr) remember_move(process, at, word);
         process.pages->set(to + (at - from), word.relocated());
     };
     process.pages->for_each(from, from + bytes, [&](std::uint64_t at, PageWord word) {
@@ -222,6 +241,7 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
         page = process.displaced.erase(page);
     }
     take_along(process, from, to, bytes);
+    move_wiped(process, from, to, bytes);
     target.range_moved(from, to, bytes);
     for (const target::AddressRange& guard : process.guards.overlap(from, from + bytes))
         process.guards.add(to + (guard.start - from), to + (guard.end - from));
@@ -233,7 +253,7 @@ void Pager::on_remove(target::Target& target, std::uint64_t start, std::uint64_t
     if (start >= agent.base && end <= agent.base + agent.length) return;  // our own zap of staging
     const std::uint32_t now = tenths_now();
     process.pages->for_each(start, end, [&](std::uint64_t at, PageWord word) {
-        if (before_fork) remember_removal(process, at, word);
+        if (before_fork && process.wiped.find(at) == nullptr) remember_removal(process, at, word);
         let_go(process, at, word);
         process.pages->set(at, word.removal_announced(false, now));
     });
@@ -260,6 +280,7 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
     Process& process = process_of(target);
     stop_if_agents(target, start, end);
     for (const target::AddressRange& range : process.owed.missing(start, end)) {
+        unmap_wiped(process, range.start, range.end);
         unmap_later(process, range.start, range.end);
         target.range_unmapped(range.start, range.end);
         process.guards.remove(range.start, range.end);
@@ -312,8 +333,10 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
 
 /// Gives the child its own view of what its parent has outside.
 void Pager::inherit_pages(Process& parent, Process& child) {
+    if (forks_wipe_ && !parent.wiped_is_whole) look_for_wiped(parent);
     ForkedPages forked(child->uffd());
     parent.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
+        if (parent.wiped.find(at) != nullptr) return;  // the child has zeros there, if it has anything
         const target::AddressRange* range = parent->registered().find(at);
         if (!forked.has(at, range == nullptr ? at + kPageSize : range->end))
             return leave_behind(parent, child, at, word);
@@ -325,23 +348,20 @@ void Pager::inherit_pages(Process& parent, Process& child) {
 
     target::IntervalSet mapped = forked.found();
     if (!forks_may_wipe_) {
-        // What is missed is registered again when the child is looked at.
+        // What is missed is registered again when the child is looked at: nothing where it has words, which
+        // would be dropped then.
         ForkedPages whole(child->uffd());
         for (const target::AddressRange& range : parent->registered().ranges())
             whole.look_for(range.start, range.end);
-        mapped = whole.found();
+        for (const target::AddressRange& range : whole.found().ranges()) mapped.add(range.start, range.end);
     } else if (auto ranges = target::fork_ranges(parent->process(), parent.cookie_base)) {
         for (const auto& range : ranges->inherited) mapped.add(range.start, range.end);
-        for (const auto& range : ranges->wiped) {
-            child.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
-                let_go(child, at, word);
-                child.pages->set(at, word.unmapped());
-            });
-        }
+        for (const auto& range : ranges->wiped) wipe(child, range);
     } else {
         mapped.add(0, PageTable::kAddressEnd);  // it has ended or executed another program since
     }
     child.target->inherit_ranges(*parent.target, mapped);
+    inherit_wiped(parent, child);
     if (parent.has_overtaking() || !parent.removed.empty()) inherit_overtaken(parent, child);
 }
 

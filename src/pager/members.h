@@ -95,6 +95,7 @@ class Members {
     void hold_copies();
     void let_calls_go();
     bool deal_with(const target::AdviceGate::Call& call);
+    bool note_fork_advice(const target::AdviceGate::Call& call);
     static target::AddressRange pages_of(const target::AdviceGate::Call& call);
     bool is_far_from_the_cap(const target::AddressRange& range);
     target::Member* bearer_of(pid_t process);

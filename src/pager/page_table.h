@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "farswap/request.h"
 #include "pager/page_state.h"
+#include "target/proc.h"
 
 namespace farswap {
 
@@ -61,7 +62,7 @@ class PageTable {
         return end;
     }
 
-    static constexpr std::uint64_t kAddressEnd = std::uint64_t{1} << 47;
+    static constexpr std::uint64_t kAddressEnd = target::kAddressEnd;
 
   private:
     // Blocks of 4 KiB within the mapping, numbered from 1: leaves of 512 words (2 MiB of addresses), middle

@@ -52,9 +52,13 @@ class Pager : public target::TargetEvents {
     void note_shared(std::uint64_t bytes) noexcept { shared_bytes_ = bytes; }
     /// With no slot left the job waits for memory to be freed, instead of being stopped.
     void wait_when_full(bool waits) noexcept { waits_when_full_ = waits; }
-    /// Whether forked children may find memory wiped that their parents have (MADV_WIPEONFORK); costs a walk
-    /// of the page tables at each fork. True at first.
+    /// Whether forked children may find memory wiped that their parents have (MADV_WIPEONFORK), of which
+    /// note_fork_advice() is not told; costs a walk of the page tables at each fork. True at first.
     void forks_may_wipe(bool may) noexcept { forks_may_wipe_ = may; }
+    /// A thread is about to have forks wipe a range (MADV_WIPEONFORK) or copy it again (MADV_KEEPONFORK), and
+    /// waits until this is true: what is mapped must be registered for its moves to be told, and a fork that
+    /// is under way must be over. Null: of a process that is not managed, or not yet.
+    bool note_fork_advice(Process* process, const target::AddressRange& range, bool wipes);
     /// Where refaults are noted, by address, and by what came before them; null: nowhere.
     void note_refaults_in(Regions* regions, MissCurve* misses) noexcept {
         regions_ = regions;
@@ -248,8 +252,17 @@ class Pager : public target::TargetEvents {
     void forget_what_was_overtaken(Process& process);
     void inherit_overtaken(Process& parent, Process& child);
 
+    // wiped.cpp
+    static void look_for_wiped(Process& process);
+    static void move_wiped(Process& process, std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
+    void unmap_wiped(Process& process, std::uint64_t start, std::uint64_t end);
+    static void inherit_wiped(const Process& parent, Process& child);
+    void wipe(Process& child, const target::AddressRange& range);
+
     void stop_if_agents(target::Target& target, std::uint64_t start, std::uint64_t end);
+    void stop_as_too_high(const target::Target& target);
     void stop_as_mapped_over(const target::Target& target);
+    Status register_mappings(Process& process, std::uint64_t unregistered_max);
     void displace(Process& process, std::uint64_t start, std::uint64_t end);
     void let_go(Process& process, std::uint64_t address, PageWord word);
     void inherit_pages(Process& parent, Process& child);
@@ -303,6 +316,7 @@ class Pager : public target::TargetEvents {
     std::uint64_t writes_allowed_ = 0;
     std::uint64_t shared_bytes_ = 0;  ///< as last measured, and by the forks since
     bool forks_may_wipe_ = true;
+    bool forks_wipe_ = false;        ///< note_fork_advice() was told so
     bool held_by_threads_ = false;   ///< at the last look: one had not told yet where its robust list is
     std::uint64_t packed_seen_ = 0;  ///< bytes of compressed pages in memory that the budget knows of
     bool short_of_frames_ = false;   ///< at the last look: the store must take or reserve some first

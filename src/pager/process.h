@@ -100,6 +100,9 @@ struct Process {
     };
     std::vector<LeftBehind> left_behind;
     io::Clock::time_point overtaking_since{};
+    /// What of it forks wipe (MADV_WIPEONFORK), as far as is noted (wiped.cpp).
+    target::IntervalSet wiped;
+    bool wiped_is_whole = false;  ///< all that is registered has been looked at for it
     bool has_overtaking() const { return !unmapped.empty() || !moved_away.empty() || !left_behind.empty(); }
     bool leaving = false;              ///< all that is outside is to come back, and nothing leaves any more
     std::uint64_t kept_slots = 0;      ///< pages that are back and have kept their slots

@@ -37,7 +37,7 @@ void describe(const seccomp_data& data, AdviceGate::Call& call) {
             call.bytes = data.args[1];
             return;
         default:
-            call.advice = MADV_WIPEONFORK;
+            call.may_wipe_unseen = true;
     }
 }
 
@@ -53,40 +53,41 @@ AdviceGate::~AdviceGate() {
 int AdviceGate::install() noexcept {
     // Numbers are those of x86-64; whoever calls by another table is let through.
     constexpr std::uint32_t kOneThread = CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
-    constexpr std::uint8_t kAllow = 25, kNotify = 26;
+    constexpr std::uint8_t kAllow = 26, kNotify = 27;
     // A jump's offsets count from the statement behind it.
     const auto to = [](int target, int from) { return static_cast<std::uint8_t>(target - from - 1); };
-    std::array<sock_filter, 27> code = {{
+    std::array<sock_filter, 28> code = {{
         /*  0 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
         /*  1 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, to(kAllow, 1)),
         /*  2 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
         /*  3 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, to(9, 3), 0),
-        /*  4 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_madvise, to(14, 4), 0),
-        /*  5 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, to(16, 5), 0),
-        /*  6 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setns, to(18, 6), 0),
-        /*  7 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, to(21, 7), 0),
+        /*  4 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_madvise, to(15, 4), 0),
+        /*  5 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_unshare, to(17, 5), 0),
+        /*  6 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setns, to(19, 6), 0),
+        /*  7 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, to(22, 7), 0),
         /*  8 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, to(kNotify, 8), to(kAllow, 8)),
         /*  9 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
         /* 10 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_POPULATE_READ, to(kNotify, 10), 0),
         /* 11 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_POPULATE_WRITE, to(kNotify, 11), 0),
         /* 12 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_GUARD_INSTALL, to(kNotify, 12), 0),
-        /* 13 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, to(kNotify, 13), to(kAllow, 13)),
-        /* 14 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3])),
-        /* 15 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, to(kNotify, 15), to(kAllow, 15)),
-        /* 16 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
-        /* 17 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, kOneThread, to(kNotify, 17), to(kAllow, 17)),
+        /* 13 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_KEEPONFORK, to(kNotify, 13), 0),
+        /* 14 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, to(kNotify, 14), to(kAllow, 14)),
+        /* 15 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3])),
+        /* 16 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, to(kNotify, 16), to(kAllow, 16)),
+        /* 17 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
+        /* 18 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, kOneThread, to(kNotify, 18), to(kAllow, 18)),
         // setns: what kind of namespace may be left open.
-        /* 18 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
-        /* 19 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, to(kNotify, 19), 0),
-        /* 20 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_NEWUSER, to(kNotify, 20), to(kAllow, 20)),
+        /* 19 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        /* 20 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, to(kNotify, 20), 0),
+        /* 21 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_NEWUSER, to(kNotify, 21), to(kAllow, 21)),
         // seccomp: operation and flags are int.
-        /* 21 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
-        /* 22 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SECCOMP_SET_MODE_FILTER, 0, to(kAllow, 22)),
-        /* 23 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
-        /* 24 */
-        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, SECCOMP_FILTER_FLAG_TSYNC, to(kNotify, 24), to(kAllow, 24)),
-        /* 25 */ BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        /* 26 */ BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+        /* 22 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
+        /* 23 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SECCOMP_SET_MODE_FILTER, 0, to(kAllow, 23)),
+        /* 24 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        /* 25 */
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, SECCOMP_FILTER_FLAG_TSYNC, to(kNotify, 25), to(kAllow, 25)),
+        /* 26 */ BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        /* 27 */ BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
     }};
     const sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
     const long listener =
@@ -124,7 +125,11 @@ bool AdviceGate::Call::populates() const noexcept {
     return advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE;
 }
 
-bool AdviceGate::Call::may_wipe() const noexcept {
+bool AdviceGate::Call::is_about_forks() const noexcept {
+    return wipes() || advice == MADV_KEEPONFORK;
+}
+
+bool AdviceGate::Call::wipes() const noexcept {
     return advice == MADV_WIPEONFORK;
 }
 

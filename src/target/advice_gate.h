@@ -21,9 +21,9 @@ namespace farswap::target {
 ///   agent is one more.
 /// - seccomp(2), where its filter is for all threads (SECCOMP_FILTER_FLAG_TSYNC): the agent would be behind
 /// it.
-/// - MADV_WIPEONFORK, which is dear to find out about at a fork; and io_uring_setup(2), as io_uring makes
-/// calls of
-///   madvise that pass by the filter.
+/// - MADV_WIPEONFORK and MADV_KEEPONFORK, which are dear to find out about at a fork, and may have changed by
+/// then;
+///   and io_uring_setup(2), as io_uring makes calls of madvise that pass by the filter.
 /// No other call is touched. One thread: the loop's.
 class AdviceGate {
   public:
@@ -37,12 +37,15 @@ class AdviceGate {
 
         bool is_for_one_thread = false;   ///< of unshare or setns; then there is no advice and no range
         bool is_for_all_threads = false;  ///< of seccomp; the same
+        /// Of io_uring_setup or process_madvise: from then on forks may wipe what no call tells of.
+        bool may_wipe_unseen = false;
 
         /// Whether the agent has to be away while it is made.
         bool wants_no_agent() const noexcept { return is_for_one_thread || is_for_all_threads; }
         bool populates() const noexcept;
-        /// From then on forks may wipe memory.
-        bool may_wipe() const noexcept;
+        /// Whether it says what forks are to do with its range: wipe it, or copy it again.
+        bool is_about_forks() const noexcept;
+        bool wipes() const noexcept;
     };
 
     /// `called` is called from the loop; the caller's thread waits until let_go() or answer().

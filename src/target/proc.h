@@ -51,6 +51,11 @@ struct MappingDetail {
 /// As for_each_mapping(). Walks the page tables.
 Status for_each_mapping_detail(pid_t process, const std::function<void(const MappingDetail&)>& visit);
 
+/// Where what is paged ends: a program gets nothing above 47 bits of addresses unless it asks for it by a
+/// hint (five-level page tables; Documentation/arch/x86/x86_64/5level-paging.rst). What lies above stays in
+/// RAM.
+inline constexpr std::uint64_t kAddressEnd = std::uint64_t{1} << 47;
+
 /// A range of addresses, page-aligned.
 struct AddressRange {
     std::uint64_t start = 0, end = 0;

@@ -25,7 +25,7 @@ constexpr std::chrono::milliseconds kEndPeriodMax{64};
 
 /// Private anonymous memory that a program may have paged (kernel facts 2, "Never manage").
 bool is_candidate(const Mapping& mapping, const Mapping& before) {
-    if (std::string_view(mapping.permissions, 4) != "rw-p") return false;
+    if (std::string_view(mapping.permissions, 4) != "rw-p" || mapping.end > kAddressEnd) return false;
     if (mapping.inode != 0 || mapping.has_device) return false;
     if (!mapping.name.empty() && mapping.name != "[heap]" && !mapping.name.starts_with("[anon:"))
         return false;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "program.h"
 #include "store.h"
+#include "store/mirror_store.h"
 #include "store/no_store.h"
 
 namespace farswap::simulate {
@@ -18,6 +19,14 @@ constexpr std::int64_t kMillisecond = 1'000'000;
 constexpr std::uint64_t kPagesMax = 4096;  // of a store
 // What may come between two looks: copies on write, memory that is not registered yet.
 constexpr std::uint64_t kGrowthMax = 512 * kPageSize;
+
+/// Patient for as long as suits stores that are away for a second.
+constexpr MirrorOptions kMirror{.outage_max = std::chrono::milliseconds(200),
+                                .read_patience = std::chrono::milliseconds(30),
+                                .shy = std::chrono::milliseconds(100),
+                                .retry_delay = std::chrono::milliseconds(5),
+                                .probe_delay = std::chrono::milliseconds(20),
+                                .probe_delay_max = std::chrono::milliseconds(200)};
 
 bool is_allowed(const Error& why) {
     const Options& options = world->options;
@@ -40,6 +49,7 @@ SimulatedJob::SimulatedJob()
     make_area();
     if (world->options.has(Feature::kChaos)) budget_.be_chaotic();
     pager_ = std::make_unique<Pager>(*loop_, *pool_, *area_, budget_, stats_);
+    pager_->forks_may_wipe(!world->options.is_gated());
     pager_->fatal = [this](const Error& why) { stop_for(why); };
     area_->store_failed = [this](const Error& why) { stop_for(why); };
     pager_->process_gone = [this](farswap::Process& gone, bool) {
@@ -57,19 +67,25 @@ void SimulatedJob::make_area() {
     const std::uint64_t capacity = (options.has(Feature::kFull) ? 300 : kPagesMax) * kPageSize;
     const StoreSize size{.capacity = capacity, .reserved = (32 + random.below(64)) * kPageSize};
     const bool in_memory = options.has(Feature::kMemory);
-    const std::size_t count = in_memory ? 0 : options.has(Feature::kStores) ? 2 : 1;
+    const bool is_mirrored = options.has(Feature::kMirror) && !in_memory;
+    const std::size_t count = in_memory ? 0 : is_mirrored || options.has(Feature::kStores) ? 2 : 1;
     std::vector<std::unique_ptr<Store>> stores;
     for (std::size_t i = 0; i < count; ++i) {
         auto store = std::make_unique<SimulatedStore>(fmt::format("store {}", i), size);
         simulated_.push_back(store.get());
         stores.push_back(std::move(store));
     }
+    if (is_mirrored) {
+        auto mirror = MirrorStore::create(std::move(stores[0]), std::move(stores[1]), *loop_, kMirror);
+        stores.clear();
+        stores.push_back(std::move(mirror).value());
+    }
     SwapAreaOptions area;
     if (in_memory) {
         area.keep_in_memory = (options.has(Feature::kFull) ? 60 : kPagesMax) * kPageSize;
         stores.push_back(make_no_store(8 * area.keep_in_memory));
     }
-    if (count > 1 && random.once_in(2)) area.priorities = {1, 0};
+    if (stores.size() > 1 && random.once_in(2)) area.priorities = {1, 0};
     area.write_run_max = static_cast<std::uint32_t>(random.between(1, 32));
     area.read_run_max = static_cast<std::uint32_t>(random.between(1, 32));
     area.read_frames_min = static_cast<std::uint32_t>(random.between(4, 16));
@@ -182,14 +198,37 @@ void SimulatedJob::look_at(simulate::Process& process) {
         const Pager::Recognised recognised = pager_->recognise(process.id);
         if (recognised.child != nullptr) {
             owners_[process.id] = recognised.child;
-        } else if (recognised.certain && process.alive && world->random.once_in(3)) {
+        } else if (recognised.certain && process.alive && process.memory->advising == 0 &&
+                   world->random.once_in(3)) {
             put_agent_in(process);
         }
         return;
     }
+    if (process.memory->advising > 0) return;
     const bool is_old = world->now - process.born > 2 * kMillisecond;
     if (is_old && process.alive && !owner->gone && !owner->target->has_agent() && !owner->target->is_moving())
         put_agent_in(process);
+}
+
+/// As Members::deal_with(). At each system call that it makes, other threads may come to the gate.
+void SimulatedJob::let_calls_go() {
+    for (std::shared_ptr<GateCall>& call : std::exchange(world->gate, {}))
+        if (!stopped_by_ && !deal_with(*call)) world->gate.push_back(std::move(call));
+}
+
+bool SimulatedJob::deal_with(GateCall& call) {
+    simulate::Process* process = world->find(call.process);
+    if (!process->alive || process->memory != call.memory) return true;
+    const auto is_on_its_way = [&](const Ready& ready) { return ready.process == process->id; };
+    if (std::ranges::any_of(ready_, is_on_its_way)) return false;
+    farswap::Process* owner = owner_of(*process);
+    if (owner == nullptr) {
+        const Pager::Recognised recognised = pager_->recognise(process->id);
+        if (recognised.child != nullptr) owners_[process->id] = owner = recognised.child;
+        if (recognised.child == nullptr && !recognised.certain) return false;
+    }
+    call.is_let_go = pager_->note_fork_advice(owner, call.range, call.wipes);
+    return call.is_let_go;
 }
 
 void SimulatedJob::measure() {
@@ -254,6 +293,7 @@ void SimulatedJob::poll() {
             if (world->processes[i]->alive) look_at(*world->processes[i]);
     }
     pager_->look_for_gone_children();
+    let_calls_go();
     measure();
     if (world->options.has(Feature::kHold)) hold_copies();
     if (budget_.used() >= budget_.engage_at()) {

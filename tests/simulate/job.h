@@ -35,6 +35,8 @@ class SimulatedJob {
     void poll();
     void measure();
     void look_at(simulate::Process& process);
+    void let_calls_go();
+    bool deal_with(GateCall& call);
     void put_agent_in(simulate::Process& process);
     void hand_agents_over();
     void hold_copies();

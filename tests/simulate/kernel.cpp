@@ -378,7 +378,7 @@ Task<std::shared_ptr<Memory>> Kernel::fork(Thread& thread) {
         std::shared_ptr<Memory> memory;
     } unborn{child};
     std::unique_ptr<Event> event;
-    parent.forked_at = std::uint64_t{1} << 62;
+    parent.forked_at = Memory::kForking;
     for (const auto& [start, vma] : parent.vmas) {
         if (vma.uffd == nullptr || event != nullptr) continue;
         event = std::make_unique<Event>(*vma.uffd, UFFD_EVENT_FORK, 0, 0, 0);

@@ -6,6 +6,14 @@
 #include "base/assert.h"
 
 namespace farswap::simulate {
+namespace {
+
+bool is_on(const std::vector<AddressRange>& list, std::uint64_t start, std::uint64_t end) {
+    return std::ranges::any_of(list,
+                               [&](const AddressRange& one) { return one.start < end && start < one.end; });
+}
+
+}  // namespace
 
 void fill_page(std::byte* page, std::uint64_t version) {
     if (version == 0) {
@@ -49,8 +57,11 @@ bool Memory::is_free(std::uint64_t start, std::uint64_t end) const {
 }
 
 bool Memory::is_claimed(std::uint64_t start, std::uint64_t end) const {
-    return std::ranges::any_of(claimed,
-                               [&](const AddressRange& one) { return one.start < end && start < one.end; });
+    return is_on(claimed, start, end);
+}
+
+bool Memory::is_leaving(std::uint64_t start, std::uint64_t end) const {
+    return is_on(leaving, start, end);
 }
 
 bool Memory::is_removing(std::uint64_t address) const {

@@ -57,6 +57,11 @@ struct Memory {
     std::map<std::uint64_t, std::uint64_t> expected;
     /// madvise(2) calls under way: a page there may read as it was or as zeros.
     std::vector<AddressRange> removing;
+    /// Ranges that are being unmapped or moved away.
+    std::vector<AddressRange> leaving;
+    /// Calls of MADV_WIPEONFORK or MADV_KEEPONFORK under way: what a fork beside them copies is nobody's
+    /// guess.
+    std::uint32_t advising = 0;
     /// Ranges that a call is about: a program that unmaps what it is removing elsewhere is not right itself.
     std::vector<AddressRange> claimed;
 
@@ -72,6 +77,9 @@ struct Memory {
 
     bool is_free(std::uint64_t start, std::uint64_t end) const;
     bool is_claimed(std::uint64_t start, std::uint64_t end) const;
+    bool is_leaving(std::uint64_t start, std::uint64_t end) const;
+    bool is_forking() const { return forked_at > kForking / 2; }
+    static constexpr std::uint64_t kForking = std::uint64_t{1} << 62;
     bool is_removing(std::uint64_t address) const;
     std::uint64_t version_at(std::uint64_t address) const;
     /// Takes the entry away; the page is freed with its last one.

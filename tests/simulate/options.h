@@ -36,6 +36,8 @@ enum class Feature : unsigned {
     // Not by the seed, only where they are asked for:
     kPreempted,  ///< threads are held up for long between two steps of a call; addresses are soon used again
     kTwice,      ///< with kLate: writes that succeeded are executed once more, later
+    kMirror,     ///< each page on two stores
+    kGrow,       ///< mappings get larger where they are, of which no event tells
     kCount
 };
 inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);
@@ -56,6 +58,8 @@ struct Options {
     std::uint32_t frames = 0;
     std::uint32_t cap_pages = 0;
 
+    /// Whether what is said of forks waits at a gate of madvise(2), as behind the seccomp filter.
+    bool is_gated() const { return seed % 4 != 0; }
     bool has(Feature feature) const { return (chosen >> static_cast<unsigned>(feature) & 1) != 0; }
     /// Chooses what the seed is to choose.
     void choose();

@@ -49,16 +49,17 @@ std::uint64_t any_page(Memory& memory) {
     return vma->start + world->random.below(pages) * kPageSize;
 }
 
-/// The pager learns from the parent's mappings, a moment after a fork, what its child has got wiped: what is
-/// changed by then is missed (tests/README.md).
-bool has_just_forked(const Memory& memory) {
-    return world->steps < memory.forked_at + 1000;
+/// Without a gate the pager learns from the parent's mappings, a moment after a fork, what its child has got
+/// wiped: what is changed by then is missed (tests/README.md).
+bool must_keep_its_advice(const Memory& memory) {
+    return memory.is_forking() || (!world->options.is_gated() && world->steps < memory.forked_at + 1000);
 }
 
 /// A part of a mapping that nobody else is about to change.
 AddressRange any_part(Memory& memory, std::uint64_t pages_max) {
     Vma* vma = any_mapping(memory);
-    if (vma == nullptr || (vma->wipe_on_fork && has_just_forked(memory))) return {};
+    if (vma == nullptr) return {};
+    if (vma->wipe_on_fork && !world->options.is_gated() && must_keep_its_advice(memory)) return {};
     const std::uint64_t pages = (vma->end - vma->start) / kPageSize;
     const std::uint64_t count = world->random.once_in(3)
                                     ? std::min(pages, pages_max)
@@ -138,19 +139,23 @@ Task<> walk(Thread& thread) {
     }
 }
 
+/// A range is on one of the lists of its memory for as long as this lives.
 struct Claim {
-    Claim(std::shared_ptr<Memory> in, AddressRange what) : memory(std::move(in)), range(what) {
-        memory->claimed.push_back(range);
+    Claim(std::shared_ptr<Memory> in, AddressRange what,
+          std::vector<AddressRange> Memory::*which = &Memory::claimed)
+        : memory(std::move(in)), range(what), list(which) {
+        ((*memory).*list).push_back(range);
     }
     ~Claim() { end(); }
     Claim(const Claim&) = delete;
     Claim& operator=(const Claim&) = delete;
     void end() {
-        if (memory) remove_range(memory->claimed, range);
+        if (memory) remove_range((*memory).*list, range);
         memory.reset();
     }
     std::shared_ptr<Memory> memory;
     AddressRange range;
+    std::vector<AddressRange> Memory::*list;
 };
 
 void map(Memory& memory) {
@@ -161,9 +166,22 @@ void map(Memory& memory) {
     if (is_tracing()) trace(fmt::format("map {:#x}+{}", at, pages));
 }
 
+/// mremap(2) of a mapping that has room behind it.
+void grow(Memory& memory) {
+    Vma* vma = any_mapping(memory);
+    if (vma == nullptr || vma->locked) return;
+    const std::uint64_t pages = 1 + world->random.below(16);
+    const std::uint64_t end = vma->end + pages * kPageSize;
+    if (!memory.is_free(vma->end, end) || memory.is_claimed(vma->start, end)) return;
+    if (pages_of_all(memory) + pages > world->options.pages) return;
+    if (is_tracing()) trace(fmt::format("grow [{:#x}, {:#x}) by {}", vma->start, vma->end, pages));
+    vma->end = end;
+}
+
 Task<> unmap(Thread& thread) {
     const AddressRange range = any_part(*thread.process->memory, 40);
     if (range.start == range.end) co_return;
+    const Claim leaving(thread.process->memory, range, &Memory::leaving);
     if (is_tracing())
         trace(fmt::format("{}: unmap [{:#x}, {:#x})", thread.process->id, range.start, range.end));
     // Others may map there as soon as the pages are gone.
@@ -184,6 +202,7 @@ Task<> remap(Thread& thread) {
     if (to == 0) co_return;
     // Until it returns, nobody knows that memory lies there.
     const Claim claim(memory, {to, to + bytes});
+    const Claim leaving(memory, from, &Memory::leaving);
     if (is_tracing())
         trace(fmt::format("{}: remap {:#x}+{} to {:#x}", thread.process->id, from.start, bytes / kPageSize,
                           to));
@@ -219,7 +238,7 @@ std::size_t processes_alive() {
 }
 
 Task<> fork(Thread& thread) {
-    if (processes_alive() >= world->options.processes) co_return;
+    if (processes_alive() >= world->options.processes || thread.process->memory->advising > 0) co_return;
     if (is_tracing()) trace(fmt::format("{}: fork", thread.process->id));
     const std::uint64_t control = thread.control_page;
     auto memory = co_await Kernel::fork(thread);
@@ -317,12 +336,44 @@ Task<> lock(Thread& thread) {
     if (Vma* now = memory->find(range.start)) now->locked = false;
 }
 
-void advise_about_forks(Memory& memory) {
-    if (has_just_forked(memory)) return;
-    Vma* vma = any_mapping(memory);
-    if (vma == nullptr) return;
-    vma->dont_fork = world->random.once_in(2);
-    vma->wipe_on_fork = !vma->dont_fork && world->random.once_in(2);
+/// Waits until the job has heard of it, where there is a gate.
+Task<> pass_the_gate(Thread& thread, AddressRange range, bool wipes) {
+    const std::shared_ptr<Memory> memory = thread.process->memory;
+    if (!world->options.is_gated()) co_return;
+    const auto call = std::make_shared<GateCall>();
+    *call = {.process = thread.process->id, .memory = memory, .range = range, .wipes = wipes};
+    world->gate.push_back(call);
+    while (!call->is_let_go) co_await thread.pause();
+}
+
+/// MADV_DONTFORK, MADV_WIPEONFORK and what takes them back.
+Task<> advise_about_forks(Thread& thread) {
+    const std::shared_ptr<Memory> memory = thread.process->memory;
+    if (must_keep_its_advice(*memory)) co_return;
+    const Vma* vma = any_mapping(*memory);
+    if (vma == nullptr) co_return;
+    const AddressRange range{vma->start, vma->end};
+    if (memory->is_claimed(range.start, range.end) || memory->is_leaving(range.start, range.end)) co_return;
+    const bool leaves_out = world->random.once_in(2), wipes = !leaves_out && world->random.once_in(2);
+    if (is_tracing())
+        trace(fmt::format("{}: forks {} [{:#x}, {:#x})", thread.process->id,
+                          leaves_out ? "leave out"
+                          : wipes    ? "wipe"
+                                     : "copy",
+                          range.start, range.end));
+    const Claim claim(memory, range);
+    if (wipes != vma->wipe_on_fork) {
+        struct Advising {
+            explicit Advising(std::shared_ptr<Memory> in) : memory(std::move(in)) { ++memory->advising; }
+            ~Advising() { --memory->advising; }
+            Advising(const Advising&) = delete;
+            Advising& operator=(const Advising&) = delete;
+            std::shared_ptr<Memory> memory;
+        } const advising(memory);
+        co_await pass_the_gate(thread, range, wipes);
+        if (Vma* now = memory->find(range.start)) now->wipe_on_fork = wipes;
+    }
+    if (Vma* now = memory->find(range.start)) now->dont_fork = leaves_out;
 }
 
 std::shared_ptr<Memory> new_memory() {
@@ -389,7 +440,9 @@ Task<> do_something(Thread& thread) {
     } else if (often(Feature::kLock, 200)) {
         co_await lock(thread);
     } else if (often(Feature::kForkAdvice, 100)) {
-        advise_about_forks(memory);
+        co_await advise_about_forks(thread);
+    } else if (often(Feature::kGrow, 20)) {
+        grow(memory);
     } else if (world->random.once_in(20)) {
         map(memory);
     } else if (world->random.once_in(12)) {

@@ -17,6 +17,15 @@ namespace farswap::simulate {
 
 class SimulatedStore;
 
+/// A call that waits at the gate of madvise(2) until the job lets it go.
+struct GateCall {
+    pid_t process = 0;
+    std::shared_ptr<Memory> memory;
+    AddressRange range{};
+    bool wipes = false;  ///< MADV_WIPEONFORK; else MADV_KEEPONFORK
+    bool is_let_go = false;
+};
+
 class World {
   public:
     explicit World(const Options& options);
@@ -54,6 +63,7 @@ class World {
     std::vector<std::unique_ptr<Process>> processes;
     std::vector<std::unique_ptr<Context>> contexts;
     std::vector<SimulatedStore*> stores;
+    std::vector<std::shared_ptr<GateCall>> gate;
     Files files;
     bool winding_down = false;  ///< the program does nothing new: it looks at all that it has, and ends
     bool stopped = false;       ///< the pager has stopped the program

@@ -135,19 +135,39 @@ TEST_F(AdviceGateTest, OtherAdviceIsNotHeldUp) {
     EXPECT_TRUE(calls_.empty());
 }
 
-TEST_F(AdviceGateTest, WhateverMayWipeMemoryAtForksIsTold) {
+TEST_F(AdviceGateTest, WhatIsSaidOfForksIsToldWithItsRange) {
     start([] {
         void* memory = map_fresh();
-        (void)madvise(memory, kBytes, MADV_WIPEONFORK);
+        return madvise(memory, kBytes, MADV_WIPEONFORK) | madvise(memory, kBytes, MADV_DONTFORK) |
+               madvise(memory, kBytes, MADV_DOFORK) | madvise(memory, kBytes, MADV_KEEPONFORK);
+    });
+    std::uint64_t start = 0;
+    for (const bool wipes : {true, false}) {
+        ASSERT_TRUE(call_comes());
+        EXPECT_TRUE(calls_[0].is_about_forks());
+        EXPECT_EQ(calls_[0].wipes(), wipes);
+        EXPECT_EQ(calls_[0].bytes, kBytes);
+        EXPECT_EQ(calls_[0].start, start == 0 ? calls_[0].start : start);
+        start = calls_[0].start;
+        EXPECT_FALSE(calls_[0].populates() || calls_[0].may_wipe_unseen);
+        gate_->let_go(calls_[0]);
+        calls_.clear();
+    }
+    EXPECT_EQ(child_->join(), 0);
+    EXPECT_TRUE(calls_.empty());
+}
+
+TEST_F(AdviceGateTest, WhatMayAdviseUnseenIsTold) {
+    start([] {
         (void)syscall(SYS_process_madvise, -1, nullptr, 0, MADV_WIPEONFORK, 0);
         (void)syscall(SYS_process_madvise, -1, nullptr, 0, MADV_COLD, 0);
         (void)syscall(SYS_io_uring_setup, 0, nullptr);
         return 0;
     });
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         ASSERT_TRUE(call_comes());
-        EXPECT_TRUE(calls_[0].may_wipe());
-        EXPECT_FALSE(calls_[0].populates());
+        EXPECT_TRUE(calls_[0].may_wipe_unseen);
+        EXPECT_FALSE(calls_[0].populates() || calls_[0].is_about_forks());
         gate_->let_go(calls_[0]);
         calls_.clear();
     }
@@ -179,7 +199,7 @@ TEST_F(AdviceGateTest, OfNamespacesOnlyTheCallsForASingleThreadWait) {
         ASSERT_TRUE(call_comes());
         ASSERT_EQ(calls_.size(), 1u);
         EXPECT_TRUE(calls_[0].is_for_one_thread);
-        EXPECT_FALSE(calls_[0].populates() || calls_[0].may_wipe());
+        EXPECT_FALSE(calls_[0].populates() || calls_[0].is_about_forks());
         EXPECT_EQ(calls_[0].process, child_->process());
         EXPECT_EQ(progress_->result, -1);
         gate_->let_go(calls_[0]);
@@ -205,7 +225,7 @@ TEST_F(AdviceGateTest, OfFiltersOnlyThoseForAllThreadsWait) {
     });
     ASSERT_TRUE(call_comes());
     EXPECT_TRUE(calls_[0].is_for_all_threads);
-    EXPECT_FALSE(calls_[0].is_for_one_thread || calls_[0].populates() || calls_[0].may_wipe());
+    EXPECT_FALSE(calls_[0].is_for_one_thread || calls_[0].populates() || calls_[0].is_about_forks());
     EXPECT_EQ(progress_->populated, 0) << "no other filter waits";
     EXPECT_EQ(progress_->result, -1);
     gate_->let_go(calls_[0]);

@@ -1,6 +1,7 @@
 // MADV_WIPEONFORK: the child sees zeros, the parent its content. MADV_DONTFORK: the child does not have the
-// range. Advice given before and after the pages were evicted.
+// range. Advice given before and after the pages were evicted, and by who ends as soon as it has forked.
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -23,12 +24,14 @@ void one_round(Filler& filler, std::uint32_t version, bool late) {
     const Pages wiped(1, kPages);
     const Pages absent(2, kPages);
     const Pages plain(3, kPages);
+    const Pages around(5, 3 * kPages);  // one mapping, the middle of which forks leave out
     const auto advise = [&] {
+        sys(::madvise(around.page(kPages), kPages * kPage, MADV_DONTFORK), "MADV_DONTFORK");
         sys(::madvise(wiped.data(), wiped.bytes(), MADV_WIPEONFORK), "MADV_WIPEONFORK");
         sys(::madvise(absent.data(), absent.bytes(), MADV_DONTFORK), "MADV_DONTFORK");
     };
     if (!late) advise();
-    for (const auto* pages : {&wiped, &absent, &plain}) pages->stamp(version);
+    for (const auto* pages : {&wiped, &absent, &plain, &around}) pages->stamp(version);
     filler.push();
     if (late) advise();
     probe(plain.data(), plain.bytes());
@@ -39,10 +42,12 @@ void one_round(Filler& filler, std::uint32_t version, bool late) {
         wiped.stamp(version + 1);
         filler.push();
         wiped.expect(version + 1, "child: its own content of the wiped range");
+        around.expect(version, 0, kPages, "child: before what is left out");
+        around.expect(version, 2 * kPages, kPages, "child: behind what is left out");
     });
     wiped.expect(version, "parent: MADV_WIPEONFORK");
     absent.expect(version, "parent: MADV_DONTFORK");
-    plain.expect(version, "parent: range without advice");
+    for (const auto* pages : {&plain, &around}) pages->expect(version, "parent: range without advice");
 
     // Advice taken back: an ordinary range again.
     sys(::madvise(wiped.data(), wiped.bytes(), MADV_KEEPONFORK), "MADV_KEEPONFORK");
@@ -54,6 +59,27 @@ void one_round(Filler& filler, std::uint32_t version, bool late) {
     });
 }
 
+// As a daemon begins: whoever forks is gone before anybody could ask it what its child has got wiped.
+void wiped_by_who_ends(Filler& filler, std::uint32_t version) {
+    const Pages wiped(4, kPages);
+    sys(::madvise(wiped.data(), wiped.bytes(), MADV_WIPEONFORK), "MADV_WIPEONFORK");
+    sys(::prctl(PR_SET_CHILD_SUBREAPER, 1), "PR_SET_CHILD_SUBREAPER");
+    int ends[2];
+    sys(::pipe(ends), "pipe");
+    in_child("who forks and ends", [&] {
+        wiped.stamp(version);
+        filler.push();
+        if (sys(::fork(), "fork") != 0) ::_exit(0);
+        const pid_t own = ::getpid();
+        sys(::write(ends[1], &own, sizeof own), "write");
+        wiped.expect_zero(0, kPages, "child of who has ended: MADV_WIPEONFORK");
+    });
+    pid_t orphan = 0;
+    sys(::read(ends[0], &orphan, sizeof orphan), "read");
+    expect_exit(orphan, 0, "child of who has ended");
+    for (const int end : ends) ::close(end);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -62,6 +88,7 @@ int main(int argc, char** argv) {
     for (int round = 0; round < options.rounds; round++) {
         one_round(filler, static_cast<std::uint32_t>(round) * 4 + 1, false);
         one_round(filler, static_cast<std::uint32_t>(round) * 4 + 3, true);
+        wiped_by_who_ends(filler, static_cast<std::uint32_t>(round) * 4 + 4);
     }
     return succeed();
 }
