@@ -208,10 +208,12 @@ void MirrorStore::start_reserve() noexcept {
     for (const MirrorHalf& half : halves_)
         if (half.state == MirrorHalf::State::kReturning && half.reserve.busy) return;
     reserve_active_ = true;
+    // What is reserved counts in pages here, on a half perhaps in sectors.
+    const std::uint64_t bytes = (reserves_.head->bytes + kPageSize - 1) / kPageSize * kPageSize;
     for (MirrorHalf& half : halves_) {
         half.reserve.awaited = half.up();
         half.reserve.result = 0;
-        if (half.up()) submit_reserve(half, reserves_.head->bytes);
+        if (half.up()) submit_reserve(half, bytes);
     }
 }
 

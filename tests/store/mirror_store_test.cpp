@@ -327,6 +327,8 @@ TEST_F(MirrorTest, ReservedSpaceIsWhatBothHave) {
         EXPECT_TRUE(drive([&] { return result.has_value(); }));
         return result.value_or(1);
     };
+    EXPECT_EQ(reserve((1 << 20) + 512), 0) << "not whole pages";
+    EXPECT_EQ(mirror_->reserved(), (1u << 20) + kPageSize);
     EXPECT_EQ(reserve(2 << 20), 0);
     EXPECT_EQ(mirror_->reserved(), 2u << 20);
     b_->fail_next(Kind::kReserve, ENOSPC, 1);
