@@ -54,6 +54,7 @@ struct Ends {
 }
 
 std::string describe(const Config& config) {
+    if (!config.mistake.empty()) return "no share for anybody until it is mended and reloaded";
     if (config.ram == 0) return "no budget";
     return fmt::format("a budget of {} for at most {} jobs", format_size(config.ram), config.jobs_max);
 }
@@ -63,6 +64,7 @@ std::string describe(const Config& config) {
 Status Broker::run() {
     const auto signals = take_signals();
     if (!signals) return std::unexpected(signals.error());
+    if (const auto& mistake = ledger_.config().mistake; !mistake.empty()) say("{}", mistake);
     say("{}: {}", file_, describe(ledger_.config()));
     for (;;) {
         const bool is_short = std::exchange(short_of_something_, false);

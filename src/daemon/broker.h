@@ -20,7 +20,7 @@ struct BrokerLimits {
 /// One thread. Owns the socket.
 class Broker {
   public:
-    /// `config` was read from `file`, which is read again by SIGHUP.
+    /// `config` was read from `file`, which is read again by SIGHUP. One with a mistake is that until then.
     Broker(Fd listener, std::string file, Config config, const BrokerLimits& limits = {})
         : listener_(std::move(listener)),
           file_(std::move(file)),

@@ -38,12 +38,13 @@ struct Rule {
 };
 
 struct Config {
+    std::string mistake{};  ///< why the file cannot be followed; empty: it can
     std::uint64_t ram = 0;  ///< bytes that all jobs may have together; 0: there is no budget
     std::uint32_t jobs_max = kJobsMax;
-    JobDefaults defaults;
-    Rule others;  ///< for whom no entry is
-    std::vector<std::pair<uid_t, Rule>> users;
-    std::vector<std::pair<gid_t, Rule>> groups;  ///< in the order of the file: the first that fits holds
+    JobDefaults defaults{};
+    Rule others{};  ///< for whom no entry is
+    std::vector<std::pair<uid_t, Rule>> users{};
+    std::vector<std::pair<gid_t, Rule>> groups{};  ///< in the order of the file: the first that fits holds
 };
 
 /// What text is read against.

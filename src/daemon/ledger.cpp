@@ -28,6 +28,10 @@ ShareReply refused(const Error& error) {
     return reply;
 }
 
+constexpr const char* kMistaken =
+    "the configuration of this machine's budget has a mistake: ask the administrator, who finds it in the "
+    "journal of farswapd";
+
 std::string name_of(const Peer& peer) {
     return fmt::format("user {}, process {}", peer.user, peer.process);
 }
@@ -123,6 +127,10 @@ std::optional<Error> Ledger::refusal(const Share& share) const {
 
 std::optional<ShareReply> Ledger::ask(Id id, const Peer& peer, const ShareRequest& request,
                                       Clock::time_point now) {
+    if (!config_.mistake.empty() && request.cap == 0) {
+        lines_.push_back(fmt::format("{}: refused: the configuration has a mistake", name_of(peer)));
+        return refused({EINVAL, kMistaken});
+    }
     if (config_.ram == 0) return ShareReply{.kind = ShareReplyKind::kNone};
     if (shares_.contains(id)) return std::nullopt;
     Share share;
@@ -316,6 +324,7 @@ std::vector<Ledger::Outgoing> Ledger::take_replies(Clock::time_point now) {
 }
 
 std::vector<ShareReply> Ledger::entries() const {
+    if (!config_.mistake.empty()) return {refused({EINVAL, kMistaken})};
     std::vector<ShareReply> entries;
     for (const auto& [id, share] : shares_) {
         if (share.now.told == 0) continue;

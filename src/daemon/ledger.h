@@ -23,7 +23,8 @@ class Ledger {
     explicit Ledger(Config config) : config_(std::move(config)) {}
 
     /// A job asks for its share. The reply that refuses it for good, or that there is no budget; none:
-    /// take_replies() will have one by and by.
+    /// take_replies() will have one by and by. With a mistake in the configuration it is refused, and one that
+    /// runs already is told that there is no budget yet.
     std::optional<cli::ShareReply> ask(Id id, const Peer& peer, const cli::ShareRequest& request,
                                        Clock::time_point now);
     /// What one that has asked says of itself; others are ignored.

@@ -141,6 +141,11 @@ Result<Fd> listen_for_shares(const Options& options, bool is_wanted) {
     return make_socket(options.socket + cli::kBudgetSuffix, 0666, std::nullopt);
 }
 
+bool is_socket_activated() {
+    const auto passed = passed_sockets();
+    return passed && passed->helper >= 0;
+}
+
 void remove_own_sockets(const Options& options) noexcept {
     const auto passed = passed_sockets();
     if (!passed || passed->helper >= 0) return;

@@ -23,6 +23,9 @@ Result<Listener> listen_for_clients(const Options& options);
 /// beside options.socket. Empty: there is none. Errors as above.
 Result<Fd> listen_for_shares(const Options& options, bool is_wanted);
 
+/// Whether systemd has passed a socket for those who ask.
+bool is_socket_activated();
+
 /// At the end: the files of the sockets that these have made, so that nobody takes them for a farswapd. Those
 /// of systemd stay.
 void remove_own_sockets(const Options& options) noexcept;

@@ -39,10 +39,14 @@ void occupy_standard_descriptors() {
     }
 }
 
-/// What the file says, that was named or is where it usually is. Without the latter there is no budget.
+/// What the file says, that was named or is where it usually is. Without the latter there is no budget. Behind
+/// systemd's sockets a mistake is no reason to end: each who asks would start us again, until systemd closes the
+/// sockets, for the helper, too, which needs no file.
 Result<Config> configuration(const Options& options) {
     if (!options.config && access(kUsualConfig, F_OK) != 0 && errno == ENOENT) return Config{};
-    return read_config(options.config.value_or(kUsualConfig), surroundings());
+    auto config = read_config(options.config.value_or(kUsualConfig), surroundings());
+    if (!config && is_socket_activated()) return Config{.mistake = config.error().message};
+    return config;
 }
 
 int check_config(const std::string& file) {
@@ -61,6 +65,7 @@ int check_config(const std::string& file) {
 /// while `helper` is open here, which it drops.
 Result<pid_t> start_broker(const Options& options, Config config, const Fd& socket, const Fd& helper) {
     if (!socket) {
+        if (!config.mistake.empty()) say("{}", config.mistake);
         if (config.ram > 0)
             say("there is a budget, but no socket for it: systemctl enable --now farswapd-budget.socket");
         return 0;

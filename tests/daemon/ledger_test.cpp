@@ -108,6 +108,22 @@ TEST_F(LedgerTest, WithoutABudgetThereIsNothingToHave) {
     EXPECT_EQ(ledger_->size(), 0u);
 }
 
+TEST_F(LedgerTest, AMistakeRefusesWhoComesAndLeavesWhoRuns) {
+    configure({.mistake = "f.toml:1:1: no TOML"});
+    EXPECT_TRUE(start(1, 1000).is_refused);
+    EXPECT_THAT(jobs_.at(1).text, HasSubstr("has a mistake: ask the administrator"));
+    EXPECT_THAT(log_, ElementsAre("user 1000, process 4001: refused: the configuration has a mistake"));
+    ASSERT_EQ(ledger_->entries().size(), 1u);
+    EXPECT_EQ(ledger_->entries().front().kind, ShareReplyKind::kRefused);
+    EXPECT_FALSE(start(2, 1000, {.cap = 300 * kMiB}).is_refused) << "it tries again by and by";
+    EXPECT_EQ(ledger_->size(), 0u);
+    EXPECT_EQ(log_.size(), 1u) << "and each time without a line";
+    ledger_->reconfigure(config_of(400));
+    start(2, 1000, {.cap = 300 * kMiB});
+    EXPECT_EQ(ledger_->size(), 1u);
+    EXPECT_THAT(log_, Contains(HasSubstr("came back with a cap of 300 MiB")));
+}
+
 TEST_F(LedgerTest, AJobAloneGetsAllAndIsToldTheDefaults) {
     Config config = config_of(1000);
     config.defaults = {.swap = {"file:/a", "file:/b"}, .compress = "zstd", .on_full = "wait"};

@@ -1,10 +1,12 @@
 """Cases of bad_input.py in which farswapd divides a machine's budget between the jobs of several users: their caps follow who
 is there, and what they have in RAM together stays below it.
 """
+import contextlib
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import time
 
@@ -154,6 +156,36 @@ def expect_caps(machine, caps, what, budget=None):
     machine.lab.expect(worst <= budget + SLACK, f"{what}: {worst / MIB:.0f} MiB of {budget / MIB:.0f} MiB were in use")
 
 
+class Activated(Helper):
+    """A farswapd behind sockets that somebody else has made, as systemd does (sd_listen_fds(3))."""
+
+    def __init__(self, lab, *options):
+        self.path = lab.directory / "farswapd.sock"
+        self.log = lab.directory / "farswapd.log"
+        with contextlib.ExitStack() as made, open(self.log, "ab") as log:
+            self.earlier = log.tell()
+            passed = []
+            for path in (self.path, pathlib.Path(f"{self.path}.budget")):
+                path.unlink(missing_ok=True)
+                passed.append(made.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
+                passed[-1].bind(str(path))
+                passed[-1].listen(64)
+                path.chmod(0o666)
+            numbers = [one.fileno() for one in passed]
+            # The shell's process number will be farswapd's.
+            script = 'ours=$1 shares=$2; shift 2; LISTEN_PID=$$ LISTEN_FDS=2 exec "$@" 3<&"$ours" 4<&"$shares"'
+            command = ["bash", "-c", script, "bash", *map(str, numbers), lab.tools.farswap.parent / "farswapd", *options]
+            self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, pass_fds=numbers)
+        lab.cleanup.callback(self.kill)
+        self.wait_until_it_listens()
+
+
+def mistaken(machine):
+    """Its configuration, that has a mistake now."""
+    machine.write("[machine]\nrum = 1\n")
+    return machine.config
+
+
 def config(lab, ram, more=""):
     return f'[machine]\nram = "{ram}"\n\n[defaults]\nswap = ["file:{lab.store}"]\nram-least = "40M"\n{more}'
 
@@ -271,6 +303,33 @@ def budget_reload_and_restart(lab):
 
 
 @case
+def starts_with_a_mistake(lab):
+    """Behind systemd's sockets a file with a mistake ends nothing: the helper serves, shares are refused until it is mended, and
+    a job that runs comes back then. Started by hand it ends, with one line."""
+    machine = Machine(lab, config(lab, "200M"))
+    by_hand = subprocess.run([lab.tools.farswap.parent / "farswapd", "--socket", lab.directory / "other.sock", "--config",
+                              mistaken(machine)], capture_output=True, text=True, timeout=LIMIT_S)
+    lab.expect(by_hand.returncode == 1 and by_hand.stderr.count("\n") == 1 and "has no 'rum'" in by_hand.stderr, f"{by_hand}")
+    job = of_nobody(machine)
+    expect_caps(machine, {job: 200 * MIB}, "before")
+    machine.helper.kill()
+    machine.helper = Activated(lab, "--config", machine.config)
+    wait_until(lambda: "no share for anybody until it is mended" in machine.log(), "the mistake to be named", LIMIT_S)
+    lab.expect(f"{machine.config}:2:1: [machine] has no 'rum'" in machine.log(), machine.log())
+    words = ("farswapd: the configuration of this machine's budget has a mistake",)
+    lab.expect_refusal(machine.user.farswap("run", "--", "true"), REFUSED, *words, left_in=[lab.directory / "nowhere"])
+    asked = machine.farswap("budget")
+    lab.expect(asked.status == REFUSED and words[0] in asked.error, f"budget: {asked.status} {asked.error}")
+    checked = machine.user.farswap("check")
+    lab.expect("its fork event by farswapd" in checked.output.read_text(), f"check: {checked.output.read_text()}")
+    lab.expect(job.process.poll() is None, "the job has ended")
+    machine.write(config(lab, "160M"))
+    machine.reload()
+    wait_until(lambda: "came back with a cap of " in machine.log(), "the job to come back", LIMIT_S)
+    expect_caps(machine, {job: 160 * MIB}, "mended", budget=200 * MIB)
+
+
+@case
 def budget_says_no(lab):
     """Refusals by the rules, each in one line; nobody's job is started."""
     rules = f'[[user]]\nid = {NOBODY}\n'
@@ -321,7 +380,6 @@ def budget_config_is_checked(lab):
 @case
 def strangers_at_the_budget(lab):
     """Who sends nonsense, too much or nothing hurts nobody else."""
-    import socket
     machine = Machine(lab, config(lab, "300M"))
     path = str(machine.helper.path) + ".budget"
 
