@@ -78,6 +78,17 @@ def write_initramfs(path, modules, names=tuple(MODULES)):
         archive.write(cpio_entry("TRAILER!!!", 0, b"", 0))
 
 
+def libraries_of(path):
+    text = subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=False).stdout
+    return re.findall(r"(/\S+) \(0x", text)
+
+
+def make_image(directory, path, mib):
+    """A file system with what is in the directory."""
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal", "-d", directory, path, f"{mib}M",
+        stdout=subprocess.DEVNULL)
+
+
 class Root:
     """The directory that becomes the disk."""
 
@@ -100,10 +111,6 @@ class Root:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source.resolve(), target)
 
-    def libraries_of(self, path):
-        text = subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=False).stdout
-        return re.findall(r"(/\S+) \(0x", text)
-
     def add_program(self, path, name=None):
         path = pathlib.Path(path)
         if name:
@@ -111,7 +118,7 @@ class Root:
             shutil.copy2(path, target)
         else:
             self.copy(path)
-        for library in self.libraries_of(path):
+        for library in libraries_of(path):
             self.copy(library)
 
     def add_tree(self, path, leave_out=()):
@@ -119,7 +126,7 @@ class Root:
         shutil.copytree(path, target, dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns("test", "tests", *leave_out))
         for library in list(pathlib.Path(path).rglob("*.so*")):
-            for needed in self.libraries_of(library):
+            for needed in libraries_of(library):
                 self.copy(needed)
 
     def add_python(self):
@@ -130,5 +137,4 @@ class Root:
         self.add_tree("/usr/lib/python3/dist-packages/numpy")
 
     def make_image(self, path, mib):
-        run("mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal", "-d", self.directory, path, f"{mib}M",
-            stdout=subprocess.DEVNULL)
+        make_image(self.directory, path, mib)
