@@ -32,6 +32,7 @@
 #define PR_SET_NAME 15
 #define PR_SET_DUMPABLE 4
 #define NOBODY 65534
+#define CAPABILITY_VERSION_3 0x20080522
 #define SIGKILL 9
 #define F_SETFL 4
 #define F_SETSIG 10
@@ -206,6 +207,15 @@ AGENT_INLINE int drop_privileges(unsigned dumpable) {
     return (int)error;
 }
 
+AGENT_INLINE int drop_capabilities(void) {
+    /* volatile: as below */
+    volatile unsigned header[2], sets[6]; /* version and thread; effective, permitted, inheritable, twice */
+    header[0] = CAPABILITY_VERSION_3;
+    header[1] = 0;
+    for (int i = 0; i < 6; i++) sets[i] = 0;
+    return (int)call3(__NR_capset, (long)&header, (long)&sets, 0);
+}
+
 AGENT_INLINE int make_uffd(int device) {
     if (device < 0) return (int)call3(__NR_userfaultfd, O_CLOEXEC_NONBLOCK, 0, 0);
     int uffd = (int)call3(__NR_ioctl, device, USERFAULTFD_IOC_NEW, O_CLOEXEC_NONBLOCK);
@@ -271,6 +281,8 @@ AGENT_CODE void farswap_agent_main(const struct agent_start* start) {
             life = descriptor;
         } else if (request.op == AGENT_DROP_PRIVILEGES) {
             reply.status = drop_privileges(request.count);
+        } else if (request.op == AGENT_DROP_CAPABILITIES) {
+            reply.status = drop_capabilities();
         } else {
             for (;;) call3(__NR_exit, request.count, 0, 0);
         }

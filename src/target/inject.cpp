@@ -1,6 +1,7 @@
 #include "target/inject.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -11,6 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 
 #include "base/assert.h"
@@ -195,8 +197,22 @@ Status register_memory(const Agent& agent) {
     return {};
 }
 
-/// Nothing is done for a program that has none to drop: it may not change its identity.
+/// Whether we may read the memory of processes whatever their identity (ptrace(2), access mode checking).
+bool reaches_other_users() {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
+    if (syscall(SYS_capget, &header, data.data()) != 0) return false;
+    return (data[CAP_TO_INDEX(CAP_SYS_PTRACE)].effective & CAP_TO_MASK(CAP_SYS_PTRACE)) != 0;
+}
+
+/// Nothing is done for a program that has none to drop: it may not change its identity. That of a container's
+/// root may; but where we are no more than that ourselves, nobody's thread would be out of our reach, and the
+/// process is reached through it.
 void drop_privileges(RemoteTask& task, int socket) {
+    if (!reaches_other_users()) {
+        (void)exchange_descriptor(socket, AGENT_DROP_CAPABILITIES, -1, 0);
+        return;
+    }
     const auto dumpable = task.call(SYS_prctl, PR_GET_DUMPABLE);
     (void)exchange_descriptor(socket, AGENT_DROP_PRIVILEGES, -1,
                               dumpable && *dumpable >= 0 ? static_cast<std::uint32_t>(*dumpable) : 0);

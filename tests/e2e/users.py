@@ -170,6 +170,28 @@ def user_namespace_with_the_helper(lab):
     lab.expect_refusal(user.job("true", around=container), REFUSED, "userfaultfd", "farswapd")
 
 
+# Docker's and Podman's defaults.
+CONTAINER = ("chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap", "net_bind_service", "sys_chroot",
+             "setfcap")
+
+
+@case
+def root_as_in_a_container(lab):
+    """Root with the capabilities that an engine leaves and the helper, with no_new_privs and without: programs that could change
+    their identity, and a pager that could not reach a process of another. Then a root that lacks CAP_SYS_PTRACE alone."""
+    helper = Helper(lab)
+    environment = dict(os.environ, FARSWAPD_SOCKET=str(helper.path))
+    few = "-all," + ",".join(f"+{name}" for name in CONTAINER)
+    for prefix in (["--bounding-set", few], ["--bounding-set", few, "--no-new-privs"], ["--bounding-set", "-sys_ptrace"]):
+        for program in ([lab.tools.workloads / "fork_tree", *FORK_TREE], verify(lab, "--operations", "1000")):
+            run = harness.run(["setpriv", *prefix, "--inh-caps", "-all", *map(str, (
+                lab.tools.farswap, "run", "--ram", "64M", "--swap", lab.file_url(), "--", *program))], lab.output(), limit_s=120,
+                environment=environment)
+            expect_paged(lab, run)
+            lab.expect("stays in RAM" not in run.error, f"{prefix}: a process was not managed: {run.error}")
+    lab.expect("the fork event" in helper.log.read_text(), f"farswapd was not asked: {helper.log.read_text()}")
+
+
 def little_locked_memory(lab, output):
     return [*lab.unprivileged("ipc_lock"), "prlimit", "--memlock=8388608", lab.tools.farswap, "run", "--ram", "96M",
             "--swap", lab.file_url(), "--", *verify(lab, "--operations", "5000")]
