@@ -39,9 +39,9 @@ void occupy_standard_descriptors() {
     }
 }
 
-/// What the file says, that was named or is where it usually is. Without the latter there is no budget. Behind
-/// systemd's sockets a mistake is no reason to end: each who asks would start us again, until systemd closes the
-/// sockets, for the helper, too, which needs no file.
+/// What the file says, that was named or is where it usually is. Without the latter there is no budget.
+/// Behind systemd's sockets a mistake is no reason to end: each who asks would start us again, until systemd
+/// closes the sockets, for the helper, too, which needs no file.
 Result<Config> configuration(const Options& options) {
     if (!options.config && access(kUsualConfig, F_OK) != 0 && errno == ENOENT) return Config{};
     auto config = read_config(options.config.value_or(kUsualConfig), surroundings());

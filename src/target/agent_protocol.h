@@ -27,8 +27,8 @@ enum agent_op {
      * the agent's work begins. `count` is the program's PR_GET_DUMPABLE, which this would change. The status
      * tells whether it was allowed. */
     AGENT_DROP_PRIVILEGES = 8,
-    /* Gives up the capabilities alone, for a pager that could not reach a thread of another identity. The status
-     * tells whether it was allowed. */
+    /* Gives up the capabilities alone, for a pager that could not reach a thread of another identity. The
+     * status tells whether it was allowed. */
     AGENT_DROP_CAPABILITIES = 10,
     /* Keeps the end for reading of a pipe that comes along. The pager never writes to its own end, which is
      * closed with the pager: that kills the process when its agent waits for the pager inside the kernel. */
