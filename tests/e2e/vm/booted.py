@@ -166,7 +166,7 @@ class Outcome:
     def checks(self):
         """Verdict, name and what was seen, in their order."""
         for line in self.lines:
-            if match := re.match(r"(pass|fail|note) (.*?): (.*)", line):
+            if match := re.match(r"(pass|fail|note) (.*?):\s*(.*)", line):  # nothing seen: no blank either
                 yield match.groups()
 
     def judge(self, wanted):
