@@ -64,6 +64,7 @@ std::string Ledger::who_holds() const {
         ++jobs;
     }
     std::vector<std::pair<std::uint64_t, std::string>> words;
+    words.reserve(users.size());
     for (const auto& [user, holds] : users)
         words.emplace_back(holds.first, fmt::format("user {}: {} in {} job{}", user, size_of(holds.first),
                                                     holds.second, holds.second == 1 ? "" : "s"));
@@ -315,7 +316,7 @@ std::vector<Ledger::Outgoing> Ledger::take_replies(Clock::time_point now) {
         one.reply.cap = cap;
         one.reply.budget = config_.ram;
         say_cap(share, is_first);
-        outgoing.push_back(std::move(one));
+        outgoing.push_back(one);
     }
     for (const Outgoing& one : outgoing) {
         if (one.is_last) shares_.erase(one.id);
