@@ -51,7 +51,9 @@ bool Members::deal_with(const target::AdviceGate::Call& call) {
     }
     if (call.is_about_forks()) {
         if (!note_fork_advice(call)) return false;
-        gate_.let_go(call);
+        target::Member* member = gate_.let_go(call) ? nullptr : bearer_of(call.process);
+        if (member != nullptr && member->owner != nullptr)
+            Pager::doubt_fork_advice(*static_cast<Process*>(member->owner), pages_of(call));
         return true;
     }
     const target::AddressRange range = pages_of(call);

@@ -59,6 +59,8 @@ class Pager : public target::TargetEvents {
     /// waits until this is true: what is mapped must be registered for its moves to be told, and a fork that
     /// is under way must be over. Null: of a process that is not managed, or not yet.
     bool note_fork_advice(Process* process, const target::AddressRange& range, bool wipes);
+    /// The call that was noted is not made after all: what is wiped of its range is looked up again.
+    static void doubt_fork_advice(Process& process, const target::AddressRange& range);
     /// Where refaults are noted, by address, and by what came before them; null: nowhere.
     void note_refaults_in(Regions* regions, MissCurve* misses) noexcept {
         regions_ = regions;

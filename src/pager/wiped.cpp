@@ -23,6 +23,11 @@ bool Pager::note_fork_advice(Process* process, const target::AddressRange& range
     return true;
 }
 
+void Pager::doubt_fork_advice(Process& process, const target::AddressRange& range) {
+    process.wiped.remove(range.start, range.end);
+    process.wiped_is_whole = false;
+}
+
 /// Notes what is wiped of what is registered, if nothing is on its way: smaps would be ahead of that.
 void Pager::look_for_wiped(Process& process) {
     const auto ranges = target::fork_ranges(process->process(), process.cookie_base);

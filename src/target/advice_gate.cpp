@@ -137,11 +137,11 @@ bool AdviceGate::is_waiting(const Call& call) const noexcept {
     return ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_ID_VALID, &call.id) == 0;
 }
 
-void AdviceGate::let_go(const Call& call) const noexcept {
+bool AdviceGate::let_go(const Call& call) const noexcept {
     seccomp_notif_resp response{};
     response.id = call.id;
     response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-    (void)ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response);
+    return ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) == 0;
 }
 
 void AdviceGate::answer(const Call& call, int error) const noexcept {

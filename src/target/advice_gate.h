@@ -65,8 +65,9 @@ class AdviceGate {
     bool is_there() const noexcept { return static_cast<bool>(listener_); }
     /// Whether its thread still waits: a signal, a tracer or its end may have taken it out of the call.
     bool is_waiting(const Call& call) const noexcept;
-    /// The call goes on. Nothing happens if its thread has ended or a signal has taken it out of the call.
-    void let_go(const Call& call) const noexcept;
+    /// The call goes on. False: it is not made, as its thread has ended or a signal has taken it out of the
+    /// call.
+    bool let_go(const Call& call) const noexcept;
     /// The call returns without being made: it was made on its behalf. `error` is 0 or an errno.
     void answer(const Call& call, int error) const noexcept;
 
