@@ -11,7 +11,20 @@ bool Core::leave() noexcept {
     CPU_CLR(static_cast<unsigned>(here), &others);
     if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return false;
     allowed_ = allowed;
+    left_ = here;
     is_ours_ = sched_getaffinity(0, sizeof ours_, &ours_) == 0;
+    return true;
+}
+
+bool Core::go_back() noexcept {
+    cpu_set_t now, there;
+    if (!is_ours_ || left_ < 0 || sched_getaffinity(0, sizeof now, &now) != 0 || !CPU_EQUAL(&now, &ours_))
+        return false;
+    CPU_ZERO(&there);
+    CPU_SET(static_cast<unsigned>(left_), &there);
+    if (sched_setaffinity(0, sizeof there, &there) != 0) return false;
+    ours_ = there;
+    left_ = -1;
     return true;
 }
 

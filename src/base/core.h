@@ -13,6 +13,9 @@ class Core {
     /// be_anywhere(). False, and nothing has changed: no other one is allowed, or the kernel refuses. Some 10
     /// us (sched_setaffinity(2)).
     bool leave() noexcept;
+    /// To the core that the last leave() left, and to no other. False, and nothing has changed: there was
+    /// none, or somebody else has set another affinity since.
+    bool go_back() noexcept;
     /// All cores that were allowed at first are again.
     void be_anywhere() noexcept;
 
@@ -20,6 +23,7 @@ class Core {
     cpu_set_t allowed_{};  ///< before the first leave()
     cpu_set_t ours_{};     ///< set by us
     bool is_ours_ = false;
+    int left_ = -1;
 };
 
 }  // namespace farswap

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "io/loop.h"
+#include "pager/fault_cost.h"
 #include "pager/latencies.h"
 
 namespace farswap {
@@ -12,7 +13,7 @@ namespace farswap {
 /// One thread: the loop's.
 class FaultTimes {
   public:
-    explicit FaultTimes(FaultLatencies& latencies) : latencies_(latencies) {}
+    FaultTimes(FaultLatencies& latencies, FaultCost& cost) : latencies_(latencies), cost_(cost) {}
 
     /// What is to be remembered of a fault that cannot be served at once.
     struct Start {
@@ -57,10 +58,12 @@ class FaultTimes {
         if (current_.waited_for_room) kind = FaultKind::kRoom;
         const auto took = io::Clock::now() - std::exchange(current_, {}).began;
         latencies_[kind].add(static_cast<std::uint64_t>(took.count() > 0 ? took.count() : 0));
+        if (kind == FaultKind::kCached) cost_.served(took);
     }
 
   private:
     FaultLatencies& latencies_;
+    FaultCost& cost_;
     Start current_;
 };
 

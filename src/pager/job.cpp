@@ -394,7 +394,17 @@ void Job::State::wait() {
     const auto longest_yield = is_asked ? std::chrono::nanoseconds::zero() : yielded;
     const auto now = io::Clock::now();
     spinning.waited(awaited, taken, longest_yield, now);
-    if (window > std::chrono::nanoseconds::zero() && core_policy.polled(longest_yield, now)) core.leave();
+    const bool has_polled = window > std::chrono::nanoseconds::zero() && !is_asked;
+    switch (core_policy.round(stats.faults, has_polled, now)) {
+        case CorePolicy::Advice::kStay:
+            break;
+        case CorePolicy::Advice::kLeave:
+            core.leave();
+            break;
+        case CorePolicy::Advice::kGoBack:
+            core.go_back();
+            break;
+    }
     if (spinning.is_crowded_out(now)) core.be_anywhere();
     if (keeper::births() != births) go_on_as_heir();
 }

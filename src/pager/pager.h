@@ -301,7 +301,8 @@ class Pager : public target::TargetEvents {
     SwapArea& area_;
     Budget& budget_;
     JobStats& stats_;
-    FaultTimes times_{stats_.latencies};
+    FaultCost cost_;
+    FaultTimes times_{stats_.latencies, cost_};
     Regions* regions_ = nullptr;
     MissCurve* misses_ = nullptr;
     std::vector<std::unique_ptr<Process>> processes_;

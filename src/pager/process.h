@@ -47,6 +47,7 @@ struct Process {
     target::Target* operator->() const { return target.get(); }
     /// What the agent has been asked for; its ranges say what the reply is about.
     agent_request asked{};
+    std::chrono::nanoseconds moving_took{};  ///< the last MOVE, with the copies of what it took
     /// Whether a MOVE that is not settled may have taken that page.
     bool is_being_moved(std::uint64_t page) const {
         return target->is_moving() &&

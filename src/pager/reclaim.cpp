@@ -317,6 +317,9 @@ void Pager::on_agent_reply(target::Target& target, const agent_reply& reply) {
     if (reply.op == AGENT_MOVE) {
         moved(process, reply);
     } else if (reply.op == AGENT_ZAP && reply.status == 0) {
+        const auto took = process.moving_took + (io::Clock::now() - target.asked_at());
+        cost_.moved_out(took, process.staged);
+        area_.note_fault_cost(cost_.without_read());
         const std::uint64_t bytes = std::uint64_t{std::exchange(process.staged, 0)} * kPageSize;
         budget_.zapped(bytes);
         process.rss -= std::min(process.rss, bytes);
@@ -411,6 +414,7 @@ void Pager::settle(Process& process) {
     }
     return_frames(process);
     note_packed();
+    process.moving_took = io::Clock::now() - process.target->asked_at();
     process.target->move_settled();
     if (process.staged > 0 || process.staging_unfit) zap(process);
     process.target->drain();

@@ -410,6 +410,10 @@ void SwapArea::limit_cache_tier(std::uint64_t most) noexcept {
     if (state_->tier) state_->tier->share().set_most(most);
 }
 
+void SwapArea::note_fault_cost(std::chrono::nanoseconds cost) noexcept {
+    if (state_->tier) state_->tier->share().fault_costs(cost);
+}
+
 std::uint64_t SwapArea::bytes_packed() const noexcept {
     const PackedPages* const packed = state_->slots->packed();
     return packed ? packed->bytes() : 0;

@@ -175,6 +175,9 @@ class SwapArea {
     /// taken from now on.
     void release_memory() noexcept;
     void limit_cache_tier(std::uint64_t most) noexcept;
+    /// What a fault costs that is served from memory, with the page that leaves for it: what a page in the
+    /// tier costs when it is wanted, and one of the program's does not.
+    void note_fault_cost(std::chrono::nanoseconds cost) noexcept;
     /// Bytes of records in memory.
     std::uint64_t bytes_packed() const noexcept;
     /// Pages that the stores can hold if none gets smaller.

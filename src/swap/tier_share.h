@@ -12,9 +12,10 @@
 namespace farswap {
 
 /// A page's memory given to the tier leaves the program one page less, which is found in the tier then (a
-/// fault without a read), and keeps as many pages from the store as fit, compressed, into a page, less one.
-/// What the first would cost is told by how often pages are found that have just come into the tier, what the
-/// second would save by how often those are found that are about to leave it.
+/// fault without a read, for which another page leaves), and keeps as many pages from the store as fit,
+/// compressed, into a page, less one. What the first would cost is told by how often pages are found that
+/// have just come into the tier, what the second would save by how often those are found that are about to
+/// leave it.
 ///
 /// Nothing is learnt from a tier that everything passes through unused. Then only a sample of the pages is
 /// let in, which stays for so much longer: what a larger tier would hold shows in a small one.
@@ -57,6 +58,11 @@ class TierShare {
         read_us_ += (std::min(us, kReadMaxUs) - read_us_) / 256;
     }
 
+    /// What a fault costs that needs no read.
+    void fault_costs(std::chrono::nanoseconds time) noexcept {
+        fault_us_ = std::chrono::duration<double, std::micro>(time).count();
+    }
+
   private:
     static constexpr std::uint32_t kParts = 4;
     static constexpr std::uint32_t kWindow = 1024;   ///< pages found or read before it is judged
@@ -65,7 +71,6 @@ class TierShare {
     static constexpr std::uint32_t kSample = 8;      ///< one group of so many is let in
     static constexpr std::uint32_t kGroup = 64;      ///< pages, which leave together
     static constexpr std::uint32_t kStep = 8;        ///< shares change by an eighth
-    static constexpr double kFoundUs = 30;           ///< a fault that is served from the tier, roughly
     static constexpr double kReadMaxUs = 100000;
 
     std::uint64_t least() const noexcept { return most_ / 32; }
@@ -75,9 +80,8 @@ class TierShare {
     void judge() noexcept {
         std::uint32_t found = 0;
         for (const std::uint32_t part : found_) found += part;
-        const double saved = std::max(read_us_ - kFoundUs, 1.0);
-        const double gain = (ratio_ - 1) * found_[kParts - 1] * saved;
-        const double cost = found_[0] * kFoundUs;
+        const double gain = (ratio_ - 1) * found_[kParts - 1] * read_us_;
+        const double cost = found_[0] * fault_us_;
         if (found < kFew) {
             if (sampling_) shrink();
             sampling_ = true;
@@ -101,6 +105,7 @@ class TierShare {
     std::array<std::uint32_t, kParts> found_{};  ///< by age, the newest first
     double ratio_ = 2;                           ///< bytes of pages to bytes of their records
     double read_us_ = 200;
+    double fault_us_ = 30;
 };
 
 }  // namespace farswap

@@ -38,7 +38,7 @@ enum agent_op {
     AGENT_EXIT = 6,
 };
 
-#define AGENT_RANGES_MAX 32
+#define AGENT_RANGES_MAX 128
 
 struct agent_range {
     __u64 src; /* address in the program, page-aligned */

@@ -1,9 +1,10 @@
-// When the loop goes to another core, by what it found while it polled; and that it then is on another one.
+// When the loop goes to another core, by what faults take here and there; and that it then is on another one.
 #include "pager/core_policy.h"
 
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <array>
 #include <thread>
 
 #include "base/core.h"
@@ -15,47 +16,87 @@ using std::chrono::microseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-/// A policy and its clock.
-struct Waits {
+/// A policy, its clock, and two cores on which a fault takes so long.
+struct Cores {
     CorePolicy policy;
     CorePolicy::Time now{seconds(100)};
+    std::array<nanoseconds, 2> fault{microseconds(100), microseconds(100)};
+    std::size_t here = 0;
+    std::uint64_t served = 0;
+    int moves = 0;
 
-    /// How often it was to leave. A fault is a wait for the disk and one for the next fault.
-    int faults(int count, nanoseconds yield) {
-        int left = 0;
+    void faults(int count, bool counts = true) {
         for (int i = 0; i < count; i++) {
-            now += microseconds(150);
-            left += policy.polled(microseconds(1), now);
-            left += policy.polled(yield, now);
+            // A wait for the disk and one for the next fault.
+            round(fault[here] / 4 * 3, counts);
+            ++served;
+            round(fault[here] / 4, counts);
         }
-        return left;
+    }
+    void round(nanoseconds took, bool counts) {
+        now += took;
+        if (policy.round(served, counts, now) == CorePolicy::Advice::kStay) return;
+        here ^= 1u;
+        ++moves;
+    }
+    void seconds_of_faults(int count) {
+        const auto end = now + seconds(count);
+        while (now < end) faults(1);
     }
 };
 
-TEST(CorePolicy, ItStaysWhereNobodyElseIs) {
-    Waits waits;
-    EXPECT_EQ(waits.faults(100'000, microseconds(2)), 0);
-}
-
-TEST(CorePolicy, ItLeavesTheCoreOfTheThreadThatItServes) {
-    Waits waits;
-    EXPECT_EQ(waits.faults(32, microseconds(60)), 1);
-}
-
-TEST(CorePolicy, ItDoesNotLeaveForWhatHappensNowAndThen) {
-    Waits waits;
-    for (int i = 0; i < 1000; i++) {
-        EXPECT_EQ(waits.faults(3, microseconds(2)), 0);
-        EXPECT_EQ(waits.faults(1, microseconds(900)), 0);
+TEST(CorePolicy, ItFindsTheBetterCore) {
+    for (const std::size_t better : {0u, 1u}) {
+        Cores cores;
+        cores.fault[better ^ 1u] = microseconds(150);
+        cores.seconds_of_faults(1);
+        EXPECT_EQ(cores.here, better);
+        int there = 0;
+        for (int i = 0; i < 600; i++) {
+            cores.faults(100);
+            there += cores.here == better;
+        }
+        EXPECT_GE(there, 590);
     }
 }
 
-TEST(CorePolicy, WhereAllCoresAreSharedItComesToRest) {
-    Waits waits;
-    const int in_the_first_minute = waits.faults(400'000, microseconds(60));
-    EXPECT_GE(in_the_first_minute, 2);
-    EXPECT_LE(in_the_first_minute, 8);
-    EXPECT_LE(waits.faults(400'000, microseconds(60)), 4);
+TEST(CorePolicy, ItStaysWhereItIsAsGoodAndTriesSeldom) {
+    Cores cores;
+    cores.fault[1] = microseconds(95);
+    cores.seconds_of_faults(60);
+    EXPECT_EQ(cores.here, 0u);
+    EXPECT_LE(cores.moves, 2 * 7);
+    const int before = cores.moves;
+    cores.seconds_of_faults(120);
+    EXPECT_LE(cores.moves - before, 2 * 3);
+}
+
+TEST(CorePolicy, ItNoticesThatItHasBecomeWorse) {
+    Cores cores;
+    cores.fault[1] = microseconds(130);
+    cores.seconds_of_faults(120);
+    ASSERT_EQ(cores.here, 0u);
+    cores.fault[0] = microseconds(200);
+    cores.seconds_of_faults(2);
+    EXPECT_EQ(cores.here, 1u);
+}
+
+TEST(CorePolicy, WhatWasNotPolledTellsNothing) {
+    Cores cores;
+    cores.fault[1] = microseconds(10);
+    cores.faults(10'000, false);
+    EXPECT_EQ(cores.moves, 0);
+}
+
+TEST(CorePolicy, AProgramThatComputesBetweenFaultsIsNotACore) {
+    // Once in a while it takes a second for itself.
+    Cores cores;
+    cores.fault[1] = microseconds(140);
+    for (int i = 0; i < 2000; i++) {
+        cores.faults(100);
+        cores.round(seconds(1), true);
+    }
+    EXPECT_EQ(cores.here, 0u);
 }
 
 cpu_set_t allowed() {
@@ -84,6 +125,22 @@ TEST(Core, ItIsLeftAndMayBeComeBackTo) {
             EXPECT_NE(sched_getcpu(), here);
         }
         EXPECT_TRUE(!left || core.leave()) << "from the next one";
+        core.be_anywhere();
+        const cpu_set_t after = allowed();
+        EXPECT_TRUE(CPU_EQUAL(&after, &before));
+    });
+}
+
+TEST(Core, TheOneThatWasLeftIsGoneBackTo) {
+    on_a_thread([] {
+        const cpu_set_t before = allowed();
+        const int here = sched_getcpu();
+        Core core;
+        EXPECT_FALSE(core.go_back()) << "none was left";
+        if (!core.leave()) return;  // one core
+        EXPECT_TRUE(core.go_back());
+        EXPECT_EQ(sched_getcpu(), here);
+        EXPECT_FALSE(core.go_back()) << "it is there";
         core.be_anywhere();
         const cpu_set_t after = allowed();
         EXPECT_TRUE(CPU_EQUAL(&after, &before));

@@ -57,7 +57,8 @@ TEST(LatencyHistogram, TakesTheShortestAndTheLongest) {
 
 TEST(FaultTimes, ByWhatWasWaitedFor) {
     FaultLatencies latencies;
-    FaultTimes times(latencies);
+    FaultCost cost;
+    FaultTimes times(latencies, cost);
     const auto count = [&](FaultKind kind) { return latencies[kind].count(); };
     {
         const auto timed = times.begin();
@@ -87,8 +88,14 @@ TEST(FaultTimes, ByWhatWasWaitedFor) {
         times.served(FaultKind::kCached);
     }
     EXPECT_EQ(count(FaultKind::kRoom), 1u);
-    EXPECT_EQ(latencies.all().count(), 3u);
-    EXPECT_EQ(latencies.refaults().count(), 2u);
+    const auto unaffected = cost.without_read();
+    {
+        const auto timed = times.begin();
+        times.served(FaultKind::kCached);
+    }
+    EXPECT_NE(cost.without_read(), unaffected) << "one that needed nothing but a page in memory";
+    EXPECT_EQ(latencies.all().count(), 4u);
+    EXPECT_EQ(latencies.refaults().count(), 3u);
 }
 
 }  // namespace

@@ -75,6 +75,17 @@ TEST(TierShare, GrowsWhereEveryPageIsAsLikelyToBeWanted) {
     EXPECT_FALSE(play.share.is_sampling());
 }
 
+TEST(TierShare, LeavesThePagesToTheProgramWhereAFaultCostsAsMuchAsARead) {
+    Play play;
+    play.share.fault_costs(std::chrono::microseconds(400));
+    std::mt19937_64 random(1);
+    for (int i = 0; i < 200'000; ++i) {
+        play.share.read_took(std::chrono::microseconds(100));
+        play.use(random() % kPages);
+    }
+    EXPECT_LT(play.share.limit(), play.share.most() / 4);
+}
+
 TEST(TierShare, TakesLittleWhereNothingComesBack) {
     Play play;
     for (std::uint64_t page = 0; page < 200'000; ++page) play.use(page);
