@@ -1,6 +1,8 @@
 // Judges the machine; see machine.h.
 #include "cli/machine.h"
 
+#include <fmt/format.h>
+
 #include <charconv>
 #include <cstring>
 
@@ -62,9 +64,10 @@ Finding userfaultfd(const MachineFacts& facts) {
         case EPERM:
         case EACCES:
             return {Verdict::kNo, subject, "not permitted to this user's programs",
-                    get_help(facts) + ", or sysctl vm.unprivileged_userfaultfd=1" +
-                        (facts.can_ptrace_all ? std::string() : std::string(" and ") + kGrantPtrace) +
-                        ", or run as root (in a container: --cap-add SYS_PTRACE --device /dev/userfaultfd)"};
+                    fmt::format("{}, or sysctl vm.unprivileged_userfaultfd=1{}{}, or run as root (in a "
+                                "container: --cap-add SYS_PTRACE --device /dev/userfaultfd)",
+                                get_help(facts), facts.can_ptrace_all ? "" : " and ",
+                                facts.can_ptrace_all ? "" : kGrantPtrace)};
         case ENOSYS:
             return {Verdict::kNo, subject, "this kernel is built without it",
                     "boot a kernel with CONFIG_USERFAULTFD=y"};
