@@ -195,11 +195,10 @@ void Pager::forget_what_is_not_owed(Process& process) {
 
 /// There are no words for what lies so high. Nothing is registered there, but mremap(2) takes what is.
 void Pager::stop_as_too_high(const target::Target& target) {
-    if (std::exchange(failed_, true)) return;
-    fatal(Error{ENOTSUP,
-                fmt::format("process {} has moved memory above 128 TiB, where farswap does not follow; "
-                            "the program was stopped",
-                            target.process())});
+    stop_for(
+        ENOTSUP,
+        "process {} has moved memory above 128 TiB, where farswap does not follow; the program was stopped",
+        target.process());
 }
 
 /// The program has unmapped the agent's memory, or mapped something else over it: the next zap of staging
@@ -211,11 +210,11 @@ void Pager::stop_if_agents(target::Target& target, std::uint64_t start, std::uin
 }
 
 void Pager::stop_as_mapped_over(const target::Target& target) {
-    if (std::exchange(failed_, true)) return;
-    fatal(Error{EFAULT,
-                fmt::format("process {} has unmapped farswap's part of its memory, or mapped something else "
-                            "over it; the program was stopped",
-                            target.process())});
+    stop_for(
+        EFAULT,
+        "process {} has unmapped farswap's part of its memory, or mapped something else over it; the program "
+        "was stopped",
+        target.process());
 }
 
 void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
@@ -301,7 +300,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     Process& parent = process_of(target);
     auto made = make_process(target::Target::create_child(std::move(child_uffd), loop_, *this));
     if (!made) {
-        fatal(Error{ENOMEM, "no memory to follow a fork; the program was stopped"});
+        stop_for(ENOMEM, "no memory to follow a fork; the program was stopped");
         return;
     }
     Process& child = *made;
@@ -314,6 +313,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     child.may_be_protected = parent.may_be_protected;
     child.guards = parent.guards;
     child.leaving = parent.leaving;
+    child.out_of_reach = parent.out_of_reach;
     child.inherited_marks = parent.inherited_marks;
     if (target.has_agent()) child.inherited_marks.push_back(target.agent().cookie);
     child.cookie_base = parent.cookie_base;
@@ -432,13 +432,11 @@ void Pager::on_gone(target::Target& target, bool process_alive) {
 }
 
 void Pager::on_deaf(target::Target& target, int error) {
-    if (std::exchange(failed_, true)) return;
-    fatal(fail_errno(
-              error,
-              "a fork of process {} cannot be followed; the program was stopped; raise the limit on open "
-              "files (ulimit -Hn)",
-              target.process())
-              .error());
+    stop_for(
+        error,
+        "a fork of process {} cannot be followed: {}; the program was stopped; raise the limit on open files "
+        "(ulimit -Hn)",
+        target.process(), strerror(error));
 }
 
 void Pager::drop_all(Process& process) {
@@ -476,11 +474,11 @@ void Pager::look_for_gone_children() {
         } else if (process->target->lost_agent() && process->target->is_moving() &&
                    io::Clock::now() - process->target->asked_at() > kEndOfAProcess) {
             // What the agent had moved when it ended lies where nobody finds it.
-            if (std::exchange(failed_, true)) return;
-            fatal(Error{ESRCH,
-                        fmt::format("process {} ended and left its memory to another process while pages "
-                                    "were moved out of it; the program was stopped",
-                                    number)});
+            stop_for(
+                ESRCH,
+                "process {} ended and left its memory to another process while pages were moved out of it; "
+                "the program was stopped",
+                number);
         }
     }
 }

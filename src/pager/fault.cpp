@@ -63,7 +63,7 @@ Pager::Served Pager::serve(Process& process, std::uint64_t address) {
 /// before they have got it: the agent, which may itself wait for a page that it was asked to unshare, and we
 /// ourselves, for what tells of a thread's mutexes (keep_thread_pages()).
 bool Pager::may_fill(const Process& process, std::uint64_t address) {
-    if (process.leaving || budget_.has_room(kPageSize)) return true;
+    if (comes_in_anyway(process) || budget_.has_room(kPageSize)) return true;
     if (std::ranges::find(process.kept_found, address) != process.kept_found.end()) return true;
     times_.waits_for_room();
     if (process.target->agent_idle() || process.asked.op != AGENT_UNSHARE) return false;
@@ -214,7 +214,7 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
     const std::byte* first = nullptr;
     std::uint32_t count = 0;
     for (; count < ahead.pages; count++) {
-        if (!process.leaving && !budget_.has_room((count + 1) * kPageSize)) break;
+        if (!comes_in_anyway(process) && !budget_.has_room((count + 1) * kPageSize)) break;
         const std::uint64_t distance = count * kPageSize;
         const PageWord word = process.pages->get(beside(address, count, ahead.backwards));
         if (!word.is_far() || word.fetching()) break;
@@ -310,16 +310,15 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
         return;
     }
     if (content == nullptr) {
-        if (failed_) return;
-        failed_ = true;
-        const std::string what = error == -EILSEQ ? "does not have the content that was written"
-                                                  : fmt::format("cannot be read: {}", strerror(-error));
-        fatal(Error{-error, fmt::format("page {:#x} of process {} {}: {}; the program was stopped", address,
-                                        process->process(), what, area_.describe(word.value()))});
+        const bool is_wrong = error == -EILSEQ;
+        stop_for(-error, "page {:#x} of process {} {}{}: {}; the program was stopped", address,
+                 process->process(),
+                 is_wrong ? "does not have the content that was written" : "cannot be read: ",
+                 is_wrong ? "" : strerror(-error), area_.describe(word.value()));
         return;
     }
     if (process.gone) return;
-    const Served served = process.leaving || budget_.has_room(kPageSize)
+    const Served served = comes_in_anyway(process) || budget_.has_room(kPageSize)
                               ? fill_from_slot(process, address, word, content, fetch.ahead)
                               : Served::kNoRoom;
     if (served == Served::kNoRoom) times_.waits_for_room();

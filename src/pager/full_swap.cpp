@@ -25,11 +25,10 @@ void Pager::swap_is_full() {
         full_said_next_ = now + kSayAgain;
         log::warning("swap is full ({} MiB): the program waits for memory until some of it is freed",
                      mebibytes);
-    } else if (!std::exchange(failed_, true)) {
-        fatal(Error{ENOSPC,
-                    fmt::format("swap is full ({} MiB): the program was stopped; give it {}", mebibytes,
-                                area_.keeps_in_memory() ? "more --ram, or a store (--swap URL)"
-                                                        : "a larger store (?size=) or a second --swap")});
+    } else {
+        stop_for(ENOSPC, "swap is full ({} MiB): the program was stopped; give it {}", mebibytes,
+                 area_.keeps_in_memory() ? "more --ram, or a store (--swap URL)"
+                                         : "a larger store (?size=) or a second --swap");
     }
 }
 

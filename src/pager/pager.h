@@ -3,12 +3,17 @@
 // by the job.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
+#include "base/no_allocation.h"
+#include "base/result.h"
 #include "base/ring_queue.h"
 #include "base/worth_trying.h"
 #include "pager/budget.h"
@@ -127,7 +132,7 @@ class Pager : public target::TargetEvents {
     /// Whether, at the last look, all slots were in use.
     bool is_full() const noexcept { return full_; }
 
-    /// Called once when a page cannot be had: the job must be stopped.
+    /// Called once, for what the job must be stopped for.
     std::function<void(Error)> fatal;
     /// A child was forked that is known by its userfaultfd only: recognise() is to be asked for it soon.
     std::function<void()> child_forked;
@@ -253,6 +258,20 @@ class Pager : public target::TargetEvents {
     void forget(std::vector<std::pair<std::uint64_t, PageWord>>& words);
     void forget_what_was_overtaken(Process& process);
     void inherit_overtaken(Process& parent, Process& child);
+
+    /// Has the job stopped, unless something else has already.
+    template <typename... Args>
+    void stop_for(int code, fmt::format_string<Args...> why, Args&&... args) {
+        const MayAllocate message("the job is about to end");
+        if (!std::exchange(failed_, true)) fatal(Error{code, fmt::format(why, std::forward<Args>(args)...)});
+    }
+
+    // reach.cpp
+    bool is_within_reach(Process& process);
+    /// Whether the cap does not hold its pages up: nothing that leaves could make room for them.
+    static bool comes_in_anyway(const Process& process) noexcept {
+        return process.leaving || process.out_of_reach;
+    }
 
     // wiped.cpp
     static void look_for_wiped(Process& process);

@@ -105,6 +105,8 @@ struct Process {
     target::IntervalSet wiped;
     bool wiped_is_whole = false;  ///< all that is registered has been looked at for it
     bool has_overtaking() const { return !unmapped.empty() || !moved_away.empty() || !left_behind.empty(); }
+    bool out_of_reach = false;         ///< its memory may not be read: nothing leaves (reach.cpp)
+    bool is_said_to_be_out = false;    ///< ... and that has been said
     bool leaving = false;              ///< all that is outside is to come back, and nothing leaves any more
     std::uint64_t kept_slots = 0;      ///< pages that are back and have kept their slots
     std::uint64_t admitted = 0;        ///< pages had above the cap because nothing could leave

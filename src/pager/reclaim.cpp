@@ -161,7 +161,8 @@ bool Pager::keep_thread_pages(Process& process) {
         return can_read_list(process, page, of_mutex, all_told);
     };
     // By reference: std::function allocates for what is larger than two pointers.
-    process.target->threads().held_mutexes(process->task(), std::cref(may_read), process.kept_found);
+    all_told &=
+        process.target->threads().held_mutexes(process->task(), std::cref(may_read), process.kept_found);
     std::erase_if(process.kept_found, [&](std::uint64_t page) {
         // It is the program that says where they lie, and it may say anything.
         if (page >= PageTable::kAddressEnd) return true;
@@ -183,6 +184,7 @@ bool Pager::keep_thread_pages(Process& process) {
 }
 
 bool Pager::move_out(Process& process, std::uint32_t pages_max) {
+    if (!is_within_reach(process)) return false;
     // A thread that has not said where its control block is could end before the next look.
     if (!keep_thread_pages(process)) {
         held_by_threads_ = true;
@@ -306,12 +308,10 @@ void Pager::on_agent_reply(target::Target& target, const agent_reply& reply) {
     if (process.gone) return;
     if (!answers(process.asked, reply)) {
         // It lives in the program's memory, which may have overwritten it: nothing that it says can be used.
-        if (!std::exchange(failed_, true)) {
-            fatal(Error{EPROTO,
-                        fmt::format("the agent in process {} answers what it was not asked; the program "
-                                    "was stopped, as it has overwritten farswap's part of its memory",
-                                    process->process())});
-        }
+        stop_for(EPROTO,
+                 "the agent in process {} answers what it was not asked; the program was stopped, as it has "
+                 "overwritten farswap's part of its memory",
+                 process->process());
         return;
     }
     if (reply.op == AGENT_MOVE) {

@@ -73,6 +73,7 @@ Status Target::open_proc() {
     pagemap_.reset(open(fmt::format("/proc/{}/pagemap", process_).c_str(), O_RDONLY | O_CLOEXEC));
     status_.reset(open(fmt::format("/proc/{}/status", process_).c_str(), O_RDONLY | O_CLOEXEC));
     maps_.reset(open(fmt::format("/proc/{}/maps", process_).c_str(), O_RDONLY | O_CLOEXEC));
+    memory_.reset(open(fmt::format("/proc/{}/mem", process_).c_str(), O_RDONLY | O_CLOEXEC));
     if (!pidfd_ || !pagemap_ || !status_ || !maps_) {
         const int error = errno;
         // Its files in /proc are root's from the moment on in which it gives up its memory (task_dump_owner
@@ -472,7 +473,19 @@ bool Target::read_pieces(std::span<const Piece> pieces) const noexcept {
     }
     const ssize_t got =
         process_vm_readv(task(), local.data(), pieces.size(), remote.data(), pieces.size(), 0);
-    return got == static_cast<ssize_t>(wanted);
+    if (got >= 0 || errno != EPERM) return got == static_cast<ssize_t>(wanted);
+    return std::ranges::all_of(pieces, [this](const Piece& piece) {
+        return pread(memory_.get(), piece.into, piece.bytes, static_cast<off_t>(piece.address)) ==
+               static_cast<ssize_t>(piece.bytes);
+    });
+}
+
+bool Target::is_readable() const noexcept {
+    char byte;
+    iovec local{&byte, 1};
+    // The gap before the agent's code, which nobody can read: not a page that could wait for ourselves.
+    iovec remote{reinterpret_cast<void*>(agent_.base), 1};
+    return process_vm_readv(task(), &local, 1, &remote, 1, 0) >= 0 || errno != EPERM;
 }
 
 bool Target::has_lost_staging() const {

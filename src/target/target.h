@@ -150,7 +150,11 @@ class Target {
     ThreadWatch& threads() noexcept { return threads_; }
     /// Copies memory of the process (present pages: else it would wait for ourselves). Bytes read.
     std::size_t read_memory(std::uint64_t address, void* into, std::size_t bytes) const noexcept;
+    /// Whether we may read it. Not what must not be dumped (PR_SET_DUMPABLE, a change of identity) without
+    /// CAP_SYS_PTRACE.
+    bool is_readable() const noexcept;
     /// The same for several ranges in one system call (at most 64); false when any could not be read in full.
+    /// Also when it has stopped being readable meanwhile.
     struct Piece {
         std::uint64_t address;
         void* into;
@@ -185,6 +189,7 @@ class Target {
     TargetEvents& events_;
     pid_t process_ = 0;
     Fd pidfd_, socket_, pagemap_, status_, maps_;
+    Fd memory_;  ///< opened while it may be read: it can be through this afterwards
     Uffd uffd_;
     Agent agent_;
     ThreadWatch threads_;

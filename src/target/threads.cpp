@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <optional>
 
 #include "base/append.h"
 #include "farswap/request.h"
@@ -35,11 +37,14 @@ std::uint64_t page_of(std::uint64_t address) {
     return address & ~std::uint64_t{kPageSize - 1};
 }
 
-std::uint64_t find_robust_list(pid_t thread) {
+/// 0: it has none. Nothing: that may not be known.
+std::optional<std::uint64_t> find_robust_list(pid_t thread) {
     robust_list_head* head = nullptr;
     std::size_t length = 0;
-    if (syscall(SYS_get_robust_list, thread, &head, &length) != 0) return 0;
-    return reinterpret_cast<std::uintptr_t>(head);
+    if (syscall(SYS_get_robust_list, thread, &head, &length) == 0)
+        return reinterpret_cast<std::uintptr_t>(head);
+    if (errno == EPERM) return std::nullopt;
+    return 0;
 }
 
 bool is_young(pid_t thread, std::chrono::steady_clock::duration age) {
@@ -68,11 +73,17 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
             std::find_if(young_.begin(), young_.end(), [&](const Young& y) { return y.thread == thread; });
         const bool known = std::binary_search(known_.begin(), known_.end(), thread);
         if (known && young == young_.end()) continue;
-        if (const std::uint64_t head = find_robust_list(thread); head > kControlBlockBeforeHead) {
-            append(heads_, Head{thread, head});
-            append(pages, page_of(head));
-            append(pages, page_of(head - kTidBeforeHead));
-            append(pages, page_of(head - kControlBlockBeforeHead));
+        const std::optional<std::uint64_t> head = find_robust_list(thread);
+        if (!head) {
+            append(refused_, thread);
+            all_told = false;
+            continue;
+        }
+        if (*head > kControlBlockBeforeHead) {
+            append(heads_, Head{thread, *head});
+            append(pages, page_of(*head));
+            append(pages, page_of(*head - kTidBeforeHead));
+            append(pages, page_of(*head - kControlBlockBeforeHead));
             if (young != young_.end()) young_.erase(young);
             continue;
         }
@@ -87,11 +98,14 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
             young_.erase(young);
         }
     }
+    std::erase_if(now_,
+                  [&](pid_t thread) { return std::binary_search(refused_.begin(), refused_.end(), thread); });
+    refused_.clear();
     known_.swap(now_);
     return all_told;
 }
 
-void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint64_t, bool)>& may_read,
+bool ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint64_t, bool)>& may_read,
                                std::vector<std::uint64_t>& pages) const {
     constexpr std::size_t kPerCall = 64;
     for (std::size_t first = 0; first < heads_.size(); first += kPerCall) {
@@ -109,7 +123,9 @@ void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint
             remote[count] = {reinterpret_cast<void*>(head), sizeof next[count]};
             count++;
         }
-        process_vm_readv(process, local.data(), count, remote.data(), count, 0);
+        if (count > 0 && process_vm_readv(process, local.data(), count, remote.data(), count, 0) < 0 &&
+            errno == EPERM)
+            return false;
         for (std::size_t i = 0; i < count; i++) {
             std::uint64_t entry = next[i] & ~std::uint64_t{1};  // the lowest bit marks priority inheritance
             for (int length = 0; entry != 0 && entry != heads[i] && length < kRobustListLimit; length++) {
@@ -119,11 +135,15 @@ void ThreadWatch::held_mutexes(pid_t process, const std::function<bool(std::uint
                 if (!may_read(page_of(entry), true)) break;
                 iovec into{&entry, sizeof entry};
                 iovec from{reinterpret_cast<void*>(entry), sizeof entry};
-                if (process_vm_readv(process, &into, 1, &from, 1, 0) != sizeof entry) break;
+                if (process_vm_readv(process, &into, 1, &from, 1, 0) != sizeof entry) {
+                    if (errno == EPERM) return false;
+                    break;
+                }
                 entry &= ~std::uint64_t{1};
             }
         }
     }
+    return true;
 }
 
 }  // namespace farswap::target

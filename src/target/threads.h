@@ -17,13 +17,15 @@ class ThreadWatch {
   public:
     /// Looks for threads that are new since the last call and appends the addresses of their pages
     /// (page-aligned, may repeat) to `pages`. False while a thread is too young to have told where its robust
-    /// list is: evict nothing yet.
+    /// list is, or the kernel does not tell us (the process must not be dumped, and we have no
+    /// CAP_SYS_PTRACE): evict nothing yet.
     bool scan(pid_t process, pid_t agent_thread, std::vector<std::uint64_t>& pages);
     /// Walks the robust lists: the kernel marks the mutexes on them when their thread dies. Appends the pages
     /// of all mutexes that are held now. `may_read` says whether a page of a list's head or, second, of a
     /// mutex can be read without waiting for ourselves: a mutex may lie in memory that the program has
-    /// dropped. A list that leads to a page that cannot is followed up to there, that page included.
-    void held_mutexes(pid_t process, const std::function<bool(std::uint64_t page, bool of_mutex)>& may_read,
+    /// dropped. A list that leads to a page that cannot is followed up to there, that page included. False if
+    /// the process's memory may not be read.
+    bool held_mutexes(pid_t process, const std::function<bool(std::uint64_t page, bool of_mutex)>& may_read,
                       std::vector<std::uint64_t>& pages) const;
     /// Threads seen by the last scan, the agent's excluded.
     std::size_t count() const noexcept { return known_.size(); }
@@ -41,6 +43,7 @@ class ThreadWatch {
     std::vector<Head> heads_;   ///< of the threads that have a robust list
     std::vector<Young> young_;
     std::vector<pid_t> now_;
+    std::vector<pid_t> refused_;  ///< of the last scan: they are new to the next one
 };
 
 }  // namespace farswap::target

@@ -94,6 +94,33 @@ def helper_lets_an_ordinary_user_fork(lab):
     expect_paged(lab, run)
 
 
+def expect_out_of_reach(lab, run, times=None):
+    """It has ended well, and what could not be paged any more has been said."""
+    lab.expect(run.status == 0, f"exit status {run.status}: {run.error}")
+    said = run.error.count("may not be read any more")
+    lab.expect(said >= 1 if times is None else said == times, f"said {said} times: {run.error}")
+    lab.expect_nothing_left(run)
+
+
+@case
+def program_that_must_not_be_dumped(lab):
+    """PR_SET_DUMPABLE in the middle, for a pager without CAP_SYS_PTRACE: an ordinary user's and a root's. What is outside comes
+    back, threads that die are noticed, children live; one line says that the cap is no more."""
+    helper = Helper(lab, "--allow-uid", str(NOBODY))
+    user = User(lab, helper.path)
+    rounds = ("--filler", "48M", "--rounds", "2", "--dir", "/var/tmp")
+    undumpable = user.workload("undumpable")
+    for flags in ((), ("--chaos", "20000")):
+        run = user.job(undumpable, *rounds, flags=flags)
+        expect_out_of_reach(lab, run)
+        lab.expect("pages    out" in run.error, f"no page left RAM: {run.error}")
+    expect_out_of_reach(lab, user.job(user.workload("robust"), *rounds, "--extra", "undumpable"), times=1)
+    run = harness.run(["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-all", *map(str, (
+        lab.tools.farswap, "run", "--ram", "64M", "--swap", lab.file_url(), "--", lab.tools.workloads / "undumpable", *rounds))],
+        lab.output(), limit_s=120, environment=dict(os.environ, FARSWAPD_SOCKET=str(helper.path)))
+    expect_out_of_reach(lab, run)
+
+
 @case
 def no_helper_for_an_ordinary_user(lab):
     """There is none, its socket is closed to this user, or it serves others: each refusal says what to do."""

@@ -1,6 +1,7 @@
 // Robust mutexes in evicted pages: the kernel marks them when their owner dies, by writing to their page at a
 // time at which a fault in it cannot be served any more.
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -63,6 +64,10 @@ void owner_dies(Filler& filler) {
 int main(int argc, char** argv) {
     const Options options = parse_options(argc, argv);
     Filler filler(options.filler);
-    for (int round = 0; round < options.rounds; round++) owner_dies(filler);
+    for (int round = 0; round < options.rounds; round++) {
+        owner_dies(filler);
+        // From then on a pager without CAP_SYS_PTRACE is not told where threads have their lists.
+        if (options.extra == "undumpable") sys(::prctl(PR_SET_DUMPABLE, 0), "PR_SET_DUMPABLE");
+    }
     return succeed();
 }
