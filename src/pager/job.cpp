@@ -336,10 +336,10 @@ void Job::State::give_up_if_crowded(std::chrono::nanoseconds since_last_look) {
     stop_for(Error{
         ENOMEM,
         fmt::format("{} MiB of the job's memory cannot be moved out (code, stacks, locked or shared "
-                    "memory, huge pages{}), more than --ram {}M leaves room for: the program was stopped; "
+                    "memory, huge pages{}{}), more than --ram {}M leaves room for: the program was stopped; "
                     "give it --ram {}M or more",
                     budget.used() >> 20, area.keeps_in_memory() ? ", what does not compress" : "",
-                    budget.cap() >> 20, (budget.used() >> 20) * 5 / 4)});
+                    members.largest_that_stays(), budget.cap() >> 20, (budget.used() >> 20) * 5 / 4)});
 }
 
 void Job::State::stop_for(Error why) {

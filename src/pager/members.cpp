@@ -140,7 +140,7 @@ void Members::injected(target::InjectDone done) {
         const char state = target::read_state(done.process);
         if (!member || state == 0 || state == 'Z' || state == 'X') return;
         unmanaged_[done.agent.error().message]++;
-        without_agent_.insert(done.process);
+        without_agent_[done.process] = done.agent.error().message;
         stats_.processes_unmanaged = without_agent_.size();
         if (done.agent.error().code == EACCES && !attaching_ && !std::exchange(told_of_lacking_right_, true))
             log::warning("process {} stays in RAM, as may others: {}", done.process,
@@ -168,6 +168,22 @@ void Members::injected(target::InjectDone done) {
     (*process)->forked = true;
     link(member, *process);
     if (budget_.used() >= budget_.engage_at()) (void)pager_.engage(**process);
+}
+
+std::string Members::largest_that_stays() const {
+    std::uint64_t most = 0;
+    std::string text;
+    for (const auto& member : tree_.members()) {
+        if (!member->alive || member->borrows_memory || member->use.rss_anon <= most) continue;
+        const auto* process = static_cast<const Process*>(member->owner);
+        const auto refused = without_agent_.find(member->process);
+        const bool is_closed = process != nullptr && process->out_of_reach;
+        if (refused == without_agent_.end() && !is_closed) continue;
+        most = member->use.rss_anon;
+        text = fmt::format(", {} MiB of it that of process {} ({})", most >> 20, member->process,
+                           is_closed ? "which may not be read any more" : refused->second);
+    }
+    return text;
 }
 
 void Members::process_gone(Process& process, bool alive) {

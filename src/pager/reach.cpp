@@ -24,8 +24,8 @@ bool Pager::is_within_reach(Process& process) {
     const MayAllocate message("once a process");
     log::warning(
         "process {} may not be read any more, as it must not be dumped or has changed its identity: "
-        "nothing of it can leave RAM, and the cap may be overstepped; run farswap as root, or give it "
-        "CAP_SYS_PTRACE",
+        "nothing of it can leave RAM any more, and if that is too much for --ram the job is stopped; run "
+        "farswap as root, or give it CAP_SYS_PTRACE",
         process->process());
     return false;
 }

@@ -176,7 +176,11 @@ Result<RemoteTask> RemoteTask::seize(pid_t task, int limit_ms) {
 
 Result<RemoteTask> RemoteTask::seize_begin(pid_t task) {
     if (trace(PTRACE_SEIZE, task, 0, 0) != 0) {
-        return fail_errno(errno, "cannot trace process {}", task);
+        const int error = errno;
+        if (const pid_t tracer = error == EPERM ? read_tracer(task) : 0; tracer != 0)
+            return fail(error, "process {} is being traced by process {} ({})", task, tracer,
+                        read_name(tracer));
+        return fail_errno(error, "cannot trace process {}", task);
     }
     RemoteTask remote(task);
     trace(PTRACE_INTERRUPT, task, 0, 0);

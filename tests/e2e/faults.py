@@ -131,7 +131,8 @@ HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
 HOLDS = """
 import ctypes, mmap, sys
 bytes = 80 << 20
-kind = {"shared": mmap.MAP_SHARED, "locked": mmap.MAP_PRIVATE, "huge": mmap.MAP_PRIVATE | 0x40000}[sys.argv[1]]
+kind = {"shared": mmap.MAP_SHARED, "locked": mmap.MAP_PRIVATE, "huge": mmap.MAP_PRIVATE | 0x40000,
+        "traced": mmap.MAP_PRIVATE}[sys.argv[1]]
 memory = mmap.mmap(-1, bytes, kind | mmap.MAP_ANONYMOUS)
 address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 if sys.argv[1] == "locked" and ctypes.CDLL(None).mlock(ctypes.c_void_p(address), ctypes.c_size_t(bytes)) != 0:
@@ -143,8 +144,9 @@ sys.stdin.read()
 
 @case
 def cap_too_small_for_what_cannot_leave(lab):
-    """80 MiB that are locked, shared, or huge pages, under a cap of 32 MiB: the job is stopped and told what it needs."""
-    kinds = ["locked", "shared"]
+    """80 MiB that are locked, shared, huge pages, or another's to trace, under a cap of 32 MiB: the job is stopped and told
+    what it needs."""
+    kinds = ["locked", "shared", "traced"]
     before = HUGE_PAGES.read_text()
     lab.cleanup.callback(HUGE_PAGES.write_text, before)
     HUGE_PAGES.write_text("48")
@@ -152,11 +154,13 @@ def cap_too_small_for_what_cannot_leave(lab):
         kinds.append("huge")
     for kind in kinds:
         program, keep_open = os.pipe()
-        run = lab.job(lab.file_url(), "/usr/bin/python3", "-c", HOLDS, kind, ram="32M", flags=["--quiet"], limit_s=120,
+        around = ["strace", "-f", "-o", "/dev/null"] if kind == "traced" else []
+        run = lab.job(lab.file_url(), *around, "/usr/bin/python3", "-c", HOLDS, kind, ram="32M", flags=["--quiet"], limit_s=120,
                       stdin=program)
         os.close(program)
         os.close(keep_open)
-        lab.expect_refusal(run, REFUSED, "cannot be moved out", "--ram [0-9]+M or more")
+        named = [r"of it that of process \d+ \(process \d+ is being traced by process \d+ \(strace\)\)"]
+        lab.expect_refusal(run, REFUSED, "cannot be moved out", "--ram [0-9]+M or more", *(named if around else []))
 
 
 @case
