@@ -57,7 +57,7 @@ def scenarios(tools, directory):
     names = ["odirect", "uring_plain", "uring_fixed", "pinned", "readwrite", "futex", "robust", "altstack", "threads", "mmap_race",
              "fork_tree", "exec_chain", "exec_late", "mapfixed", "wipeonfork", "guard", "mprotect", "mlock", "overcommit_big",
              "growheap", "signals", "big_stack", "pipe", "main_ends", "fork_change", "fork_rewrite", "orphans",
-             "stopped_sibling", "newuser", "tsync", "regrow", "undumpable"]
+             "stopped_sibling", "newuser", "tsync", "regrow", "undumpable", "dontunmap"]
     larger = {"exec_late": ["--filler", "192M"]}  # programs begin to fill memory a few ms before they are paged
     return [scenario(tools, name, *common, *larger.get(name, []), quick=name in quick, limit_s=180) for name in names]
 

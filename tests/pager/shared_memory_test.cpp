@@ -25,7 +25,7 @@ using target::touch_pages;
 using target::wait_until;
 
 constexpr std::size_t kBytes = std::size_t{128} << 20;
-constexpr std::size_t kOwn = std::size_t{16} << 20;  // what a test program has besides, sanitized too
+constexpr std::size_t kOwn = std::size_t{24} << 20;  // what a test program has besides, sanitized too
 
 struct Orders {
     std::array<std::atomic<pid_t>, 2> children{};
