@@ -161,18 +161,32 @@ Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, Pa
         return false;
     });
     const Ahead ahead{stream.window - 1, stream.backwards};
+    // After the page that is wanted.
+    const Stream strides = stream;
     if (const std::byte* content = area_.lookup(word.value())) {
         note_back(process, address, how(MissCurve::Back::kCached));
         auto& counter = area_.is_dirty(word.value()) ? stats_.second_chances : stats_.faults_cached;
         const Served served = fill_from_slot(process, address, word, content, ahead);
         if (is_new && served == Served::kDone) counter++;
+        read_strides(process, strides);
         return served;
     }
     if (free_fetches_.empty()) return Served::kAgain;
     if (is_new) stats_.faults_stored++;
     note_back(process, address, how(MissCurve::Back::kStored));
     start_fetch(process, address, word, ahead);
+    read_strides(process, strides);
     return Served::kDone;
+}
+
+/// Has those pages read into the cache that a walk in equal strides comes to next.
+void Pager::read_strides(Process& process, const Stream& stream) {
+    for (std::uint32_t i = 1; i <= stream.depth; i++) {
+        const std::uint64_t at = stream.strided_to(i);
+        if (at >= PageTable::kAddressEnd) return;
+        const PageWord word = process.pages->get(at);
+        if (word.is_far() && !word.fetching()) area_.prefetch({word.value(), 1});
+    }
 }
 
 Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, PageWord word,

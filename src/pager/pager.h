@@ -194,6 +194,7 @@ class Pager : public target::TargetEvents {
     void map_neighbours(Process& process, std::uint64_t address, Ahead ahead);
     std::uint32_t map_run(Process& process, std::uint64_t address, Ahead ahead);
     void read_ahead(Process& process, std::uint64_t address, Ahead ahead);
+    void read_strides(Process& process, const Stream& stream);
     void start_fetch(Process& process, std::uint64_t address, PageWord word, Ahead ahead);
     void fetch_ready(Fetch& fetch, const std::byte* content, int error);
     void retry_waiting();

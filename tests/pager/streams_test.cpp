@@ -95,6 +95,34 @@ TEST_F(StreamsTest, AWalkInStridesGetsLittle) {
     EXPECT_LE(most, 8u);
 }
 
+TEST_F(StreamsTest, EqualStridesAreReadAheadOf) {
+    for (const std::int64_t stride : {7, -7, 40, 1000, -1000}) {
+        std::int64_t at = 3'000'000;
+        for (int i = 0; i < 12; i++) at += stride, fault(at);
+        const Stream& stream = streams_.fault(page(at + stride), [](auto, auto) { return true; });
+        EXPECT_EQ(stream.depth, Streams::kDepthMax) << stride;
+        EXPECT_EQ(stream.window, 1u) << stride;
+        EXPECT_EQ(stream.strided_to(1), page(at + 2 * stride)) << stride;
+    }
+}
+
+TEST_F(StreamsTest, AStrideThatChangesIsNoneAtFirst) {
+    std::int64_t at = 0;
+    for (int i = 0; i < 8; i++) at += 9, fault(at);
+    const Stream& stream = streams_.fault(page(at + 13), [](auto, auto) { return true; });
+    EXPECT_EQ(stream.depth, 0u);
+}
+
+TEST_F(StreamsTest, NeighboursAreNoStrides) {
+    walk(0, 1, 10);
+    const Stream& stream = streams_.fault(page(1023), [](auto, auto) { return false; });
+    EXPECT_EQ(stream.depth, 0u);
+    for (std::int64_t i = 0; i < 100; i++) {
+        const std::int64_t at = i * 7919 % 10007 * 100;
+        EXPECT_EQ(streams_.fault(page(at), [](auto, auto) { return true; }).depth, 0u) << "at random";
+    }
+}
+
 TEST_F(StreamsTest, AFaultThatIsTriedAgainDoesNotCountTwice) {
     const auto nothing = [](std::uint64_t, std::uint64_t) { return false; };
     streams_.fault(page(0), nothing);
