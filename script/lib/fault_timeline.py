@@ -30,7 +30,7 @@ STEPS = [("the pager is woken", None, "sched:sched_waking", f"comm={PAGER} "),
          ("the page is open, COPY begins", PAGER, "syscalls:sys_enter_ioctl", ""),
          ("the program is woken", None, "sched:sched_waking", f"comm={PROGRAM} "),
          ("it runs", None, "sched:sched_switch", f"next_comm={PROGRAM} ")]
-SKIPPED = (0, 1)
+SKIPPED = (0, 1, 5)
 LINE = re.compile(r"^\s*(.+?)\s+\d+\s+\[\d+\]\s+([\d.]+):\s+(\S+):\s+(.*)$")
 
 
