@@ -30,7 +30,8 @@ io::Clock::time_point Pager::may_hold_from(const Process& process) {
 }
 
 bool Pager::hold_copies(Process& process) {
-    if (process.gone || process.leaving || process.copies_held || process->registered().empty()) return true;
+    if (process.gone || comes_in_anyway(process) || process.copies_held || process->registered().empty())
+        return true;
     if (io::Clock::now() < may_hold_from(process)) return true;
     // What the kernel writes to when a thread ends must not make it wait: no fault can be served any more
     // then. What a thread that begins later writes to is not shared any more.
