@@ -17,6 +17,8 @@ constexpr std::chrono::milliseconds kBirth{5};
 constexpr std::chrono::milliseconds kTeardown{20};
 // A shell's children that come and go do not spoil a measurement.
 constexpr std::uint64_t kNegligible = 1 << 20;
+// For 600 MiB that nobody shares, a measurement every three seconds.
+constexpr std::uint32_t kRarityMax = 64;
 
 std::uint64_t rss(const target::Member& member) {
     return member.use.rss_anon + member.use.rss_shmem;
@@ -55,6 +57,7 @@ void SharedMemory::update(bool may_measure, std::uint64_t writes_allowed, std::s
         believe_at_ = io::Clock::time_point::max();
     }
     // It would wait for the lock under which a fork copies the page tables.
+    if (mapped_by_several() > rss_shmem_ + kNegligible) measure_soon();
     if (may_measure && now >= next_measure_ && !forks_now()) measure(forkers);
 }
 
@@ -87,6 +90,7 @@ void SharedMemory::add_children() {
         auto* child = static_cast<Process*>(member->owner);
         if (child == nullptr || child->forked_by == 0 || !member->alive || member->leaves) continue;
         if (std::exchange(child->sharing_counted, true)) continue;
+        measure_soon();
         member->shares = shared_by(*member, *child);
         shared_ += member->shares;
         measured_ += member->shares;
@@ -102,6 +106,7 @@ void SharedMemory::distrust_for_the_new() {
         if (member->borrows_memory || std::exchange(member->in_pss, true)) continue;
         measured_ -= std::min(measured_, rss(*member) / 2);
         is_doubtful_ = true;
+        measure_soon();
     }
 }
 
@@ -112,6 +117,18 @@ std::uint64_t SharedMemory::shared_by(const target::Member& member, const Proces
                                  std::min(forkers, child.forkers_faults) + child.writes_allowed;
     const std::uint64_t own = child.filled + copied * kPageSize;
     return member.use.rss_anon - std::min(member.use.rss_anon, own);
+}
+
+std::uint64_t SharedMemory::mapped_by_several() const {
+    std::uint64_t bytes = 0;
+    for (const auto& member : tree_.members()) bytes += member->use.rss_shmem;
+    return bytes;
+}
+
+/// Somebody may share what nobody did.
+void SharedMemory::measure_soon() {
+    rarity_ = 1;
+    next_measure_ = std::min(next_measure_, measured_at_ + shortest_pause_);
 }
 
 bool SharedMemory::forks_now() const {
@@ -168,11 +185,14 @@ void SharedMemory::measure(std::span<const pid_t> forkers) {
     // small until that has been taken down. The next is better.
     if (!tree_.any_shrank(kNegligible)) take_pss(forkers);
     cost_ = cpu_time() - began;
-    next_measure_ = io::Clock::now() + std::max<io::Clock::duration>(kDutyCycle * cost_, kPeriodMin);
+    measured_at_ = io::Clock::now();
+    shortest_pause_ = std::max<io::Clock::duration>(kDutyCycle * cost_, kPeriodMin);
+    next_measure_ = measured_at_ + rarity_ * shortest_pause_;
 }
 
 void SharedMemory::take_pss(std::span<const pid_t> forkers) {
     measured_ = 0;
+    rss_shmem_ = mapped_by_several();
     std::uint64_t sum = 0, largest = 0;
     for (const auto& member : tree_.members()) {
         member->shares = 0;
@@ -186,6 +206,7 @@ void SharedMemory::take_pss(std::span<const pid_t> forkers) {
         member->shares = std::min(rss(*member), 2 * beyond);
         if (auto* process = static_cast<Process*>(member->owner)) process->sharing_counted = true;
     }
+    rarity_ = measured_ < kNegligible ? std::min(2 * rarity_, kRarityMax) : 1;
     const std::uint64_t hidden = hidden_by_children(forkers) + hidden_by_endings();
     is_doubtful_ = hidden > 0;
     // No process counts any of its anonymous memory twice.

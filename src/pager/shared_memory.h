@@ -14,9 +14,10 @@ namespace farswap {
 struct Process;
 
 /// Pss tells what is shared, but to read it walks all page tables: it is read for a twentieth of the time at
-/// most. In between a forked child is taken to share all that it did not get since, and whatever was copied,
-/// or belongs to a process that is gone, is taken off: the estimate is never too high, so a job is never
-/// taken for smaller than it is. One thread: the loop's.
+/// most, and ever more rarely where nothing is shared and nobody comes who could share. In between a forked
+/// child is taken to share all that it did not get since, and whatever was copied, or belongs to a process
+/// that is gone, is taken off: the estimate is never too high, so a job is never taken for smaller than it
+/// is. One thread: the loop's.
 class SharedMemory {
   public:
     explicit SharedMemory(target::ProcessTree& tree) : tree_(tree) {}
@@ -30,6 +31,8 @@ class SharedMemory {
     std::uint64_t bytes() const noexcept { return shared_; }
     /// What the last update() cost by reading Pss.
     std::chrono::nanoseconds cost() const noexcept { return cost_; }
+    /// How many times more rarely Pss is read than its cost calls for.
+    std::uint32_t rarity() const noexcept { return rarity_; }
 
   private:
     std::uint64_t copied() const;
@@ -41,6 +44,8 @@ class SharedMemory {
     void forget_endings();
     static std::uint64_t shared_by(const target::Member& member, const Process& child);
     bool forks_now() const;
+    std::uint64_t mapped_by_several() const;
+    void measure_soon();
     std::uint64_t hidden_by_children(std::span<const pid_t> forkers) const;
     std::uint64_t hidden_by_endings() const;
     void measure(std::span<const pid_t> forkers);
@@ -63,7 +68,10 @@ class SharedMemory {
     io::Clock::time_point believe_at_ = io::Clock::time_point::max();
     bool is_doubtful_ = false;     ///< somebody who could not be seen shared memory when Pss was read
     std::uint64_t copied_at_ = 0;  ///< what copied() was when it was last taken off
-    io::Clock::time_point next_measure_{};
+    io::Clock::time_point measured_at_{}, next_measure_{};
+    io::Clock::duration shortest_pause_{};
+    std::uint32_t rarity_ = 1;     ///< the pause is so many times as long
+    std::uint64_t rss_shmem_ = 0;  ///< at the last measurement
     std::chrono::nanoseconds cost_{};
 };
 

@@ -30,7 +30,7 @@ constexpr std::size_t kOwn = std::size_t{24} << 20;  // what a test program has 
 struct Orders {
     std::array<std::atomic<pid_t>, 2> children{};
     std::atomic<int> forks{0};  ///< how many children there are to be
-    std::atomic<bool> copies{false}, copied{false};
+    std::atomic<bool> copies{false}, copied{false}, executes{false};
 };
 
 /// A process with kBytes that forks when it is told to. Its first child rewrites half of them when told to.
@@ -62,7 +62,10 @@ class SharedMemoryTest : public ::testing::Test {
         }
     }
     [[noreturn]] void run_child(char* memory) {
-        while (!orders_->copies) usleep(200);
+        while (!orders_->copies) {
+            if (orders_->executes) execlp("sleep", "sleep", "1000", nullptr);
+            usleep(200);
+        }
         touch_pages(memory, kBytes / 2);
         orders_->copied = true;
         for (;;) pause();
@@ -149,6 +152,20 @@ TEST_F(SharedMemoryTest, PssIsBelievedAfterAWhile) {
     look_until_believed();
     EXPECT_GE(shared_.bytes(), kBytes - kOwn);
     EXPECT_LE(shared_.bytes(), kBytes + kOwn);
+}
+
+TEST_F(SharedMemoryTest, WhereNothingIsSharedPssIsReadEverMoreRarely) {
+    fork_child(0);
+    look(false);
+    orders_->executes = true;
+    ASSERT_TRUE(wait_until([&] {
+        look(true);
+        return shared_.rarity() >= 8;
+    }));
+    orders_->executes = false;
+    fork_child(1);
+    look(false);
+    EXPECT_EQ(shared_.rarity(), 1u) << "somebody new may share";
 }
 
 // Seen: 3 processes of 180 MiB were being forked, a third of which two seemed to have each; the job was taken
