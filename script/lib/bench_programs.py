@@ -38,7 +38,7 @@ def chosen(build, directory):
     """Name and command of each; what it writes to standard output is the same each time."""
     lines, source = directory / "lines", directory / "heavy.cpp"
     inputs.lines(150 * MIB, lines)
-    inputs.cpp_source(3, source)
+    inputs.cpp_source(8, source)
     numeric = [programs.PYTHON, str(programs.REAL / "numeric.py")]
     return {
         "sort": ["sort", "--parallel=2", "-S", "1G", "-T", str(directory), str(lines)],
