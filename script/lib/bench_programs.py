@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -74,6 +75,8 @@ class Bench:
             run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, env=ENVIRONMENT,
                                  preexec_fn=enter, timeout=RUN_LIMIT_S, check=False)
             seconds = time.monotonic() - began
+        if run.returncode == -signal.SIGKILL:
+            raise Unavailable("killed for want of memory")
         if run.returncode != 0:
             raise Unavailable(f"ended with {run.returncode}: {run.stderr.decode(errors='replace').strip()[-80:]}")
         if self.digest() != self.right[name]:
@@ -99,38 +102,41 @@ def say(text):
 
 
 def measure_row(bench, name, command, cap, rounds):
-    """Seconds by rival, one a round, or why there are none; in turned order every second round."""
+    """What each rival did in each round: seconds, or why it came to no end; in turned order every second round."""
     rivals = [("farswap", lambda: bench.under_farswap(name, command, cap)),
               *[(cluster, lambda cluster=cluster: bench.under_kernel_swap(name, command, cap, cluster)) for cluster in CLUSTERS]]
     found = {rival: [] for rival, _ in rivals}
     for number in range(rounds):
         for rival, run in rivals if number % 2 == 0 else reversed(rivals):
-            if isinstance(found[rival], str):
-                continue
             try:
                 found[rival].append(run())
             except (Unavailable, subprocess.TimeoutExpired) as why:
-                found[rival] = str(why)
+                found[rival].append(str(why))
             say(f"{name}, {cap // MIB} MiB, {rival if rival == 'farswap' else f'kernel swap, page-cluster {rival}'}: {found[rival]}")
     return found
 
 
-def spread(values, digits=1):
-    values = sorted(values)
-    text = f"{statistics.median(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ({values[0]:.{digits}f}-{values[-1]:.{digits}f})"
+def seconds(outcomes):
+    return [one for one in outcomes if not isinstance(one, str)]
+
+
+def spread(outcomes, digits=1):
+    """Median and extremes of those that came to an end, and what became of the others."""
+    values, others = sorted(seconds(outcomes)), [one for one in outcomes if isinstance(one, str)]
+    text = f"{statistics.median(values):.{digits}f}" if values else ""
+    if len(values) > 1:
+        text += f" ({values[0]:.{digits}f}-{values[-1]:.{digits}f})"
+    return "; ".join(filter(None, [text, *(f"{others.count(one)} of {len(outcomes)} {one}" for one in dict.fromkeys(others))]))
 
 
 def line(name, need, plain, percent, cap, found):
     """A line of the table, and the ratio that it shows if there is one."""
-    begin = f"| {name} | {need / MIB:.0f} MiB | {plain:.1f} | {percent}%: {cap // MIB} MiB "
-    kernels = {cluster: found[cluster] for cluster in CLUSTERS if not isinstance(found[cluster], str)}
-    if isinstance(found["farswap"], str) or not kernels:
-        return f"{begin}| {found['farswap'] if isinstance(found['farswap'], str) else found[CLUSTERS[0]]} | | | |", None
-    best = min(kernels, key=lambda cluster: statistics.median(kernels[cluster]))
-    ratios = [ours / theirs for ours, theirs in zip(found["farswap"], kernels[best])]
-    return (f"{begin}| {spread(found['farswap'])} | {spread(kernels[best])} | {best} | {spread(ratios, 2)} |",
-            statistics.median(ratios))
+    best = min(CLUSTERS, key=lambda cluster: (-len(seconds(found[cluster])), sum(seconds(found[cluster]))))
+    ratios = [ours / theirs for ours, theirs in zip(found["farswap"], found[best])
+              if not isinstance(ours, str) and not isinstance(theirs, str)]
+    text = (f"| {name} | {need / MIB:.0f} MiB | {plain:.1f} | {percent}%: {cap // MIB} MiB | {spread(found['farswap'])} "
+            f"| {spread(found[best])} | {best} | {spread(ratios, 2)} |")
+    return text, statistics.median(ratios) if ratios else None
 
 
 def parse():
