@@ -160,7 +160,7 @@ Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, Pa
         }
         return false;
     });
-    const Ahead ahead{stream.window - 1, stream.backwards};
+    const Ahead ahead = ahead_of(process, address, stream, is_new);
     // After the page that is wanted.
     const Stream strides = stream;
     if (const std::byte* content = area_.lookup(word.value())) {
@@ -177,6 +177,21 @@ Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, Pa
     start_fetch(process, address, word, ahead);
     read_strides(process, strides);
     return Served::kDone;
+}
+
+/// What the fault at `address` brings in besides. A walk that leaves pages out may be none.
+Pager::Ahead Pager::ahead_of(Process& process, std::uint64_t address, const Stream& stream, bool is_new) {
+    Ahead ahead{stream.window - 1, stream.backwards};
+    if (is_new) process.foresight.asked_for(address);
+    if (!stream.strides || ahead.pages == 0) return ahead;
+    const std::uint64_t next = beside(address, 1, ahead.backwards);
+    const std::uint64_t last = beside(address, ahead.pages, ahead.backwards);
+    std::uint32_t far = 0;
+    for (std::uint32_t i = 1; i <= ahead.pages; i++)
+        far += process.pages->get(beside(address, i, ahead.backwards)).is_far();
+    ahead.maps =
+        is_new && process.foresight.is_worth_it(std::min(next, last), std::max(next, last) + kPageSize, far);
+    return ahead;
 }
 
 /// Has those pages read into the cache that a walk in equal strides comes to next.
@@ -203,7 +218,8 @@ Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, Pag
     arrived(process, 1);
     process.far_pages--;
     settle_back(process, address, word, area_.is_dirty(word.value()));
-    if (ahead.pages > 0) map_neighbours(process, address, ahead);
+    if (ahead.pages > 0 && ahead.maps) map_neighbours(process, address, ahead);
+    if (ahead.pages > 0 && !ahead.maps) read_ahead(process, beside(address, 1, ahead.backwards), ahead);
     return Served::kDone;
 }
 

@@ -163,6 +163,7 @@ class Pager : public target::TargetEvents {
     struct Ahead {
         std::uint32_t pages = 0;
         bool backwards = false;
+        bool maps = true;  ///< else they are only read, where they are on a store
     };
     /// A slot's read on behalf of a waiting thread.
     struct Fetch {
@@ -194,6 +195,7 @@ class Pager : public target::TargetEvents {
     void map_neighbours(Process& process, std::uint64_t address, Ahead ahead);
     std::uint32_t map_run(Process& process, std::uint64_t address, Ahead ahead);
     void read_ahead(Process& process, std::uint64_t address, Ahead ahead);
+    static Ahead ahead_of(Process& process, std::uint64_t address, const Stream& stream, bool is_new);
     void read_strides(Process& process, const Stream& stream);
     void start_fetch(Process& process, std::uint64_t address, PageWord word, Ahead ahead);
     void fetch_ready(Fetch& fetch, const std::byte* content, int error);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "pager/foresight.h"
 #include "pager/page_table.h"
 #include "pager/streams.h"
 #include "swap/swap_area.h"
@@ -131,6 +132,7 @@ struct Process {
     std::uint32_t former_depth = 0;
 
     Streams streams;               ///< of the faults on far pages
+    Foresight foresight;           ///< of what those leave out
     std::uint64_t next_fresh = 0;  ///< behind the last first touch that was filled
     std::uint32_t fresh_window = 1;
 };
