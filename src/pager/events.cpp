@@ -169,18 +169,24 @@ void Pager::give_up_fetch(Process& process, std::uint64_t address, PageWord word
 /// A mapping moves to where, as far as we know, another one lies: that one's end is still to be announced,
 /// since each thread queues its event only after it has left the kernel's lock. Its pages step aside until
 /// then.
-void Pager::displace(Process& process, std::uint64_t start, std::uint64_t end) {
-    for (const target::AddressRange& range : process->registered().overlap(start, end)) {
-        for (const target::AddressRange& fresh : process.owed.missing(range.start, range.end)) {
-            process.pages->for_each(fresh.start, fresh.end, [&](std::uint64_t at, PageWord word) {
-                give_up_fetch(process, at, word);
-                process.displaced.emplace(at, word.relocated());
-                process.pages->set(at, word.unmapped());
-            });
-            process.owed.add(fresh.start, fresh.end);
-            process.wiped.remove(fresh.start, fresh.end);
+void Pager::displace(Process& process, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
+    const target::IntervalSet unnoted = process->unnoted_before(from, to, bytes);
+    for (const target::IntervalSet* known : {&process->registered(), &unnoted}) {
+        for (const target::AddressRange& range : known->overlap(to, to + bytes)) {
+            for (const target::AddressRange& fresh : process.owed.missing(range.start, range.end))
+                step_aside(process, fresh);
         }
     }
+}
+
+void Pager::step_aside(Process& process, const target::AddressRange& range) {
+    process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
+        give_up_fetch(process, at, word);
+        process.displaced.emplace(at, word.relocated());
+        process.pages->set(at, word.unmapped());
+    });
+    process.owed.add(range.start, range.end);
+    process.wiped.remove(range.start, range.end);
 }
 
 /// What is still to be announced keeps the userfaultfd from being quiet. Once it is, nothing is owed: what
@@ -221,11 +227,12 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
     Process& process = process_of(target);
     if (to > PageTable::kAddressEnd - bytes) return stop_as_too_high(target);
     stop_if_agents(target, from, from + bytes);
-    forget_unmapped(process, to, to + bytes);
-    forget_unmapped(process, from, from + bytes);
-    displace(process, to, to + bytes);
+    const std::uint64_t number = note_move(process, from, to, bytes);
+    remember_unmapped(process, to, to + bytes, number);
+    remember_unmapped(process, from, from + bytes, number);
+    displace(process, from, to, bytes);
     const auto move = [&](std::uint64_t at, PageWord word) {
-        if (process.wiped.find(at) == nullptr) remember_move(process, at, word);
+        if (process.wiped.find(at) == nullptr) remember(process, at, word, number);
         process.pages->set(to + (at - from), word.relocated());
     };
     process.pages->for_each(from, from + bytes, [&](std::uint64_t at, PageWord word) {
@@ -286,6 +293,7 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
     }
     for (auto page = process.displaced.lower_bound(start);
          page != process.displaced.end() && page->first < end;) {
+        remember_displaced(process, page->first, page->second);
         let_go(process, page->first, page->second);
         page = process.displaced.erase(page);
     }
@@ -334,9 +342,13 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
 /// Gives the child its own view of what its parent has outside.
 void Pager::inherit_pages(Process& parent, Process& child) {
     if (forks_wipe_ && !parent.wiped_is_whole) look_for_wiped(parent);
+    const std::vector<Process::Move> after = moves_after(parent, child);
+    target::IntervalSet newer;
+    for (const Process::Move& move : after) newer.add(move.to, move.to + move.bytes);
     ForkedPages forked(child->uffd());
     parent.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
         if (parent.wiped.find(at) != nullptr) return;  // the child has zeros there, if it has anything
+        if (newer.find(at) != nullptr) return;
         const target::AddressRange* range = parent->registered().find(at);
         if (!forked.has(at, range == nullptr ? at + kPageSize : range->end))
             return leave_behind(parent, child, at, word);
@@ -362,7 +374,7 @@ void Pager::inherit_pages(Process& parent, Process& child) {
     }
     child.target->inherit_ranges(*parent.target, mapped);
     inherit_wiped(parent, child);
-    if (parent.has_overtaking() || !parent.removed.empty()) inherit_overtaken(parent, child);
+    if (parent.has_overtaking() || !parent.removed.empty()) inherit_overtaken(parent, child, after);
 }
 
 /// Puts a mark into the child by which it is found in /proc: it has no number yet.
@@ -446,7 +458,9 @@ void Pager::drop_all(Process& process) {
     });
     for (const auto& [at, word] : process.displaced) let_go(process, at, word);
     process.displaced.clear();
-    forget(process.moved_away);
+    for (const Process::Moved& moved : process.moved_away) area_.put(moved.word.value());
+    process.moved_away.clear();
+    process.moves.clear();
     forget(process.removed);
     forget_left_behind(process);
     process.unmapped.clear();

@@ -32,11 +32,60 @@ void Pager::unmap_later(Process& process, std::uint64_t start, std::uint64_t end
     process.unmapped.add(start, end);
 }
 
-void Pager::remember_move(Process& process, std::uint64_t from, PageWord word) {
-    if (!word.is_far()) return;  // the child has it by itself
+/// Notes a REMAP, as a FORK that is read later may have come before it. Its number. One that takes away what
+/// had stepped aside for another came before that one.
+std::uint64_t Pager::note_move(Process& process, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     if (!process.has_overtaking()) process.overtaking_since = io::Clock::now();
+    const auto came_there = [&](const Process::Move& move) {
+        return move.to < from + bytes && from < move.to + move.bytes;
+    };
+    auto place = process.moves.end();
+    if (!process.owed.overlap(from, from + bytes).empty())
+        place = std::ranges::find_if(process.moves, came_there);
+    return process.moves.insert(place, {++moves_, from, to, bytes})->number;
+}
+
+/// That the page lay there until the move.
+void Pager::remember(Process& process, std::uint64_t at, PageWord word, std::uint64_t move) {
+    if (!word.is_far()) return;  // the child has it by itself
     area_.get(word.value());
-    process.moved_away.emplace_back(from, word);
+    process.moved_away.push_back({at, word, move});
+}
+
+/// A mapping has moved to where another one had been, whose words have stayed.
+void Pager::remember_unmapped(Process& process, std::uint64_t start, std::uint64_t end, std::uint64_t move) {
+    if (process.unmapped.empty()) return;
+    for (const target::AddressRange& range : process.unmapped.overlap(start, end)) {
+        process.pages->for_each(range.start, range.end,
+                                [&](std::uint64_t at, PageWord word) { remember(process, at, word, move); });
+    }
+    forget_unmapped(process, start, end);
+}
+
+/// What stepped aside for a move is gone: it was there before that.
+void Pager::remember_displaced(Process& process, std::uint64_t at, PageWord word) {
+    for (const Process::Move& move : process.moves) {
+        if (at >= move.to && at < move.to + move.bytes) return remember(process, at, word, move.number);
+    }
+}
+
+/// Which moves, of those that were read before its FORK, a child was forked before: it has still got what
+/// moved away then. What has come there since, and the child may have, too, says nothing: another mapping
+/// that has moved, or one that has grown.
+std::vector<Process::Move> Pager::moves_after(const Process& parent, const Process& child) {
+    std::vector<Process::Move> after;
+    if (parent.moves.empty()) return after;
+    target::IntervalSet filled;
+    (void)target::for_each_mapping(
+        parent->task(), [&](const target::Mapping& mapping) { filled.add(mapping.start, mapping.end); });
+    for (auto move = parent.moves.rbegin(); move != parent.moves.rend(); ++move) {
+        const auto left = filled.missing(move->from, move->from + move->bytes);
+        if (!left.empty() && child->uffd().is_registered(left[0].start, kPageSize).value_or(false))
+            after.push_back(*move);
+        else
+            filled.add(move->to, move->to + move->bytes);
+    }
+    return after;
 }
 
 /// A FORK that was queued already when the REMOVE was read: the kernel drops the pages only after that, so
@@ -105,6 +154,7 @@ void Pager::on_fresh(target::Target& target, const target::AddressRange& range, 
     // What is wiped may have grown by it, of which nobody tells.
     if (!process.wiped.empty()) process.wiped_is_whole = false;
     if (!certain) return;
+    forget_what_was_overtaken(process);
     process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {
         if (!word.has_slot()) return;
         let_go(process, at, word);
@@ -120,11 +170,14 @@ void Pager::forget(std::vector<std::pair<std::uint64_t, PageWord>>& words) {
 void Pager::forget_what_was_overtaken(Process& process) {
     if (!process.has_overtaking() || process.gone) return;
     const bool is_little = process.unmapped.ranges().size() < kRangesMax &&
+                           process.moves.size() < kRangesMax &&
                            process.moved_away.size() + process.left_behind.size() < kWordsMax;
     const bool is_soon = io::Clock::now() - process.overtaking_since < kForkIsRead;
     if (is_little && is_soon && !process->uffd().is_quiet()) return;
     forget_unmapped(process, 0, PageTable::kAddressEnd);
-    forget(process.moved_away);
+    for (const Process::Moved& moved : process.moved_away) area_.put(moved.word.value());
+    process.moved_away.clear();
+    process.moves.clear();
     for (const auto& [child, at, word] : process.left_behind) area_.put(word.value());
     process.left_behind.clear();
 }
@@ -139,20 +192,29 @@ void Pager::forget_what_is_mapped_again(Process& parent) {
 }
 
 /// The child of a fork that was overtaken has pages where its parent has them no more.
-void Pager::inherit_overtaken(Process& parent, Process& child) {
-    for (auto* words : {&parent.moved_away, &parent.removed}) {
-        for (const auto& [at, word] : *words) {
-            // As in ForkedPages: one that runs already and changes its mappings gets it.
-            if (child.pages->get(at).has_slot() || !child->uffd().is_registered(at, kPageSize).value_or(true))
-                continue;
-            inherit_word(child, at, word);
-        }
+void Pager::inherit_overtaken(Process& parent, Process& child, const std::vector<Process::Move>& after) {
+    for (const Process::Moved& moved : parent.moved_away) {
+        if (std::ranges::find(after, moved.move, &Process::Move::number) != after.end())
+            inherit_remembered(child, moved.address, moved.word);
     }
+    for (const auto& [at, word] : parent.displaced) {
+        const auto has_come_there = [&](const Process::Move& move) {
+            return at >= move.to && at < move.to + move.bytes;
+        };
+        if (word.is_far() && std::ranges::any_of(after, has_come_there)) inherit_remembered(child, at, word);
+    }
+    for (const auto& [at, word] : parent.removed) inherit_remembered(child, at, word);
     for (const target::AddressRange& range : parent.unmapped.ranges()) {
         child.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord) {
             child.target->note_registered({at, at + kPageSize});
         });
     }
+}
+
+/// As in ForkedPages: one that runs already and changes its mappings gets it.
+void Pager::inherit_remembered(Process& child, std::uint64_t at, PageWord word) {
+    if (child.pages->get(at).has_slot() || !child->uffd().is_registered(at, kPageSize).value_or(true)) return;
+    inherit_word(child, at, word);
 }
 
 }  // namespace farswap

@@ -250,7 +250,11 @@ class Pager : public target::TargetEvents {
 
     // overtaken.cpp
     void unmap_later(Process& process, std::uint64_t start, std::uint64_t end);
-    void remember_move(Process& process, std::uint64_t from, PageWord word);
+    std::uint64_t note_move(Process& process, std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
+    void remember(Process& process, std::uint64_t at, PageWord word, std::uint64_t move);
+    void remember_unmapped(Process& process, std::uint64_t start, std::uint64_t end, std::uint64_t move);
+    void remember_displaced(Process& process, std::uint64_t at, PageWord word);
+    static std::vector<Process::Move> moves_after(const Process& parent, const Process& child);
     void leave_behind(Process& parent, Process& child, std::uint64_t at, PageWord word);
     void take_along(Process& parent, std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
     void inherit_word(Process& child, std::uint64_t at, PageWord word);
@@ -260,7 +264,8 @@ class Pager : public target::TargetEvents {
     void remember_removal(Process& process, std::uint64_t at, PageWord word);
     void forget(std::vector<std::pair<std::uint64_t, PageWord>>& words);
     void forget_what_was_overtaken(Process& process);
-    void inherit_overtaken(Process& parent, Process& child);
+    void inherit_overtaken(Process& parent, Process& child, const std::vector<Process::Move>& after);
+    void inherit_remembered(Process& child, std::uint64_t at, PageWord word);
 
     /// Has the job stopped, unless something else has already.
     template <typename... Args>
@@ -287,7 +292,8 @@ class Pager : public target::TargetEvents {
     void stop_as_too_high(const target::Target& target);
     void stop_as_mapped_over(const target::Target& target);
     Status register_mappings(Process& process, std::uint64_t unregistered_max);
-    void displace(Process& process, std::uint64_t start, std::uint64_t end);
+    void displace(Process& process, std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
+    void step_aside(Process& process, const target::AddressRange& range);
     void let_go(Process& process, std::uint64_t address, PageWord word);
     void inherit_pages(Process& parent, Process& child);
     void mark(Process& child);
@@ -340,6 +346,7 @@ class Pager : public target::TargetEvents {
     io::Clock::time_point stuck_before_ = io::Clock::time_point::max();
     std::uint64_t writes_allowed_ = 0;
     std::uint64_t shared_bytes_ = 0;  ///< as last measured, and by the forks since
+    std::uint64_t moves_ = 0;         ///< noted, of all processes
     bool forks_may_wipe_ = true;
     bool forks_wipe_ = false;        ///< note_fork_advice() was told so
     bool held_by_threads_ = false;   ///< at the last look: one had not told yet where its robust list is

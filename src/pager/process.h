@@ -91,7 +91,18 @@ struct Process {
     /// Announced as unmapped, with their words, and the far pages that have moved, under their old addresses
     /// and counted once more: a FORK that was overtaken may need them (overtaken.cpp).
     target::IntervalSet unmapped;
-    std::vector<std::pair<std::uint64_t, PageWord>> moved_away;
+    /// A far page that lay there until that move, of it or of another mapping to its place.
+    struct Moved {
+        std::uint64_t address;
+        PageWord word;
+        std::uint64_t move;
+    };
+    std::vector<Moved> moved_away;
+    /// What has moved, in the order in which the kernel did it, as far as is known.
+    struct Move {
+        std::uint64_t number, from, to, bytes;
+    };
+    std::vector<Move> moves;
     /// The same of what is to be removed, until the events that were read with that are handled.
     std::vector<std::pair<std::uint64_t, PageWord>> removed;
     /// Far pages where a child has none: they may have moved before its FORK, and it has them there.
@@ -105,7 +116,7 @@ struct Process {
     /// What of it forks wipe (MADV_WIPEONFORK), as far as is noted (wiped.cpp).
     target::IntervalSet wiped;
     bool wiped_is_whole = false;  ///< all that is registered has been looked at for it
-    bool has_overtaking() const { return !unmapped.empty() || !moved_away.empty() || !left_behind.empty(); }
+    bool has_overtaking() const { return !unmapped.empty() || !moves.empty() || !left_behind.empty(); }
     bool out_of_reach = false;         ///< its memory may not be read: nothing leaves (reach.cpp)
     bool is_said_to_be_out = false;    ///< ... and that has been said
     bool leaving = false;              ///< all that is outside is to come back, and nothing leaves any more

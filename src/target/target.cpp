@@ -57,6 +57,7 @@ Result<std::unique_ptr<Target>> Target::create(Agent agent, io::Loop& loop, Targ
 std::unique_ptr<Target> Target::create_child(Fd uffd, io::Loop& loop, TargetEvents& events) {
     std::unique_ptr<Target> target(new Target(loop, events));
     target->uffd_ = Uffd(std::move(uffd));
+    target->inherits_unseen_ = true;
     target->watch_uffd();
     return target;
 }
@@ -258,12 +259,17 @@ bool Target::deliver(std::span<const uffd_msg> messages) {
 
 Status Target::refresh_mappings(std::uint64_t unregistered_max) {
     refresh_due_ = false;
-    IntervalSet evictable;
-    std::vector<AddressRange> fresh;
+    IntervalSet evictable, mapped;
+    std::vector<AddressRange> fresh, inherited;
     std::uint64_t fresh_bytes = 0;
     Mapping before;
     auto visited = for_each_mapping(task(), [&](const Mapping& mapping) {
         const bool ours = mapping.start < agent_.base + agent_.length && agent_.base < mapping.end;
+        mapped.add_apart(mapping.start, mapping.end);
+        if (!ours && inherits_unseen_) {
+            for (const AddressRange& range : registered_.missing(mapping.start, mapping.end))
+                inherited.push_back(range);
+        }
         if (!ours && is_candidate(mapping, before)) {
             for (const AddressRange& range : registered_.missing(mapping.start, mapping.end)) {
                 if (refused_.find(range.start) != nullptr) continue;
@@ -276,17 +282,57 @@ Status Target::refresh_mappings(std::uint64_t unregistered_max) {
         before.name = {};
     });
     if (!visited) return visited;
+    inherits_unseen_ = inherits_unseen_ && std::ranges::count_if(inherited, [&](const AddressRange& range) {
+                                               return !look_for_unnoted(range, mapped);
+                                           }) > 0;
     if (fresh_bytes > unregistered_max) {
         for (const AddressRange& range : fresh) {
-            if (!register_fresh(range)) evictable.remove(range.start, range.end);
+            if (!register_fresh(range, mapped)) evictable.remove(range.start, range.end);
         }
     } else {
-        for (const AddressRange& range : fresh) evictable.remove(range.start, range.end);
+        for (const AddressRange& range : fresh) {
+            evictable.remove(range.start, range.end);
+            (void)look_for_unnoted(range, mapped);  // since what it is a part of has grown
+        }
     }
     for (const AddressRange& range : refused_.ranges()) evictable.remove(range.start, range.end);
     for (const AddressRange& range : unmovable_.ranges()) evictable.remove(range.start, range.end);
     evictable_ = std::move(evictable);
     return {};
+}
+
+/// Whether it could be told.
+bool Target::look_for_unnoted(const AddressRange& range, const IntervalSet& mapped) {
+    const auto registered = uffd_.is_registered(range.start, range.end - range.start);
+    if (registered.value_or(false)) leave_unnoted(range, mapped);
+    return registered.has_value();
+}
+
+void Target::leave_unnoted(const AddressRange& range, const IntervalSet& mapped) {
+    IntervalSet first_seen;
+    first_seen.add(range.start, range.end);
+    for (const Unnoted& before : unnoted_) {
+        for (const AddressRange& known : before.ranges.overlap(range.start, range.end))
+            first_seen.remove(known.start, known.end);
+    }
+    if (!first_seen.empty()) unnoted_.push_back({std::move(first_seen), mapped});
+}
+
+void Target::forget_unnoted(std::uint64_t start, std::uint64_t end) {
+    std::erase_if(unnoted_, [&](Unnoted& unnoted) {
+        unnoted.ranges.remove(start, end);
+        return unnoted.ranges.empty();
+    });
+}
+
+IntervalSet Target::unnoted_before(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) const {
+    IntervalSet before;
+    for (const Unnoted& unnoted : unnoted_) {
+        if (!unnoted.mapped.missing(from, from + bytes).empty()) continue;
+        for (const AddressRange& range : unnoted.ranges.overlap(to, to + bytes))
+            before.add(range.start, range.end);
+    }
+    return before;
 }
 
 /// Reads what is announced until nothing is, or the program does not stop. Not during a MOVE.
@@ -305,7 +351,7 @@ bool Target::be_quiet() {
 /// mapping that has just moved here, and is registered already, would seem to be an old one when its REMAP is
 /// read. And one that is registered and not noted would not seem to be there when the next one moves to its
 /// place and that one's REMAP is read first. So nothing may be announced when it begins, nor when it is done.
-bool Target::register_fresh(const AddressRange& seen) {
+bool Target::register_fresh(const AddressRange& seen, const IntervalSet& mapped) {
     const bool quiet = be_quiet();
     if (!quiet && moving_) {
         refresh_due_ = true;
@@ -326,10 +372,13 @@ bool Target::register_fresh(const AddressRange& seen) {
         // Else it is looked at again, and nothing moves out of it before.
         const bool is_whole = is_registered_throughout(range);
         const bool certain = uffd_.is_quiet();
-        if (is_whole && certain)
+        if (is_whole && certain) {
             registered_.add(range.start, range.end);
-        else
+            forget_unnoted(range.start, range.end);
+        } else {
+            if (is_mapped_throughout(range)) leave_unnoted(range, mapped);
             refresh_due_ = true;
+        }
         all = all && is_whole && certain;
         events_.on_fresh(*this, range, certain);
     }
@@ -360,6 +409,17 @@ bool Target::is_registered_throughout(const AddressRange& range) const {
         const std::uint64_t end = mapping ? std::min(mapping->end, range.end) : range.end;
         if (!uffd_.is_registered(at, end - at).value_or(false)) return false;
         at = end;
+    }
+    return true;
+}
+
+/// False where that cannot be told.
+bool Target::is_mapped_throughout(const AddressRange& range) const {
+    for (std::uint64_t at = range.start; at < range.end;) {
+        std::array<char, 32> name;
+        const auto mapping = mapping_at(maps_.get(), at, name);
+        if (!mapping) return false;
+        at = mapping->end;
     }
     return true;
 }
@@ -427,12 +487,14 @@ void Target::protect_zero_pages(const AddressRange& range) const {
 
 void Target::range_unmapped(std::uint64_t start, std::uint64_t end) {
     registered_.remove(start, end);
+    forget_unnoted(start, end);
     evictable_.remove(start, end);
     refused_.remove(start, end);
 }
 
 void Target::range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     registered_.add(to, to + bytes);
+    forget_unnoted(to, to + bytes);
     // Whether it was noted there or not (register_fresh()): the end of what lay there is still to come.
     registered_.add(from, from + bytes);
     evictable_.add_apart(to, to + bytes);

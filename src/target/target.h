@@ -131,6 +131,9 @@ class Target {
     /// A child's mappings are registered like its parent's, as far as it has them.
     void inherit_ranges(const Target& parent, const IntervalSet& mapped);
     const IntervalSet& registered() const noexcept { return registered_; }
+    /// What lay in [to, to + bytes), registered and not noted, before a mapping moved there from `from`: when
+    /// it was seen, that mapping was seen where it came from.
+    IntervalSet unnoted_before(std::uint64_t from, std::uint64_t to, std::uint64_t bytes) const;
     const IntervalSet& evictable() const noexcept { return evictable_; }
 
     /// Present pages, as target::scan_pages().
@@ -177,10 +180,14 @@ class Target {
     void agent_lost();
     void look_whether_gone();
     bool be_quiet();
-    bool register_fresh(const AddressRange& seen);
+    bool register_fresh(const AddressRange& seen, const IntervalSet& mapped);
     bool bring_up_to_date(AddressRange& range) const;
     bool is_registered_throughout(const AddressRange& range) const;
+    bool is_mapped_throughout(const AddressRange& range) const;
     bool register_mapping(AddressRange& range);
+    bool look_for_unnoted(const AddressRange& range, const IntervalSet& mapped);
+    void leave_unnoted(const AddressRange& range, const IntervalSet& mapped);
+    void forget_unnoted(std::uint64_t start, std::uint64_t end);
     Result<AddressRange> candidate_at(std::uint64_t address, const AddressRange* cut_from = nullptr) const;
     std::optional<AddressRange> cut_off(const AddressRange& range, std::uint64_t beyond) const;
     bool deliver(std::span<const uffd_msg> messages);
@@ -194,11 +201,22 @@ class Target {
     Agent agent_;
     ThreadWatch threads_;
     IntervalSet registered_, evictable_, refused_, unmovable_;
+    /// What is registered with the kernel and could not be noted: something may have been announced
+    /// meanwhile, so that another mapping may have come there, or the events of this one may still be on
+    /// their way; or it is too small to be paged, and has been inherited. With all that was mapped when it
+    /// was first seen.
+    struct Unnoted {
+        IntervalSet ranges, mapped;
+    };
+    std::vector<Unnoted> unnoted_;
     io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
     bool waiting_ = false;  ///< the agent owes a reply
     bool moving_ = false;   ///< ... to a MOVE, or that is not settled
     bool gone_ = false;
     bool refresh_due_ = false;
+    /// A forked child: what it has registered because its parent had, of which the parent's REMAP was not
+    /// read before the FORK, has not been looked for.
+    bool inherits_unseen_ = false;
     bool lost_agent_ = false;
     bool sent_away_ = false;  ///< the agent has been told to end
     io::Timer end_timer_;     ///< looks whether the address space has followed the agent

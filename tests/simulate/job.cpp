@@ -325,8 +325,8 @@ void SimulatedJob::check_counts() {
         };
         process->pages->for_each(0, PageTable::kAddressEnd, count);
         for (const auto& [at, word] : process->displaced) count(at, word);
-        for (const auto* words : {&process->moved_away, &process->removed})
-            for (const auto& [at, word] : *words) ++references[word.value()];
+        for (const auto& moved : process->moved_away) ++references[moved.word.value()];
+        for (const auto& [at, word] : process->removed) ++references[word.value()];
         for (const auto& left : process->left_behind) ++references[left.word.value()];
         if (far != process->far_pages)
             fail_run(fmt::format("process {} has {} pages outside, and counts {}", process->target->process(),
