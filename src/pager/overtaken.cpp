@@ -71,13 +71,18 @@ void Pager::remember_displaced(Process& process, std::uint64_t at, PageWord word
 
 /// Which moves, of those that were read before its FORK, a child was forked before: it has still got what
 /// moved away then. What has come there since, and the child may have, too, says nothing: another mapping
-/// that has moved, or one that has grown.
+/// that has moved, or one from below that has grown, of which nobody tells.
 std::vector<Process::Move> Pager::moves_after(const Process& parent, const Process& child) {
     std::vector<Process::Move> after;
     if (parent.moves.empty()) return after;
-    target::IntervalSet filled;
-    (void)target::for_each_mapping(
-        parent->task(), [&](const target::Mapping& mapping) { filled.add(mapping.start, mapping.end); });
+    target::IntervalSet arrived, filled;
+    for (const Process::Move& move : parent.moves) arrived.add(move.to, move.to + move.bytes);
+    (void)target::for_each_mapping(parent->task(), [&](const target::Mapping& mapping) {
+        for (const Process::Move& move : parent.moves) {
+            if (mapping.start < move.from && move.from < mapping.end && arrived.find(move.from) == nullptr)
+                filled.add(move.from, mapping.end);
+        }
+    });
     for (auto move = parent.moves.rbegin(); move != parent.moves.rend(); ++move) {
         const auto left = filled.missing(move->from, move->from + move->bytes);
         if (!left.empty() && child->uffd().is_registered(left[0].start, kPageSize).value_or(false))
