@@ -160,7 +160,7 @@ TEST_F(SharedMemoryTest, WhereNothingIsSharedPssIsReadEverMoreRarely) {
     orders_->executes = true;
     ASSERT_TRUE(wait_until([&] {
         look(true);
-        return shared_.rarity() >= 8;
+        return shared_.rarity() >= 4;
     }));
     orders_->executes = false;
     fork_child(1);
