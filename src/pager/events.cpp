@@ -186,6 +186,8 @@ void Pager::step_aside(Process& process, const target::AddressRange& range) {
         process.pages->set(at, word.unmapped());
     });
     process.owed.add(range.start, range.end);
+    for (const target::AddressRange& part : process.wiped.overlap(range.start, range.end))
+        process.displaced_wiped.add(part.start, part.end);
     process.wiped.remove(range.start, range.end);
 }
 
@@ -196,6 +198,7 @@ void Pager::forget_what_is_not_owed(Process& process) {
     if (process.owed.empty() || process.gone || !process->uffd().is_quiet()) return;
     for (const auto& [at, word] : process.displaced) let_go(process, at, word);
     process.displaced.clear();
+    process.displaced_wiped = {};
     process.owed.clear();
 }
 
@@ -231,19 +234,19 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
     remember_unmapped(process, to, to + bytes, number);
     remember_unmapped(process, from, from + bytes, number);
     displace(process, from, to, bytes);
-    const auto move = [&](std::uint64_t at, PageWord word) {
-        if (process.wiped.find(at) == nullptr) remember(process, at, word, number);
+    const auto move = [&](std::uint64_t at, PageWord word, const target::IntervalSet& wiped) {
+        if (wiped.find(at) == nullptr) remember(process, at, word, number);
         process.pages->set(to + (at - from), word.relocated());
     };
     process.pages->for_each(from, from + bytes, [&](std::uint64_t at, PageWord word) {
         if (process.owed.find(at) != nullptr) return;  // belongs to what has come here since
         give_up_fetch(process, at, word);
-        move(at, word);
+        move(at, word, process.wiped);
         process.pages->set(at, word.unmapped());
     });
     for (auto page = process.displaced.lower_bound(from);
          page != process.displaced.end() && page->first < from + bytes;) {
-        move(page->first, page->second);
+        move(page->first, page->second, process.displaced_wiped);
         page = process.displaced.erase(page);
     }
     take_along(process, from, to, bytes);
@@ -298,6 +301,7 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
         page = process.displaced.erase(page);
     }
     process.owed.remove(start, end);
+    process.displaced_wiped.remove(start, end);
     std::erase_if(process.inherited_marks, [&](std::uint64_t mark) { return mark >= start && mark < end; });
     // What lies there now is the program's, and stays when it is let go of.
     std::erase_if(process.agents_sent_away,
@@ -458,9 +462,7 @@ void Pager::drop_all(Process& process) {
     });
     for (const auto& [at, word] : process.displaced) let_go(process, at, word);
     process.displaced.clear();
-    for (const Process::Moved& moved : process.moved_away) area_.put(moved.word.value());
-    process.moved_away.clear();
-    process.moves.clear();
+    forget_moves(process);
     forget(process.removed);
     forget_left_behind(process);
     process.unmapped.clear();

@@ -64,6 +64,7 @@ void Pager::remember_unmapped(Process& process, std::uint64_t start, std::uint64
 
 /// What stepped aside for a move is gone: it was there before that.
 void Pager::remember_displaced(Process& process, std::uint64_t at, PageWord word) {
+    if (process.displaced_wiped.find(at) != nullptr) return;
     for (const Process::Move& move : process.moves) {
         if (at >= move.to && at < move.to + move.bytes) return remember(process, at, word, move.number);
     }
@@ -180,11 +181,15 @@ void Pager::forget_what_was_overtaken(Process& process) {
     const bool is_soon = io::Clock::now() - process.overtaking_since < kForkIsRead;
     if (is_little && is_soon && !process->uffd().is_quiet()) return;
     forget_unmapped(process, 0, PageTable::kAddressEnd);
+    forget_moves(process);
+    for (const auto& [child, at, word] : process.left_behind) area_.put(word.value());
+    process.left_behind.clear();
+}
+
+void Pager::forget_moves(Process& process) {
     for (const Process::Moved& moved : process.moved_away) area_.put(moved.word.value());
     process.moved_away.clear();
     process.moves.clear();
-    for (const auto& [child, at, word] : process.left_behind) area_.put(word.value());
-    process.left_behind.clear();
 }
 
 /// A mapping that has grown again since it was announced as gone has come before the FORK, rather than after
@@ -206,7 +211,8 @@ void Pager::inherit_overtaken(Process& parent, Process& child, const std::vector
         const auto has_come_there = [&](const Process::Move& move) {
             return at >= move.to && at < move.to + move.bytes;
         };
-        if (word.is_far() && std::ranges::any_of(after, has_come_there)) inherit_remembered(child, at, word);
+        const bool is_given = word.is_far() && parent.displaced_wiped.find(at) == nullptr;
+        if (is_given && std::ranges::any_of(after, has_come_there)) inherit_remembered(child, at, word);
     }
     for (const auto& [at, word] : parent.removed) inherit_remembered(child, at, word);
     for (const target::AddressRange& range : parent.unmapped.ranges()) {

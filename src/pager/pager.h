@@ -264,6 +264,7 @@ class Pager : public target::TargetEvents {
     void remember_removal(Process& process, std::uint64_t at, PageWord word);
     void forget(std::vector<std::pair<std::uint64_t, PageWord>>& words);
     void forget_what_was_overtaken(Process& process);
+    void forget_moves(Process& process);
     void inherit_overtaken(Process& parent, Process& child, const std::vector<Process::Move>& after);
     void inherit_remembered(Process& child, std::uint64_t at, PageWord word);
 

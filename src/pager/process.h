@@ -88,6 +88,7 @@ struct Process {
     /// displace()).
     target::IntervalSet owed;
     std::map<std::uint64_t, PageWord> displaced;
+    target::IntervalSet displaced_wiped;  ///< what of that forks wipe
     /// Announced as unmapped, with their words, and the far pages that have moved, under their old addresses
     /// and counted once more: a FORK that was overtaken may need them (overtaken.cpp).
     target::IntervalSet unmapped;
