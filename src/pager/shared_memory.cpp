@@ -206,11 +206,13 @@ void SharedMemory::take_pss(std::span<const pid_t> forkers) {
         member->shares = std::min(rss(*member), 2 * beyond);
         if (auto* process = static_cast<Process*>(member->owner)) process->sharing_counted = true;
     }
+    // No process counts any of its anonymous memory twice: what one shares with somebody outside the job is
+    // not the job's to take off.
+    measured_ = std::min(measured_, sum - largest);
     rarity_ = measured_ < kNegligible ? std::min(2 * rarity_, kRarityMax) : 1;
     const std::uint64_t hidden = hidden_by_children(forkers) + hidden_by_endings();
     is_doubtful_ = hidden > 0;
-    // No process counts any of its anonymous memory twice.
-    measured_ = std::min(measured_ - std::min(measured_, hidden), sum - largest);
+    measured_ -= std::min(measured_, hidden);
     copied_at_ = copied();
     believe_at_ = io::Clock::now() + kBirth;
 }
