@@ -22,7 +22,7 @@ constexpr std::chrono::seconds kEndOfAProcess{2};  // from its first thread's en
 /// unmapped before the fork may still be unannounced.
 class ForkedPages {
   public:
-    explicit ForkedPages(const target::Uffd& child) : child_(child) {}
+    explicit ForkedPages(target::Target& child) : child_(child) {}
 
     /// Whether the child has the page at `address`. `end` is where its mapping may end: what is asked for at
     /// once.
@@ -42,8 +42,8 @@ class ForkedPages {
         for (std::uint64_t bytes = std::min(step_, end - address);;
              bytes = bytes / 2 / kPageSize * kPageSize) {
             bytes = std::max<std::uint64_t>(bytes, kPageSize);
-            const std::optional<bool> registered = child_.is_registered(address, bytes);
-            // It runs already and changes its mappings: its events will say what it has not got any more.
+            const std::optional<bool> registered = child_.had_at_fork(address, bytes);
+            // It changes its mappings without end: its events will say what it has not got any more.
             if (!registered) bytes = PageTable::kAddressEnd - address;
             has_ = registered.value_or(true);
             if (!has_ && bytes > kPageSize) continue;
@@ -54,7 +54,7 @@ class ForkedPages {
         }
     }
 
-    const target::Uffd& child_;
+    target::Target& child_;
     target::IntervalSet found_;
     std::uint64_t known_end_ = 0;
     std::uint64_t step_ = PageTable::kAddressEnd;
@@ -349,7 +349,7 @@ void Pager::inherit_pages(Process& parent, Process& child) {
     const std::vector<Process::Move> after = moves_after(parent, child);
     target::IntervalSet newer;
     for (const Process::Move& move : after) newer.add(move.to, move.to + move.bytes);
-    ForkedPages forked(child->uffd());
+    ForkedPages forked(*child.target);
     parent.pages->for_each(0, PageTable::kAddressEnd, [&](std::uint64_t at, PageWord word) {
         if (parent.wiped.find(at) != nullptr) return;  // the child has zeros there, if it has anything
         if (newer.find(at) != nullptr) return;
@@ -366,7 +366,7 @@ void Pager::inherit_pages(Process& parent, Process& child) {
     if (!forks_may_wipe_) {
         // What is missed is registered again when the child is looked at: nothing where it has words, which
         // would be dropped then.
-        ForkedPages whole(child->uffd());
+        ForkedPages whole(*child.target);
         for (const target::AddressRange& range : parent->registered().ranges())
             whole.look_for(range.start, range.end);
         for (const target::AddressRange& range : whole.found().ranges()) mapped.add(range.start, range.end);
@@ -436,6 +436,7 @@ void Pager::on_batch_end(target::Target& target) {
     forget(process_of(target).removed);
     forget_what_is_not_owed(process_of(target));
     forget_what_was_overtaken(process_of(target));
+    for (std::size_t i = 0; i < processes_.size(); i++) processes_[i]->target->deliver_heard();
 }
 
 void Pager::on_gone(target::Target& target, bool process_alive) {

@@ -86,7 +86,7 @@ std::vector<Process::Move> Pager::moves_after(const Process& parent, const Proce
     });
     for (auto move = parent.moves.rbegin(); move != parent.moves.rend(); ++move) {
         const auto left = filled.missing(move->from, move->from + move->bytes);
-        if (!left.empty() && child->uffd().is_registered(left[0].start, kPageSize).value_or(false))
+        if (!left.empty() && child->had_at_fork(left[0].start, kPageSize).value_or(false))
             after.push_back(*move);
         else
             filled.add(move->to, move->to + move->bytes);
@@ -114,7 +114,7 @@ void Pager::take_along(Process& parent, std::uint64_t from, std::uint64_t to, st
     for (const auto& [child, address, word] : parent.left_behind) {
         if (address < from || address >= from + bytes) continue;
         const std::uint64_t at = to + (address - from);
-        if (child->pages->get(at).has_slot() || !(*child)->uffd().is_registered(at, kPageSize).value_or(true))
+        if (child->pages->get(at).has_slot() || !(*child)->had_at_fork(at, kPageSize).value_or(true))
             continue;
         inherit_word(*child, at, word);
     }
@@ -224,7 +224,7 @@ void Pager::inherit_overtaken(Process& parent, Process& child, const std::vector
 
 /// As in ForkedPages: one that runs already and changes its mappings gets it.
 void Pager::inherit_remembered(Process& child, std::uint64_t at, PageWord word) {
-    if (child.pages->get(at).has_slot() || !child->uffd().is_registered(at, kPageSize).value_or(true)) return;
+    if (child.pages->get(at).has_slot() || !child->had_at_fork(at, kPageSize).value_or(true)) return;
     inherit_word(child, at, word);
 }
 

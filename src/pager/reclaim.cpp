@@ -133,7 +133,8 @@ std::uint64_t Pager::name_of(const Process& process, std::uint64_t address) noex
 }
 
 /// Whether a page of a thread's list of mutexes can be read without waiting for ourselves. If it is only
-/// away, and what it tells of not known before it is back, it is fetched, and `all_told` is false.
+/// away, and what it tells of not known before it is back, it is fetched, and `all_told` is false; so it is
+/// for one that could be dropped while it is read.
 bool Pager::can_read_list(Process& process, std::uint64_t page, bool of_mutex, bool& all_told) {
     if (page >= PageTable::kAddressEnd) return false;
     const PageWord word = process.pages->get(page);
@@ -145,7 +146,10 @@ bool Pager::can_read_list(Process& process, std::uint64_t page, bool of_mutex, b
             append(process.kept_found, page);
         return false;
     }
-    if (!is_kept && !word.is_inside()) return false;
+    if (!is_kept && !word.is_inside()) {
+        all_told = false;  // in doubt: it is read at the next look, when it is kept
+        return false;
+    }
     std::array<target::AddressRange, 1> present;
     const auto scan = process->scan_present(page, page + kPageSize, 1, present);
     return scan && scan->count == 1;

@@ -19,7 +19,6 @@ namespace {
 
 constexpr std::uint64_t kSmallestMapping = 8 * kPageSize;  // smaller ones are not worth a fault
 constexpr std::uint64_t kBssTailMax = 1 << 20;
-constexpr std::size_t kMessagesPerRead = 32;
 constexpr int kQuietTries = 16;
 constexpr std::chrono::milliseconds kEndPeriodMax{64};
 
@@ -66,6 +65,9 @@ Target::~Target() {
     loop_.cancel(end_timer_);
     for (io::Watch* watch : {&uffd_watch_, &socket_watch_, &pidfd_watch_}) {
         if (watch->added) loop_.remove(*watch);
+    }
+    for (const uffd_msg& message : heard_) {
+        if (message.event == UFFD_EVENT_FORK) Fd(static_cast<int>(message.arg.fork.ufd)).reset();
     }
 }
 
@@ -206,6 +208,7 @@ void Target::drain() noexcept {
         if (uffd_watch_.added) loop_.remove(uffd_watch_);
         return;
     }
+    deliver_heard();
     std::array<uffd_msg, kMessagesPerRead> messages;
     for (;;) {
         const ssize_t got = read(uffd_.fd(), messages.data(), sizeof messages);
@@ -507,14 +510,6 @@ void Target::range_unmovable(std::uint64_t address) {
         unmovable_.add(whole.start, whole.end);
         evictable_.remove(whole.start, whole.end);
     }
-}
-
-void Target::inherit_ranges(const Target& parent, const IntervalSet& mapped) {
-    for (const AddressRange& range : mapped.ranges()) {
-        for (const AddressRange& part : parent.registered_.overlap(range.start, range.end))
-            registered_.add(part.start, part.end);
-    }
-    refused_ = parent.refused_;
 }
 
 std::size_t Target::read_memory(std::uint64_t address, void* into, std::size_t bytes) const noexcept {

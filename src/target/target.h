@@ -105,6 +105,12 @@ class Target {
 
     /// Reads and delivers events now (after an EAGAIN), unless a MOVE is not settled.
     void drain() noexcept;
+    /// Whether a forked child had the range when it was forked: it is registered now, or the child has
+    /// announced since that it has gone. What it announces is read for that, to be delivered by
+    /// deliver_heard(). None where it changes its mappings faster than it can be asked.
+    std::optional<bool> had_at_fork(std::uint64_t start, std::uint64_t bytes);
+    /// Delivers what had_at_fork() has read. Before anybody else is told what the child has.
+    void deliver_heard();
 
     /// Looks for new private anonymous mappings and registers them, their zero pages protected, but leaves
     /// them alone while they are no more than `unregistered_max` bytes together: a heap that grows would
@@ -172,6 +178,8 @@ class Target {
     void* owner = nullptr;  ///< the pager's own
 
   private:
+    static constexpr std::size_t kMessagesPerRead = 32;
+
     Target(io::Loop& loop, TargetEvents& events) : loop_(loop), events_(events) {}
     Status open_proc();
     void watch_agent();
@@ -191,6 +199,8 @@ class Target {
     Result<AddressRange> candidate_at(std::uint64_t address, const AddressRange* cut_from = nullptr) const;
     std::optional<AddressRange> cut_off(const AddressRange& range, std::uint64_t beyond) const;
     bool deliver(std::span<const uffd_msg> messages);
+    bool hear();
+    bool has_heard_of_the_end_of(std::uint64_t start, std::uint64_t bytes) const;
 
     io::Loop& loop_;
     TargetEvents& events_;
@@ -209,6 +219,8 @@ class Target {
         IntervalSet ranges, mapped;
     };
     std::vector<Unnoted> unnoted_;
+    std::vector<uffd_msg> heard_;     ///< read by had_at_fork(), not delivered yet
+    bool owes_announcement_ = false;  ///< had_at_fork() has waited in vain
     io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
     bool waiting_ = false;  ///< the agent owes a reply
     bool moving_ = false;   ///< ... to a MOVE, or that is not settled

@@ -38,6 +38,8 @@ enum class Feature : unsigned {
     kTwice,      ///< with kLate: writes that succeeded are executed once more, later
     kMirror,     ///< each page on two stores
     kGrow,       ///< mappings get larger where they are, of which no event tells
+    kBrief,      ///< with kThreads: they begin and end all the time, with mutexes held
+    kRestless,   ///< mappings move all the time, while processes fork
     kCount
 };
 inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);

@@ -422,18 +422,19 @@ bool often(Feature feature, std::uint64_t once_in) {
 Task<> do_something(Thread& thread) {
     Memory& memory = *thread.process->memory;
     ++world->operations;
+    const bool restless = world->options.has(Feature::kRestless), brief = world->options.has(Feature::kBrief);
     if (often(Feature::kUnmap, 30)) {
         co_await unmap(thread);
-    } else if (often(Feature::kRemap, 30)) {
+    } else if (often(Feature::kRemap, restless ? 6 : 30)) {
         co_await remap(thread);
     } else if (often(Feature::kDiscard, 30)) {
         co_await discard(thread);
         drop_lazy(memory);
-    } else if (often(Feature::kFork, 100)) {
+    } else if (often(Feature::kFork, restless ? 20 : 100)) {
         co_await fork(thread);
-    } else if (often(Feature::kThreads, 60)) {
+    } else if (often(Feature::kThreads, brief ? 10 : 60)) {
         start_thread(*thread.process);
-    } else if (often(Feature::kMutexes, 60)) {
+    } else if (often(Feature::kMutexes, brief ? 10 : 60)) {
         co_await lock_mutex(thread);
     } else if (often(Feature::kPin, 100)) {
         co_await pin(thread);
@@ -475,7 +476,8 @@ Task<> run_thread(Thread& thread) {
             thread.since = world->steps;
             continue;
         }
-        if (often(Feature::kThreads, 150) && threads_of(process) > 1) {
+        const std::uint64_t life = world->options.has(Feature::kBrief) ? 20 : 150;
+        if (often(Feature::kThreads, life) && threads_of(process) > 1) {
             end_thread(thread);
             co_return;
         }

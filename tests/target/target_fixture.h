@@ -62,7 +62,9 @@ class Recorder : public TargetEvents {
     void on_fork(Target&, Fd uffd) override {
         seen.push_back({Seen::kFork});
         child = Target::create_child(std::move(uffd), *loop, *this);
+        forked(*child);
     }
+    std::function<void(Target&)> forked = [](Target&) {};
     void on_remap(Target&, std::uint64_t from, std::uint64_t to, std::uint64_t bytes) override {
         seen.push_back({Seen::kRemap, from, to, bytes});
     }

@@ -170,6 +170,32 @@ TEST_F(TargetTest, AForkedChildIsServedByItsOwnUserfaultfd) {
         << "the child's, not the parent's";
 }
 
+// Seen in the simulator: a child that had begun to change its mappings was taken to have all that its parent
+// had, so that what had moved before the fork, and was announced after it, was not given to it.
+TEST_F(TargetTest, WhatAChildHadAtItsForkIsKnownThoughItGoesOn) {
+    start({[](Arena& arena) {
+        const pid_t child = fork();
+        if (child == 0) _exit(munmap(arena.data() + 4 * kPageSize, 3 * kPageSize));
+        return waitpid(child, nullptr, 0) == child ? 0 : -1;
+    }});
+    int forks = 0;
+    events_->forked = [&](Target& child) {
+        forks++;
+        ASSERT_TRUE(wait_until([&] { return !child.uffd().is_quiet(); }));
+        EXPECT_EQ(child.had_at_fork(page(5), kPageSize), true) << "it has just been unmapped";
+        EXPECT_EQ(child.had_at_fork(page(7), kPageSize), true);
+        EXPECT_EQ(child.had_at_fork(page(6), 2 * kPageSize), false) << "not as one range";
+        EXPECT_EQ(child.had_at_fork(kAddressEnd / 2, kPageSize), false);
+        EXPECT_FALSE(events_->has(Seen::kUnmap)) << "the parent's events come first";
+        child.deliver_heard();
+        EXPECT_TRUE(events_->has(Seen::kUnmap));
+    };
+    step();
+    EXPECT_EQ(forks, 1);
+    EXPECT_EQ(puppet_->result(), 0);
+    EXPECT_EQ(std::ranges::count(events_->seen, Seen{Seen::kUnmap, page(4), page(7)}), 1) << "only once";
+}
+
 TEST_F(TargetTest, AForkedChildIsRecognisedByItsCookie) {
     static std::atomic<pid_t>* number;
     Shared<std::atomic<pid_t>> grandchild;
