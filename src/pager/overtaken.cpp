@@ -157,8 +157,8 @@ void Pager::forget_unmapped(Process& process, std::uint64_t start, std::uint64_t
 void Pager::on_fresh(target::Target& target, const target::AddressRange& range, bool certain) {
     Process& process = process_of(target);
     forget_unmapped(process, range.start, range.end);
-    // What is wiped may have grown by it, of which nobody tells.
-    if (!process.wiped.empty()) process.wiped_is_whole = false;
+    // The advice may have been given before, or what is wiped have grown by it, of which nobody tells.
+    if (forks_wipe_) process.wiped_is_whole = false;
     if (!certain) return;
     forget_what_was_overtaken(process);
     process.pages->for_each(range.start, range.end, [&](std::uint64_t at, PageWord word) {

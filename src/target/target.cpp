@@ -285,12 +285,13 @@ Status Target::refresh_mappings(std::uint64_t unregistered_max) {
         before.name = {};
     });
     if (!visited) return visited;
+    note_what_is_certain_now();
     inherits_unseen_ = inherits_unseen_ && std::ranges::count_if(inherited, [&](const AddressRange& range) {
                                                return !look_for_unnoted(range, mapped);
                                            }) > 0;
     if (fresh_bytes > unregistered_max) {
         for (const AddressRange& range : fresh) {
-            if (!register_fresh(range, mapped)) evictable.remove(range.start, range.end);
+            if (!register_fresh(range)) evictable.remove(range.start, range.end);
         }
     } else {
         for (const AddressRange& range : fresh) {
@@ -319,6 +320,32 @@ void Target::leave_unnoted(const AddressRange& range, const IntervalSet& mapped)
             first_seen.remove(known.start, known.end);
     }
     if (!first_seen.empty()) unnoted_.push_back({std::move(first_seen), mapped});
+}
+
+/// What was seen may have left in part since, and what is left of it may be too small to be looked at again.
+void Target::leave_mapped_parts_unnoted(const AddressRange& range) {
+    IntervalSet mapped;
+    if (!for_each_mapping(task(),
+                          [&](const Mapping& mapping) { mapped.add_apart(mapping.start, mapping.end); }))
+        return;
+    for (const AddressRange& part : mapped.overlap(range.start, range.end)) leave_unnoted(part, mapped);
+}
+
+/// Where nothing waits to be announced, what is registered is what is there.
+void Target::note_what_is_certain_now() {
+    std::vector<AddressRange> certain;
+    for (const Unnoted& unnoted : unnoted_) {
+        for (const AddressRange& range : unnoted.ranges.ranges()) {
+            for (const AddressRange& part : registered_.missing(range.start, range.end)) {
+                if (is_registered_throughout(part) && uffd_.is_quiet()) certain.push_back(part);
+            }
+        }
+    }
+    for (const AddressRange& range : certain) {
+        registered_.add(range.start, range.end);
+        forget_unnoted(range.start, range.end);
+        events_.on_fresh(*this, range, true);
+    }
 }
 
 void Target::forget_unnoted(std::uint64_t start, std::uint64_t end) {
@@ -354,7 +381,7 @@ bool Target::be_quiet() {
 /// mapping that has just moved here, and is registered already, would seem to be an old one when its REMAP is
 /// read. And one that is registered and not noted would not seem to be there when the next one moves to its
 /// place and that one's REMAP is read first. So nothing may be announced when it begins, nor when it is done.
-bool Target::register_fresh(const AddressRange& seen, const IntervalSet& mapped) {
+bool Target::register_fresh(const AddressRange& seen) {
     const bool quiet = be_quiet();
     if (!quiet && moving_) {
         refresh_due_ = true;
@@ -379,7 +406,8 @@ bool Target::register_fresh(const AddressRange& seen, const IntervalSet& mapped)
             registered_.add(range.start, range.end);
             forget_unnoted(range.start, range.end);
         } else {
-            if (is_mapped_throughout(range)) leave_unnoted(range, mapped);
+            leave_mapped_parts_unnoted(range);
+            if (certain) note_what_is_certain_now();
             refresh_due_ = true;
         }
         all = all && is_whole && certain;
@@ -412,17 +440,6 @@ bool Target::is_registered_throughout(const AddressRange& range) const {
         const std::uint64_t end = mapping ? std::min(mapping->end, range.end) : range.end;
         if (!uffd_.is_registered(at, end - at).value_or(false)) return false;
         at = end;
-    }
-    return true;
-}
-
-/// False where that cannot be told.
-bool Target::is_mapped_throughout(const AddressRange& range) const {
-    for (std::uint64_t at = range.start; at < range.end;) {
-        std::array<char, 32> name;
-        const auto mapping = mapping_at(maps_.get(), at, name);
-        if (!mapping) return false;
-        at = mapping->end;
     }
     return true;
 }

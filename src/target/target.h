@@ -188,13 +188,14 @@ class Target {
     void agent_lost();
     void look_whether_gone();
     bool be_quiet();
-    bool register_fresh(const AddressRange& seen, const IntervalSet& mapped);
+    bool register_fresh(const AddressRange& seen);
     bool bring_up_to_date(AddressRange& range) const;
     bool is_registered_throughout(const AddressRange& range) const;
-    bool is_mapped_throughout(const AddressRange& range) const;
     bool register_mapping(AddressRange& range);
     bool look_for_unnoted(const AddressRange& range, const IntervalSet& mapped);
     void leave_unnoted(const AddressRange& range, const IntervalSet& mapped);
+    void leave_mapped_parts_unnoted(const AddressRange& range);
+    void note_what_is_certain_now();
     void forget_unnoted(std::uint64_t start, std::uint64_t end);
     Result<AddressRange> candidate_at(std::uint64_t address, const AddressRange* cut_from = nullptr) const;
     std::optional<AddressRange> cut_off(const AddressRange& range, std::uint64_t beyond) const;

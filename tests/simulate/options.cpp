@@ -5,10 +5,10 @@
 namespace farswap::simulate {
 
 const std::array<std::string_view, kFeatures> kFeatureNames = {
-    "fork",      "unmap", "remap",       "discard", "exec",    "exit",    "threads", "mutexes",
-    "pin",       "lock",  "fork-advice", "hold",    "chaos",   "slow",    "errors",  "losses",
-    "outages",   "late",  "stores",      "corrupt", "failure", "full",    "memory",  "tier",
-    "preempted", "twice", "mirror",      "grow",    "brief",   "restless"};
+    "fork",      "unmap", "remap",       "discard", "exec",    "exit",     "threads", "mutexes",
+    "pin",       "lock",  "fork-advice", "hold",    "chaos",   "slow",     "errors",  "losses",
+    "outages",   "late",  "stores",      "corrupt", "failure", "full",     "memory",  "tier",
+    "preempted", "twice", "mirror",      "grow",    "brief",   "restless", "careless"};
 
 void Options::choose() {
     Random random(seed ^ 0x5eedull);

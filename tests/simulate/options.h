@@ -40,6 +40,7 @@ enum class Feature : unsigned {
     kGrow,       ///< mappings get larger where they are, of which no event tells
     kBrief,      ///< with kThreads: they begin and end all the time, with mutexes held
     kRestless,   ///< mappings move all the time, while processes fork
+    kCareless,   ///< memory is dropped while another thread forks: known to fail (decision 0006)
     kCount
 };
 inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);

@@ -211,6 +211,8 @@ Task<> remap(Thread& thread) {
 
 Task<> discard(Thread& thread) {
     const std::shared_ptr<Memory> memory = thread.process->memory;
+    // The child may get zeros, as if it had been forked later.
+    if (memory->is_forking() && !world->options.has(Feature::kCareless)) co_return;
     const AddressRange range = any_part(*memory, 32);
     if (range.start == range.end) co_return;
     const Claim claim(memory, range);
