@@ -2,6 +2,7 @@
 // nothing stale can be filled.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -10,6 +11,7 @@
 #include <sys/wait.h>
 
 #include <array>
+#include <atomic>
 
 #include "target/proc.h"
 #include "target_fixture.h"
@@ -173,15 +175,25 @@ TEST_F(TargetTest, AForkedChildIsServedByItsOwnUserfaultfd) {
 // Seen in the simulator: a child that had begun to change its mappings was taken to have all that its parent
 // had, so that what had moved before the fork, and was announced after it, was not given to it.
 TEST_F(TargetTest, WhatAChildHadAtItsForkIsKnownThoughItGoesOn) {
+    static std::atomic<bool>* asked;
+    Shared<std::atomic<bool>> flag;
+    asked = flag.get();
     start({[](Arena& arena) {
         const pid_t child = fork();
-        if (child == 0) _exit(munmap(arena.data() + 4 * kPageSize, 3 * kPageSize));
+        if (child == 0) {
+            const int result = munmap(arena.data() + 4 * kPageSize, 3 * kPageSize);
+            while (!*asked) usleep(200);
+            _exit(result);
+        }
         return waitpid(child, nullptr, 0) == child ? 0 : -1;
     }});
     int forks = 0;
     events_->forked = [&](Target& child) {
         forks++;
-        ASSERT_TRUE(wait_until([&] { return !child.uffd().is_quiet(); }));
+        pollfd announced{child.uffd().fd(), POLLIN, 0};
+        ASSERT_EQ(poll(&announced, 1, 60'000), 1);
+        // Until it has been told that this was read.
+        ASSERT_TRUE(wait_until([&] { return child.had_at_fork(page(5), kPageSize).has_value(); }));
         EXPECT_EQ(child.had_at_fork(page(5), kPageSize), true) << "it has just been unmapped";
         EXPECT_EQ(child.had_at_fork(page(7), kPageSize), true);
         EXPECT_EQ(child.had_at_fork(page(6), 2 * kPageSize), false) << "not as one range";
@@ -189,6 +201,7 @@ TEST_F(TargetTest, WhatAChildHadAtItsForkIsKnownThoughItGoesOn) {
         EXPECT_FALSE(events_->has(Seen::kUnmap)) << "the parent's events come first";
         child.deliver_heard();
         EXPECT_TRUE(events_->has(Seen::kUnmap));
+        *asked = true;
     };
     step();
     EXPECT_EQ(forks, 1);
