@@ -100,7 +100,7 @@ class SharedMemoryTest : public ::testing::Test {
     Shared<std::atomic<bool>> ready_;
     Shared<Orders> orders_;
     /// What the parent shares with the test, who is not of the job.
-    std::vector<char> strangers_ = std::vector<char>(std::size_t{8} << 20, 1);
+    std::vector<char> strangers_ = std::vector<char>(std::size_t{2} << 20, 1);
     Child parent_{[this] { return run_parent(); }};
     std::array<Process, 2> owners_;
     target::ProcessTree tree_;
