@@ -230,6 +230,7 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
     Process& process = process_of(target);
     if (to > PageTable::kAddressEnd - bytes) return stop_as_too_high(target);
     stop_if_agents(target, from, from + bytes);
+    children_asked_ = true;
     const std::uint64_t number = note_move(process, from, to, bytes);
     remember_unmapped(process, to, to + bytes, number);
     remember_unmapped(process, from, from + bytes, number);
@@ -315,6 +316,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
         stop_for(ENOMEM, "no memory to follow a fork; the program was stopped");
         return;
     }
+    children_asked_ = true;
     Process& child = *made;
     processes_.push_back(std::move(made));
     shares_by_fork(parent);
@@ -436,6 +438,7 @@ void Pager::on_batch_end(target::Target& target) {
     forget(process_of(target).removed);
     forget_what_is_not_owed(process_of(target));
     forget_what_was_overtaken(process_of(target));
+    if (!std::exchange(children_asked_, false)) return;
     for (std::size_t i = 0; i < processes_.size(); i++) processes_[i]->target->deliver_heard();
 }
 

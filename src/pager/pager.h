@@ -354,6 +354,7 @@ class Pager : public target::TargetEvents {
     std::uint64_t packed_seen_ = 0;  ///< bytes of compressed pages in memory that the budget knows of
     bool short_of_frames_ = false;   ///< at the last look: the store must take or reserve some first
     bool crowded_ = false;
+    bool children_asked_ = false;  ///< what had_at_fork() has heard ahead is to be delivered
     std::uint64_t cookies_ = 0;
     WorthTrying comparing_;       ///< pages that leave with their slots
     std::size_t slots_hand_ = 0;  ///< the process that give_up_slots() looks at next
