@@ -134,20 +134,18 @@ std::uint64_t Pager::name_of(const Process& process, std::uint64_t address) noex
 
 /// Whether a page of a thread's list of mutexes can be read without waiting for ourselves. If it is only
 /// away, and what it tells of not known before it is back, it is fetched, and `all_told` is false; so it is
-/// for one that could be dropped while it is read.
+/// for one that could be dropped while it is read, and is kept from now on.
 bool Pager::can_read_list(Process& process, std::uint64_t page, bool of_mutex, bool& all_told) {
     if (page >= PageTable::kAddressEnd) return false;
     const PageWord word = process.pages->get(page);
     const bool is_kept = word.state() == PageState::kKept;
     if (is_kept && !of_mutex) return true;  // without a system call for each thread
-    if (word.is_far() || process.is_being_moved(page)) {
+    // In doubt, it is kept first, so that nothing comes between.
+    const bool is_in_doubt = word.state() == PageState::kDoubtful;
+    if (word.is_far() || is_in_doubt || process.is_being_moved(page)) {
         all_told = false;
         if (std::ranges::find(process.kept_found, page) == process.kept_found.end())
             append(process.kept_found, page);
-        return false;
-    }
-    if (!is_kept && !word.is_inside()) {
-        all_told = false;  // in doubt: it is read at the next look, when it is kept
         return false;
     }
     std::array<target::AddressRange, 1> present;
