@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/assert.h"
+#include "base/units.h"
 #include "page/pool.h"
 #include "pager/page_table.h"
 #include "swap/slots.h"
@@ -17,7 +18,6 @@
 namespace farswap {
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kAddress = 0x5555'0000'0000;
 constexpr std::uint32_t kRun = 64;  // pages that leave together
 

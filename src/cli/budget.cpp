@@ -3,12 +3,12 @@
 
 #include <algorithm>
 
+#include "base/units.h"
 #include "farswap/request.h"
 
 namespace farswap::cli {
 
 std::uint64_t default_pool(std::uint64_t cap) noexcept {
-    constexpr std::uint64_t kMiB = 1ull << 20;
     return std::clamp(cap / 16 / kMiB * kMiB, kPoolMin, kPoolMax);
 }
 

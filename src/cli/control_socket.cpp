@@ -46,18 +46,6 @@ std::optional<ucred> peer_of(int socket) {
     return peer;
 }
 
-/// EAGAIN: nothing came in time, or until `is_interrupted`.
-Result<std::optional<nlohmann::json>> receive_in_time(int socket,
-                                                      const std::function<bool()>& is_interrupted) {
-    const auto until = std::chrono::steady_clock::now() + kAnswerLimit;
-    pollfd ready{socket, POLLIN, 0};
-    while (poll(&ready, 1, kLookForInterruptMs) <= 0) {
-        if ((is_interrupted && is_interrupted()) || std::chrono::steady_clock::now() > until)
-            return fail(EAGAIN, "no answer");
-    }
-    return receive_json(socket);
-}
-
 Result<Fd> connect_with(pid_t pager, int flags) {
     Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
     const Address address = address_of(pager);
@@ -163,6 +151,16 @@ Result<std::size_t> receive_bytes(int socket, std::span<std::byte> into) {
     return static_cast<std::size_t>(got);
 }
 
+Status await_message(int socket, const std::function<bool()>& is_interrupted,
+                     std::chrono::steady_clock::time_point until) {
+    pollfd ready{socket, POLLIN, 0};
+    while (poll(&ready, 1, kLookForInterruptMs) <= 0) {
+        if (is_interrupted && is_interrupted()) return fail(EINTR, "interrupted");
+        if (std::chrono::steady_clock::now() > until) return fail(EAGAIN, "no answer");
+    }
+    return {};
+}
+
 Result<PagerConnection> find_pager_of(pid_t process, const std::function<bool()>& is_interrupted) {
     Error last{ENOENT, fmt::format("process {} is not managed by a farswap that runs here", process)};
     for (const pid_t pager : running_pagers()) {
@@ -174,8 +172,10 @@ Result<PagerConnection> find_pager_of(pid_t process, const std::function<bool()>
             continue;
         }
         if (!send_json(socket->get(), {{"do", "find"}, {"process", process}})) continue;
-        const auto answer = receive_in_time(socket->get(), is_interrupted);  // it may be stopped
-        if (is_interrupted && is_interrupted()) return fail(EINTR, "interrupted");
+        const auto until = std::chrono::steady_clock::now() + kAnswerLimit;  // it may be stopped
+        const auto come = await_message(socket->get(), is_interrupted, until);
+        if (!come && come.error().code == EINTR) return std::unexpected(come.error());
+        const auto answer = come ? receive_json(socket->get()) : std::unexpected(come.error());
         if (!answer)
             last = {ETIMEDOUT,
                     fmt::format("pager {} does not answer (is it stopped?), and may have process {}", pager,

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <optional>
@@ -40,6 +41,12 @@ bool send_json(int socket, const nlohmann::json& message);
 /// The next message; nothing when the other end has closed, or has sent what is no JSON object. EAGAIN: none
 /// is there, on a socket that does not block.
 Result<std::optional<nlohmann::json>> receive_json(int socket);
+
+/// Waits until there is a message, or the other end has closed. EINTR: `is_interrupted`, which is asked ten
+/// times a second; EAGAIN: neither until then.
+Status await_message(
+    int socket, const std::function<bool()>& is_interrupted,
+    std::chrono::steady_clock::time_point until = std::chrono::steady_clock::time_point::max());
 
 /// What an answer says has gone wrong; nothing: it says no such thing. Without control characters: root
 /// prints what pagers of all users say.

@@ -1,7 +1,5 @@
 #include "cli/outside_memory.h"
 
-#include <poll.h>
-
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -12,8 +10,6 @@
 
 namespace farswap::cli {
 namespace {
-
-constexpr int kLookForInterruptMs = 100;
 
 std::unexpected<Error> gone() {
     return fail(EPIPE, "the pager of the process has gone away");
@@ -33,12 +29,7 @@ Result<OutsideMemory> OutsideMemory::open(pid_t process, std::function<bool()> i
 }
 
 Status OutsideMemory::await_answer() const {
-    if (!is_interrupted_) return {};
-    pollfd ready{socket_.get(), POLLIN, 0};
-    while (poll(&ready, 1, kLookForInterruptMs) <= 0) {
-        if (is_interrupted_()) return fail(EINTR, "interrupted");
-    }
-    return {};
+    return is_interrupted_ ? await_message(socket_.get(), is_interrupted_) : Status{};
 }
 
 Result<nlohmann::json> OutsideMemory::ask(const nlohmann::json& request) const {

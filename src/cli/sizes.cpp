@@ -5,13 +5,12 @@
 #include <charconv>
 #include <optional>
 
+#include "base/units.h"
 #include "store/url.h"
 
 namespace farswap::cli {
 
 namespace {
-
-constexpr std::uint64_t kMiB = 1ull << 20;
 
 /// The number before a '%'. Nothing for what is not above 0 and at most 100.
 std::optional<double> percentage_of(std::string_view text) {

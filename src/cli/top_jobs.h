@@ -27,6 +27,10 @@ struct TopStore {
 /// What happened in the last seconds, one figure each look, the latest last.
 using History = std::deque<double>;
 inline constexpr std::size_t kHistoryMax = 300;
+/// 0 while there is none.
+inline double last(const History& history) {
+    return history.empty() ? 0 : history.back();
+}
 
 /// How many faults took so long at most: microseconds and counts, ascending.
 using LatencyCounts = std::map<double, std::uint64_t>;

@@ -16,10 +16,6 @@ constexpr std::size_t kLabel = 9;        // columns before a graph
 constexpr std::size_t kFigures = 21;     // columns behind it
 constexpr std::size_t kStoresShown = 3;  // lines at most
 
-double last(const History& history) {
-    return history.empty() ? 0 : history.back();
-}
-
 std::string duration(double seconds) {
     const auto s = static_cast<std::uint64_t>(seconds);
     if (s < 60) return fmt::format("{} s", s);

@@ -10,10 +10,6 @@ namespace {
 constexpr std::size_t kTypedMax = 20;
 constexpr std::size_t kPage = 10;
 
-double last(const History& history) {
-    return history.empty() ? 0 : history.back();
-}
-
 double sort_key(const TopJob& job, TopSort sort) {
     switch (sort) {
         case TopSort::kRam:

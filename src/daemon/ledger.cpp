@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/size_text.h"
+#include "base/units.h"
 
 namespace farswap::daemon {
 namespace {
@@ -13,7 +14,6 @@ using cli::ShareReply;
 using cli::ShareReplyKind;
 using cli::ShareRequest;
 
-constexpr std::uint64_t kMiB = 1ull << 20;
 constexpr auto kWaitForShare = 5s;              // then a new job begins with less than its share
 constexpr auto kWaitForFloor = 30s;             // then it is refused
 constexpr auto kComingDown = 20s;               // then one that holds more than its cap is said to be stuck

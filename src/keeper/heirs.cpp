@@ -28,10 +28,10 @@ namespace {
 constexpr long kLeaderFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PARENT_SETTID |
                               CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
 constexpr long kThreadFlags = kLeaderFlags | CLONE_THREAD | CLONE_SYSVSEM;
-constexpr std::size_t kStackBytes = 8192;
+constexpr std::size_t kHeirStackBytes = 8192;
 
 struct alignas(64) Stack {
-    std::array<std::byte, kStackBytes> bytes{};
+    std::array<std::byte, kHeirStackBytes> bytes{};
 };
 std::array<Stack, Shared::kThreadsMax> stacks;
 std::atomic<std::uint32_t> may_begin{0};  ///< a futex: the leader is traced, so that its threads will be
@@ -79,7 +79,7 @@ FARSWAP_HEIRS_CODE long clone_to(Shared& shared, long flags, std::size_t index,
         "ud2\n"
         "1:"
         : "=a"(result)
-        : "a"(SYS_clone), "D"(flags), "S"(stacks[index].bytes.data() + kStackBytes), "d"(&kept.thread),
+        : "a"(SYS_clone), "D"(flags), "S"(stacks[index].bytes.data() + kHeirStackBytes), "d"(&kept.thread),
           "r"(number), "r"(storage), "r"(function), "r"(argument), "r"(state)
         : "rcx", "r11", "memory");
     return result;

@@ -37,8 +37,8 @@ namespace {
 
 Shared shared;
 
-constexpr std::size_t kStackBytes = 64 << 10;
-alignas(64) std::array<std::byte, kStackBytes> keepers_stack;
+constexpr std::size_t kKeeperStackBytes = 64 << 10;
+alignas(64) std::array<std::byte, kKeeperStackBytes> keepers_stack;
 /// Where the C library would have the keeper's thread-local storage: below its middle, with what a stack
 /// protector compares above it. Nothing is meant to be kept there.
 alignas(64) std::array<std::byte, 16 << 10> keepers_storage;
@@ -369,7 +369,7 @@ Status start() {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     // Its end raises no signal: nobody is to take it for a child of the job.
     const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_SETTLS;
-    const pid_t keeper = clone(run_keeper, keepers_stack.data() + kStackBytes, flags, nullptr, nullptr,
+    const pid_t keeper = clone(run_keeper, keepers_stack.data() + kKeeperStackBytes, flags, nullptr, nullptr,
                                keepers_storage.data() + keepers_storage.size() / 2, nullptr);
     const int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, nullptr);

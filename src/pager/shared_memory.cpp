@@ -12,7 +12,7 @@ namespace {
 constexpr int kDutyCycle = 20;
 constexpr std::chrono::milliseconds kPeriodMin{20};
 // From a fork's copying of page tables to the child's place among the members, where nothing holds it up.
-constexpr std::chrono::milliseconds kBirth{5};
+constexpr std::chrono::milliseconds kChildSettles{5};
 // For the old memory of a process that executes another program: nothing tells when it is taken down.
 constexpr std::chrono::milliseconds kTeardown{20};
 // A shell's children that come and go do not spoil a measurement.
@@ -214,7 +214,7 @@ void SharedMemory::take_pss(std::span<const pid_t> forkers) {
     is_doubtful_ = hidden > 0;
     measured_ -= std::min(measured_, hidden);
     copied_at_ = copied();
-    believe_at_ = io::Clock::now() + kBirth;
+    believe_at_ = io::Clock::now() + kChildSettles;
 }
 
 }  // namespace farswap

@@ -19,7 +19,7 @@ namespace {
 constexpr int kTagBytes = 8;
 constexpr int kNonceBytes = 12;
 constexpr std::size_t kKeyBytes = 32;
-constexpr std::size_t kBlockBytes = 16;
+constexpr std::size_t kCipherBlockBytes = 16;
 constexpr std::uint64_t kCounterMask = (std::uint64_t{1} << Sealer::kCounterBits) - 1;
 constexpr std::uint64_t kNoKey = ~std::uint64_t{0};
 
@@ -110,13 +110,13 @@ bool Sealer::State::start() noexcept {
 /// keys, which are not a permutation of anything and so cannot be told from random ones.
 void Sealer::State::derive(std::uint64_t which) noexcept {
     for (std::uint32_t part = 0; part < kKeyBytes / 8; ++part) {
-        unsigned char counter[kBlockBytes] = {};
-        unsigned char block[kBlockBytes];
+        unsigned char counter[kCipherBlockBytes] = {};
+        unsigned char block[kCipherBlockBytes];
         put_big_endian(counter, part);
         put_big_endian(counter + 4, which);
         int written = 0;
         FARSWAP_ASSERT(EVP_EncryptUpdate(deriving.get(), block, &written, counter, sizeof counter) == 1);
-        FARSWAP_ASSERT(written == static_cast<int>(kBlockBytes));
+        FARSWAP_ASSERT(written == static_cast<int>(kCipherBlockBytes));
         std::memcpy(memory.secret->derived + std::size_t{part} * 8, block, 8);
         OPENSSL_cleanse(block, sizeof block);
     }

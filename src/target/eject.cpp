@@ -1,7 +1,9 @@
 #include "target/eject.h"
 
 #include <sys/syscall.h>
-#include <time.h>
+
+#include <chrono>
+#include <thread>
 
 #include "target/proc.h"
 
@@ -15,8 +17,7 @@ bool wait_for_end(pid_t process, pid_t thread) {
     for (int waited_us = 0; waited_us < kAgentEndLimitMs * 1000; waited_us += 100) {
         const pid_t owner = read_process(thread);
         if (owner == 0 || owner != process || read_state(thread) == 'Z') return true;
-        const timespec pause{0, 100'000};
-        nanosleep(&pause, nullptr);
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
     return false;
 }

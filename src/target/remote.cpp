@@ -6,12 +6,13 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
+#include <thread>
 #include <vector>
 
 #include "base/fd.h"
@@ -22,7 +23,8 @@ namespace farswap::target {
 namespace {
 
 constexpr std::uint64_t kUserCodeSegment64 = 0x33;  // arch/x86/include/asm/segment.h: __USER_CS
-constexpr std::size_t kSignalMaskSize = 8;          // the kernel's sigset_t
+constexpr std::chrono::microseconds kBetweenLooks{50};
+constexpr std::size_t kSignalMaskSize = 8;  // the kernel's sigset_t
 
 long trace(int request, pid_t task, std::uintptr_t address, std::uintptr_t data) noexcept {
     return ptrace(static_cast<__ptrace_request>(request), task, address, data);
@@ -30,11 +32,6 @@ long trace(int request, pid_t task, std::uintptr_t address, std::uintptr_t data)
 
 bool is_event(int status, int event) noexcept {
     return WIFSTOPPED(status) && status >> 16 == event;
-}
-
-void take_pause() {
-    const timespec pause{0, 50'000};
-    nanosleep(&pause, nullptr);
 }
 
 /// Whether the end of a task that we trace is to be taken. That of a child of our own is left for whoever
@@ -91,7 +88,7 @@ Result<int> wait_stop_of_cloner(pid_t task) {
         auto status = take_stop(task, WNOHANG);
         if (!status || *status != 0) return status;
         take_ends_of_threads(task);
-        take_pause();
+        std::this_thread::sleep_for(kBetweenLooks);
     }
 }
 
@@ -101,7 +98,7 @@ void take_end(pid_t task) {
     constexpr int kTries = 200'000;
     for (int i = 0; i < kTries && take_stop(task, WNOHANG); i++) {
         take_ends_of_threads(task);
-        take_pause();
+        std::this_thread::sleep_for(kBetweenLooks);
     }
 }
 
@@ -217,7 +214,7 @@ Status RemoteTask::wait_until_stopped(int limit_ms) {
         auto stopped = has_stopped();
         if (!stopped) return std::unexpected(stopped.error());
         if (*stopped) return {};
-        take_pause();
+        std::this_thread::sleep_for(kBetweenLooks);
     }
     return fail(ETIMEDOUT, "process {} does not stop: it sleeps in the kernel", task_);
 }

@@ -4,15 +4,17 @@
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "target/proc.h"
 
 namespace farswap::target {
 namespace {
 
+constexpr std::chrono::microseconds kBetweenTries{200};
 constexpr std::size_t kRegsetMax = 16384;  // XSAVE areas with AMX tiles are 11 KiB
 
 std::vector<std::byte> read_regset(pid_t thread, unsigned note) {
@@ -24,23 +26,18 @@ std::vector<std::byte> read_regset(pid_t thread, unsigned note) {
     return content;
 }
 
-void take_pause() {
-    const timespec pause{0, 200'000};
-    nanosleep(&pause, nullptr);
-}
-
 }  // namespace
 
 Result<StoppedThreads> StoppedThreads::stop(pid_t process, pid_t spared, int limit_ms) {
     StoppedThreads stopped;
-    const int tries = limit_ms * 5;
+    const auto tries = std::chrono::milliseconds(limit_ms) / kBetweenTries;
     // One that runs may start others; none is missed once a look finds no new one after all have stopped.
-    for (int i = 0; i < tries; i++) {
+    for (auto i = tries; i > 0; i--) {
         bool any = false;
         if (auto seized = stopped.seize_all(process, spared, any); !seized)
             return std::unexpected(seized.error());
         if (stopped.wait_for_all() && !any) break;
-        take_pause();
+        std::this_thread::sleep_for(kBetweenTries);
     }
     if (stopped.threads_.empty()) return fail(ESRCH, "process {} has ended", process);
     std::ranges::stable_partition(stopped.threads_, [&](const auto& one) { return one.thread == process; });

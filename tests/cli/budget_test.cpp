@@ -1,12 +1,11 @@
 // How the cap is divided.
 #include "cli/budget.h"
+#include "base/units.h"
 
 #include <gtest/gtest.h>
 
 namespace farswap::cli {
 namespace {
-
-constexpr std::uint64_t kMiB = 1ull << 20;
 
 TEST(DefaultPool, IsASixteenthWithinItsBounds) {
     EXPECT_EQ(default_pool(20 * kMiB), 4 * kMiB);

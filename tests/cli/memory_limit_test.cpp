@@ -1,5 +1,6 @@
 // The tightest memory limit, from texts as kernels write them.
 #include "cli/memory_limit.h"
+#include "base/units.h"
 
 #include <gtest/gtest.h>
 
@@ -7,8 +8,6 @@
 
 namespace farswap::cli {
 namespace {
-
-constexpr std::uint64_t kMiB = 1ull << 20;
 
 /// A machine's files.
 struct Files {

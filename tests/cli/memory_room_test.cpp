@@ -1,5 +1,6 @@
 // How much RAM a process could still take, from texts as kernels write them.
 #include "cli/memory_room.h"
+#include "base/units.h"
 
 #include <gmock/gmock.h>
 
@@ -10,7 +11,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t kMiB = 1ull << 20;
 constexpr pid_t kProcess = 77;
 
 MemoryRoom room_with(std::map<std::string, std::string> files) {

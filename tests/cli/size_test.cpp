@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
+#include "base/units.h"
 #include "cli/control_socket.h"
 #include "cli/size_estimate.h"
 #include "cli/size_text.h"
@@ -15,8 +16,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using Verdict = SizeEstimate::Verdict;
-
-constexpr std::uint64_t kMiB = 1 << 20;
 
 /// A job of 100 MiB under 40 MiB: 20 s of work, and faults of 200 us each.
 struct PagedRun {

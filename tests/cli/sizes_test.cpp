@@ -1,12 +1,11 @@
 // Sizes on the command line and in messages.
 #include "cli/sizes.h"
+#include "base/units.h"
 
 #include <gtest/gtest.h>
 
 namespace farswap::cli {
 namespace {
-
-constexpr std::uint64_t kMiB = 1ull << 20, kGiB = 1ull << 30;
 
 TEST(ParseSize, TakesSuffixesOfEitherCase) {
     EXPECT_EQ(parse_size("--pool", "4096").value(), 4096u);

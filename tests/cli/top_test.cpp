@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/units.h"
 #include "cli/top_jobs.h"
 #include "cli/top_screen.h"
 #include "cli/top_view.h"
@@ -15,8 +16,6 @@ using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-constexpr std::uint64_t kMiB = 1 << 20;
 
 /// What a pager says that has been at it for `seconds`.
 nlohmann::json answer(double seconds, std::uint64_t faults, std::uint64_t in, std::uint64_t written) {

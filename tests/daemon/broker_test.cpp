@@ -1,5 +1,6 @@
 // The broker with its relays, asked by fake jobs.
 #include "daemon/broker.h"
+#include "base/units.h"
 
 #include "cli/share_protocol.h"
 #include "daemon_fixture.h"
@@ -13,7 +14,6 @@ using cli::ShareRequest;
 using cli::ShareRequestKind;
 using testing::HasSubstr;
 
-constexpr std::uint64_t kMiB = 1ull << 20;
 constexpr ShareRequest kAsk{.kind = ShareRequestKind::kAsk, .least = 40 * kMiB, .most = 4000 * kMiB};
 
 class BrokerTest : public FolderTest {

@@ -1,5 +1,6 @@
 // farswapd.toml: what it may say, and that each mistake is named with its place.
 #include "daemon/config.h"
+#include "base/units.h"
 
 #include <gmock/gmock.h>
 
@@ -9,8 +10,6 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
-
-constexpr std::uint64_t kGiB = 1ull << 30, kMiB = 1ull << 20;
 
 Result<Config> parse(std::string_view text) {
     return parse_config(text, "f.toml",

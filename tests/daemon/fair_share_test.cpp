@@ -1,5 +1,6 @@
 // The division of the budget: hand-made cases, and what must hold whatever the jobs want.
 #include "daemon/fair_share.h"
+#include "base/units.h"
 
 #include <gmock/gmock.h>
 
@@ -11,8 +12,6 @@ namespace farswap::daemon {
 namespace {
 
 using testing::ElementsAre;
-
-constexpr std::uint64_t kMiB = 1ull << 20;
 
 /// Of a user, with what it demands and wants at the most.
 ShareNow job(uid_t user, std::uint64_t demand_mib, std::uint64_t most_mib, std::uint32_t weight = 1) {

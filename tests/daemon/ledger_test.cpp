@@ -1,5 +1,6 @@
 // Who gets what of the budget, with hand-made jobs and a clock of our own.
 #include "daemon/ledger.h"
+#include "base/units.h"
 
 #include <gmock/gmock.h>
 
@@ -17,8 +18,6 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-constexpr std::uint64_t kMiB = 1ull << 20;
 
 Config config_of(std::uint64_t ram_mib) {
     Config config;

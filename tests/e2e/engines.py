@@ -40,12 +40,12 @@ def io_uring_is_refused(lab):
         text = checked.output.read_text()
         lab.expect(checked.status == 0, f"check ends with {checked.status}: {text}")
         lab.expect(f"io_uring is refused here ({os.strerror(error)}): epoll serves" in text, f"check does not name epoll: {text}")
-    program = [lab.tools.workloads / "verify", "--size", "128M", "--operations", "1500"]  # prints a digest of its memory
+    program = [lab.tools.workloads / "verify", "--size", "96M", "--operations", "800"]  # prints a digest of its memory
     for calls in (IO_URING, ENTER):
         expect_equal_output(lab, lab.file_url(), lab.store, *program, preexec=refuse_io_uring(calls=calls))
     server = lab.server()
     expect_equal_output(lab, server.url, server.store_directory(), *program, preexec=refuse_io_uring())
-    run = lab.job(lab.file_url(), lab.tools.workloads / "fork_tree", "--filler", "64M", "--rounds", "1", ram="40M",
+    run = lab.job(lab.file_url(), lab.tools.workloads / "fork_tree", "--filler", "32M", "--rounds", "1", ram="40M",
                   limit_s=120, preexec=refuse_io_uring())
     lab.expect(run.status == 0 and "pages    out" in run.error, f"fork_tree: {run.status}: {run.error}")
     lab.expect_nothing_left(run)

@@ -55,6 +55,7 @@ class Job:
         self.first = self.pager = self.process.pid
         self.keeper = 0
         self.deaths = 0
+        self.enough = None
         lab.cleanup.callback(self.kill_all)
         if "--keeper" not in flags:
             wait_until(self.find_keeper, "a keeper")
@@ -96,6 +97,8 @@ class Job:
         return self.pager != 0
 
     def expect_success(self):
+        if self.enough:
+            self.enough.touch()
         wait_until(lambda: self.is_over() or not self.is_paged(), "the program's end", LIMIT_S)
         wait_until(lambda: not self.is_paged(), "the pager's end", LIMIT_S)
         self.lab.expect("status 0" in self.text(), f"the program: {self.text()[-300:]!r}; farswap: {self.errors()!r}")
@@ -120,6 +123,15 @@ class Job:
         subprocess.run(["pkill", "-KILL", "-s", str(self.first)], check=False)
 
 
+def checking_job(lab, **options):
+    """Two threads check all of 200 MiB until the job is expected to end well."""
+    enough = lab.output()
+    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--until", enough, "--seconds", 4 * LIMIT_S,
+              **options)
+    job.enough = enough
+    return job
+
+
 def kill_again_and_again(job, times, seed=1, pause_max_s=0.08):
     dice = random.Random(seed)
     for _ in range(times):
@@ -140,7 +152,7 @@ def expect_deaths(lab, job, least):
 @case
 def pager_killed_again_and_again(lab):
     """Two threads check every byte while one pager after the other dies."""
-    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "12")
+    job = checking_job(lab)
     job.wait_until_paged(60)
     kill_again_and_again(job, 60)
     job.expect_success()
@@ -152,8 +164,7 @@ def pager_killed_over_nfs(lab):
     """Its connections, and what the server is still to do, pass to the next one."""
     server = lab.server()
     for flags in ((), ("--cache-tier", "off")):
-        job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "10",
-                  url=server.url, flags=flags)
+        job = checking_job(lab, url=server.url, flags=flags)
         job.wait_until_paged(60)
         kill_again_and_again(job, 30, seed=2)
         job.expect_success()
@@ -178,8 +189,7 @@ def pager_killed_while_the_program_maps_and_forks(lab):
 @case
 def pager_killed_with_threads_for_files(lab):
     """Without io_uring, several threads go on."""
-    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "10",
-              env={"FARSWAP_IO_ENGINE": "epoll"})
+    job = checking_job(lab, env={"FARSWAP_IO_ENGINE": "epoll"})
     job.wait_until_paged(60)
     kill_again_and_again(job, 40, seed=4)
     job.expect_success()
@@ -189,7 +199,7 @@ def pager_killed_with_threads_for_files(lab):
 @case
 def stopped_pager_is_replaced(lab):
     """farswap resume: the stopped one is fenced by its death, and the job goes on."""
-    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "8")
+    job = checking_job(lab)
     job.wait_until_paged(60)
     refused = lab.farswap("resume", job.pager)
     lab.expect(refused.status == REFUSED and "is not stopped" in refused.error, f"it says {refused.error!r}")
@@ -211,7 +221,7 @@ def stopped_pager_is_replaced(lab):
 @case
 def pager_killed_after_a_stop(lab):
     """All that it does by the clock is overdue when the next one begins, before that knows who it is."""
-    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "16")
+    job = checking_job(lab)
     job.wait_until_paged(60)
     for _ in range(20):
         if job.is_over():
@@ -229,7 +239,7 @@ def pager_killed_after_a_stop(lab):
 def nobody_left_to_go_on(lab):
     """With its keeper gone, too, or with none from the start, what was paged is ended, and reads nothing."""
     for flags in ((), ("--keeper", "off")):
-        job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "60", flags=flags)
+        job = checking_job(lab, flags=flags)
         job.wait_until_paged(60)
         if job.keeper:
             os.kill(job.keeper, signal.SIGKILL)

@@ -53,7 +53,7 @@ def scenario(tools, name, *arguments, **options):
 def scenarios(tools, directory):
     common = ["--filler", FILLER, "--rounds", "2", "--dir", str(directory)]
     quick = {"odirect", "uring_fixed", "futex", "robust", "threads", "signals", "mmap_race", "exec_chain", "exec_late", "guard",
-             "fork_rewrite", "orphans", "newuser", "tsync", "regrow"}
+             "orphans", "newuser", "tsync", "regrow"}
     names = ["odirect", "uring_plain", "uring_fixed", "pinned", "readwrite", "futex", "robust", "altstack", "threads", "mmap_race",
              "fork_tree", "exec_chain", "exec_late", "mapfixed", "wipeonfork", "guard", "mprotect", "mlock", "overcommit_big",
              "growheap", "signals", "big_stack", "pipe", "main_ends", "fork_change", "fork_rewrite", "orphans",
@@ -68,7 +68,7 @@ def verifiers(tools):
         return dataclasses.replace(row, name=f"verify-{name}")
     return [
         verify("mixed", "--operations", "40000", caps=(50, 25, 10)),
-        verify("half-mixed", "--operations", "20000", quick=True),
+        verify("half-mixed", "--operations", "8000", quick=True),
         verify("random", "--operations", "100000", "--pattern", "random"),
         verify("sequential", "--operations", "10000", "--pattern", "sequential"),
         verify("ten-minutes", "--seconds", "600", compare=False, caps=(10,), limit_s=1500, on_request=True),
@@ -111,15 +111,16 @@ def compiled_java(directory):
 register_kind("java", compiled_java)
 
 
-def real_programs(directory):
-    """Each needs some hundred MiB. Made so that a quarter of that is hard but does not take hours."""
+def real_programs(directory, quick=False):
+    """Each needs some hundred MiB, those of the excerpt half of that when it is run. Made so that a quarter of it is hard but
+    does not take hours."""
     assembler = directory / "heavy.s"
     numeric = [PYTHON, str(REAL / "numeric.py")]
     blas = {"OPENBLAS_NUM_THREADS": "2"}
     return [
-        Program("sort", ["sort", "--parallel=2", "-S", "1G", "-T", str(directory), Input("lines", 300 * MIB)],
+        Program("sort", ["sort", "--parallel=2", "-S", "1G", "-T", str(directory), Input("lines", (150 if quick else 300) * MIB)],
                 environment={"LC_ALL": "C"}, quick=True),
-        Program("numpy-sort", [*numeric, "sort", "40000000"], environment=blas, quick=True),
+        Program("numpy-sort", [*numeric, "sort", "20000000" if quick else "40000000"], environment=blas, quick=True),
         Program("numpy-product", [*numeric, "product", "4000"], environment=blas),
         Program("sqlite", ["sqlite3", ":memory:", sqlite_script(900_000)], limit_s=600),
         Program("xz", ["xz", "-9", "-T2", "--block-size=6MiB", "-c", Input("log", 12 * MIB)], limit_s=1200),

@@ -113,7 +113,8 @@ def expect_curve_in_time(lab, pid, cap_mib):
 @case
 def size_of_a_running_job(lab):
     """Of run and of attach, while they run; the program notices nothing, and more can be said later."""
-    verify = [lab.tools.workloads / "verify", "--size", "96M", "--seconds", "25", "--pattern", "random"]
+    enough = lab.output()
+    verify = [lab.tools.workloads / "verify", "--size", "96M", "--until", enough, "--seconds", "200", "--pattern", "random"]
     job = Program(lab, lab.tools.farswap, "run", "-q", "--ram", "40M", "--swap", lab.file_url(), "--", *verify)
     pids = []
 
@@ -127,12 +128,15 @@ def size_of_a_running_job(lab):
     first = expect_curve_in_time(lab, pid, 40)
     lab.expect(first["pager"] == job.pid, f"the pager is {job.pid}: {first}")
     wait_until(lambda: curve_of(lab, pid).get("misses", 0) > first["misses"], "more misses")
+    enough.touch()
     job.expect_success()
     lab.expect("farswap" not in job.text(), f"the job says {job.text()[-300:]}")
+    enough.unlink()
     attached = Program(lab, *verify)
     attached.wait_for_memory(96)
     pager = Attached(lab, attached.pid, ram="48M")
     expect_curve_in_time(lab, attached.pid, 48)
+    enough.touch()
     attached.expect_success()
     pager.expect_end()
 

@@ -229,7 +229,7 @@ def chosen(options, tools, directory):
     if options.kind in (None, "scenario"):
         rows += programs.verifiers(tools) + programs.scenarios(tools, directory)
     if options.kind in (None, "real"):
-        rows += programs.real_programs(directory)
+        rows += programs.real_programs(directory, options.quick)
     if options.kind in (None, "runtime"):
         rows += runtimes.runtimes(directory)
     unknown = set(options.only) - {row.name for row in rows}

@@ -73,7 +73,7 @@ def expect_paged(lab, run):
     lab.expect_nothing_left(run)
 
 
-FORK_TREE = ("--filler", "48M", "--rounds", "1", "--dir", "/var/tmp")
+FORK_TREE = ("--filler", "32M", "--rounds", "1", "--dir", "/var/tmp")
 
 
 @case
@@ -108,7 +108,7 @@ def program_that_must_not_be_dumped(lab):
     back, threads that die are noticed, children live; one line says that the cap is no more."""
     helper = Helper(lab, "--allow-uid", str(NOBODY))
     user = User(lab, helper.path)
-    rounds = ("--filler", "48M", "--rounds", "2", "--dir", "/var/tmp")
+    rounds = ("--filler", "48M", "--rounds", "1", "--dir", "/var/tmp")
     undumpable = user.workload("undumpable")
     for flags in ((), ("--chaos", "20000")):
         run = user.job(undumpable, *rounds, flags=flags)
@@ -210,18 +210,17 @@ def root_as_in_a_container(lab):
     environment = dict(os.environ, FARSWAPD_SOCKET=str(helper.path))
     few = "-all," + ",".join(f"+{name}" for name in CONTAINER)
     for prefix in (["--bounding-set", few], ["--bounding-set", few, "--no-new-privs"], ["--bounding-set", "-sys_ptrace"]):
-        for program in ([lab.tools.workloads / "fork_tree", *FORK_TREE], verify(lab, "--operations", "1000")):
-            run = harness.run(["setpriv", *prefix, "--inh-caps", "-all", *map(str, (
-                lab.tools.farswap, "run", "--ram", "64M", "--swap", lab.file_url(), "--", *program))], lab.output(), limit_s=120,
-                environment=environment)
-            expect_paged(lab, run)
-            lab.expect("stays in RAM" not in run.error, f"{prefix}: a process was not managed: {run.error}")
+        run = harness.run(["setpriv", *prefix, "--inh-caps", "-all", *map(str, (
+            lab.tools.farswap, "run", "--ram", "40M", "--swap", lab.file_url(), "--", lab.tools.workloads / "fork_tree", *FORK_TREE))],
+            lab.output(), limit_s=120, environment=environment)
+        expect_paged(lab, run)
+        lab.expect("stays in RAM" not in run.error, f"{prefix}: a process was not managed: {run.error}")
     lab.expect("the fork event" in helper.log.read_text(), f"farswapd was not asked: {helper.log.read_text()}")
 
 
 def little_locked_memory(lab, output):
     return [*lab.unprivileged("ipc_lock"), "prlimit", "--memlock=8388608", lab.tools.farswap, "run", "--ram", "96M",
-            "--swap", lab.file_url(), "--", *verify(lab, "--operations", "5000")]
+            "--swap", lab.file_url(), "--", *verify(lab, "--operations", "1500")]
 
 
 @case
@@ -260,7 +259,7 @@ def ordinary_user(lab):
     def work(index):
         runs[index] = harness.run(
             [*prefix, program, "run", "--ram", "160M", "--swap", lab.file_url(), "--", workload, "--size", "256M",
-             "--operations", "2000"], lab.directory / f"four{index}", limit_s=180, cwd="/")
+             "--operations", "800"], lab.directory / f"four{index}", limit_s=180, cwd="/")
     threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
     for thread in threads:
         thread.start()

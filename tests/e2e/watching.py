@@ -52,7 +52,7 @@ def scrape(address, request=b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
 @case
 def top_and_set(lab):
     """What is outside follows the cap, up and down, and the program's bytes stay right."""
-    program = verify(lab, "--size", "200M", "--threads", "2", "--seconds", "15")
+    program = verify(lab, "--size", "200M", "--threads", "2")
     program.wait_for_memory(200)
     pager = Attached(lab, program.pid, ram="96M")
     pager.wait_until_paged(program.pid, 96)

@@ -1,5 +1,6 @@
 // Sizes from the command line and from ?size=: what is accepted lies within the limits and survives being
 // printed.
+#include "base/units.h"
 #include "cli/sizes.h"
 #include "fuzz.h"
 #include "store/url.h"
@@ -8,7 +9,6 @@ namespace farswap::cli {
 namespace {
 
 constexpr std::uint64_t kSizeMax = std::uint64_t{1} << 62;
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 void use(std::uint64_t bytes) {
     PROMISE(bytes >= 1 && bytes <= kSizeMax);

@@ -20,11 +20,11 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/units.h"
 
 namespace farswap {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::size_t kPage = 4096;
 
 std::string new_directory() {

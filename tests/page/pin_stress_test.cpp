@@ -12,7 +12,7 @@
 namespace farswap {
 namespace {
 
-constexpr std::uint32_t kFrames = 96;
+constexpr std::uint32_t kStressFrames = 96;
 constexpr int kWorkers = 4;
 constexpr int kSteps = 20000;
 
@@ -137,7 +137,7 @@ class Stress {
 };
 
 TEST(PinStress, FramesAreNeverReusedUnderAPin) {
-    const auto pool = make_pool(kFrames);
+    const auto pool = make_pool(kStressFrames);
     Stress stress(*pool);
     std::vector<std::thread> workers, others;
     for (unsigned i = 0; i < kWorkers; ++i) workers.emplace_back([&, i] { stress.work(i); });
@@ -151,8 +151,8 @@ TEST(PinStress, FramesAreNeverReusedUnderAPin) {
     EXPECT_EQ(stress.errors(), 0);
     EXPECT_GT(stress.pools_ended(), 0);
     EXPECT_EQ(pool->pinned_frames(), 0u);
-    EXPECT_EQ(pool->free_frames(), kFrames);
-    EXPECT_EQ(pool->allocate_run(kFrames).count, kFrames);
+    EXPECT_EQ(pool->free_frames(), kStressFrames);
+    EXPECT_EQ(pool->allocate_run(kStressFrames).count, kStressFrames);
 }
 
 // The last put of a thread that is not waited for otherwise: the pool's end must not pull the tables from

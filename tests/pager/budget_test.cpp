@@ -3,12 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include "base/units.h"
+
 namespace farswap {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr std::uint64_t kMiB = 1u << 20;
-constexpr std::uint64_t kGiB = kMiB << 10;
 
 TEST(Budget, ReclaimStartsBelowTheCapAndFaultsWaitAtIt) {
     Budget budget(1000 * kMiB);

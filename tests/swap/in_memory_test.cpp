@@ -39,13 +39,13 @@ class InMemoryTest : public AreaTest {
 };
 
 // Values whose pages fill_page() makes a good deal shorter.
-constexpr std::uint64_t kShort = 3;
+constexpr std::uint64_t kCompressible = 3;
 
 TEST_F(InMemoryTest, HoldsMorePagesThanThePoolHasFrames) {
     open_in_memory(1u << 20);
     std::vector<SlotId> slots;
     for (std::uint64_t i = 0; i < 500; ++i) {
-        const auto one = add_pages(1, kShort + 4 * i);
+        const auto one = add_pages(1, kCompressible + 4 * i);
         ASSERT_EQ(one.size(), 1u);
         slots.push_back(one[0]);
     }
@@ -57,10 +57,10 @@ TEST_F(InMemoryTest, HoldsMorePagesThanThePoolHasFrames) {
     for (std::uint64_t i = 0; i < 500; ++i) {
         const std::byte* page = area_->lookup(slots[i]);
         ASSERT_NE(page, nullptr);
-        ASSERT_TRUE(page_holds(page, kShort + 4 * i));
+        ASSERT_TRUE(page_holds(page, kCompressible + 4 * i));
         EXPECT_FALSE(area_->worth_keeping(slots[i])) << "a copy inside would take memory twice";
     }
-    EXPECT_TRUE(fetch_now(slots[77]).page == pool_page(kShort + 4 * 77));
+    EXPECT_TRUE(fetch_now(slots[77]).page == pool_page(kCompressible + 4 * 77));
     for (const SlotId slot : slots) area_->put(slot);
     EXPECT_EQ(area_->counters().bytes_packed, 0u);
     EXPECT_EQ(area_->slots_used(), 0u);
@@ -68,12 +68,12 @@ TEST_F(InMemoryTest, HoldsMorePagesThanThePoolHasFrames) {
 
 TEST_F(InMemoryTest, NeighboursStayValidTogether) {
     open_in_memory(1u << 20);
-    const auto slots = add_pages(1, kShort);
-    const auto next = add_pages(1, kShort + 4);
+    const auto slots = add_pages(1, kCompressible);
+    const auto next = add_pages(1, kCompressible + 4);
     ASSERT_EQ(next[0], slots[0] + 1);
     const std::byte* first = area_->lookup(slots[0]);
     EXPECT_EQ(area_->lookup(next[0]), first + kPageSize);
-    EXPECT_TRUE(page_holds(first, kShort));
+    EXPECT_TRUE(page_holds(first, kCompressible));
     area_->put(slots[0]);
     area_->put(next[0]);
 }
@@ -97,7 +97,7 @@ TEST_F(InMemoryTest, IsFullAtItsLimitAndWakesWhoWaits) {
     open_in_memory(8 * kPageSize);
     std::vector<SlotId> slots;
     for (std::uint64_t i = 0; i < 200; ++i) {
-        const auto one = add_pages(1, kShort + 4 * i);
+        const auto one = add_pages(1, kCompressible + 4 * i);
         if (one.empty()) break;
         slots.push_back(one[0]);
     }
@@ -112,7 +112,7 @@ TEST_F(InMemoryTest, IsFullAtItsLimitAndWakesWhoWaits) {
     run_loop();
     EXPECT_GE(wakes_, 1);
     EXPECT_FALSE(area_->slots_exhausted());
-    EXPECT_EQ(add_pages(1, kShort).size(), 1u);
+    EXPECT_EQ(add_pages(1, kCompressible).size(), 1u);
 }
 
 }  // namespace

@@ -1,13 +1,12 @@
 // Space is reserved ahead of need; a full store, a slow one and one that refuses.
 #include "area_fixture.h"
+#include "base/units.h"
 
 namespace farswap::test {
 namespace {
 
 class ReservationTest : public AreaTest {
   protected:
-    static constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-
     void open_growing(std::uint64_t full_at = ~std::uint64_t{0}) {
         SwapAreaOptions options = quick();
         options.reserve_chunk = 4 * kMiB;

@@ -9,6 +9,7 @@
 
 #include "area_fixture.h"
 #include "base/log.h"
+#include "seeds.h"
 #include "swap/place.h"
 
 namespace farswap::test {
@@ -287,7 +288,7 @@ TEST_P(TamperSeedTest, NoneIsMissed) {
     give_up_all();
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, TamperSeedTest, ::testing::Range(1u, 21u));
+INSTANTIATE_TEST_SUITE_P(Seeds, TamperSeedTest, seeds(20));
 
 /// What is kept of a page without seals is a checksum; it stays here, so that it knows old content, too.
 TEST_F(TamperTest, ChecksumsNoticeTheSame) {

@@ -22,6 +22,7 @@ constexpr std::uint32_t kRegion = 1;
 constexpr std::size_t kLinesPerPage = kPage / kLine;
 constexpr std::size_t kWordsPerLine = kLine / sizeof(std::uint64_t);
 constexpr std::size_t kRunPagesMax = 64;
+constexpr std::uint64_t kLookEvery = 64;  // operations
 
 enum class Pattern { mixed, sequential, random };
 
@@ -30,6 +31,7 @@ struct Options {
     int threads = 4;
     double seconds = 30;
     std::uint64_t operations = 0;  // a thread; 0: until the time is up
+    std::string until;             // a file: when there is one, the time is up
     std::uint64_t seed = 1;
     Pattern pattern = Pattern::mixed;
     bool sabotage = false;  // zero one page behind the verifier's back, which must then fail
@@ -41,8 +43,8 @@ struct Counters {
 
 [[noreturn]] void usage() {
     std::fputs(
-        "usage: verify [--size SIZE] [--threads N] [--seconds N] [--operations N] [--seed N] "
-        "[--pattern mixed|sequential|random] [--sabotage yes]\n",
+        "usage: verify [--size SIZE] [--threads N] [--seconds N] [--until FILE] [--operations N] "
+        "[--seed N] [--pattern mixed|sequential|random] [--sabotage yes]\n",
         stderr);
     std::exit(workload::kExitUsage);
 }
@@ -59,6 +61,8 @@ Options parse(int argc, char** argv) {
             options.threads = std::atoi(value.c_str());
         } else if (flag == "--seconds") {
             options.seconds = std::atof(value.c_str());
+        } else if (flag == "--until") {
+            options.until = value;
         } else if (flag == "--operations") {
             options.operations = std::strtoull(value.c_str(), nullptr, 10);
         } else if (flag == "--seed") {
@@ -148,8 +152,7 @@ class Worker {
         for (std::size_t i = 0; i < count_; i++) arena_.first_touch(first_ + i);
         if (options_.sabotage) arena_.sabotage(first_ + count_ / 2);
         const double end = workload::now_s() + options_.seconds;
-        while (options_.operations > 0 ? counters_.operations < options_.operations
-                                       : workload::now_s() < end) {
+        while (options_.operations > 0 ? counters_.operations < options_.operations : !is_time_up(end)) {
             step();
             counters_.operations++;
         }
@@ -159,6 +162,12 @@ class Worker {
     const Counters& counters() const { return counters_; }
 
   private:
+    bool is_time_up(double end) const {
+        if (workload::now_s() >= end) return true;
+        return !options_.until.empty() && counters_.operations % kLookEvery == 0 &&
+               ::access(options_.until.c_str(), F_OK) == 0;
+    }
+
     void step() {
         const std::size_t dice = random_.below(100);
         if (options_.pattern == Pattern::sequential || (options_.pattern == Pattern::mixed && dice < 15)) {
