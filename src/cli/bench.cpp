@@ -11,6 +11,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <string_view>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -32,6 +34,31 @@ constexpr std::uint32_t kPagesMax = kSizes.back() / kPageSize;
 constexpr std::size_t kCells = 2 * kSizes.size() * kDepths.size();
 constexpr std::chrono::seconds kTimeout{30};
 
+/// What is drawn of the bar is gone before another line is written, and at the end.
+class BarLine {
+  public:
+    BarLine() : drawn_(isatty(STDERR_FILENO) == 1) {
+        if (drawn_) log::set_before_line(wipe);
+    }
+    ~BarLine() {
+        if (!drawn_) return;
+        log::set_before_line(nullptr);
+        wipe();
+    }
+    BarLine(const BarLine&) = delete;
+    BarLine& operator=(const BarLine&) = delete;
+
+    bool drawn() const noexcept { return drawn_; }
+
+  private:
+    static void wipe() {
+        constexpr std::string_view kWipe = "\r\x1b[K";
+        [[maybe_unused]] const auto written = write(STDERR_FILENO, kWipe.data(), kWipe.size());
+    }
+
+    const bool drawn_;  ///< standard error is a terminal
+};
+
 /// Transfers from and into pinned pages of a pool, as the pager makes them.
 class Bench {
   public:
@@ -50,6 +77,7 @@ class Bench {
         FrameRun frames;
         std::array<page*, kPagesMax> pins{};
         Clock::time_point sent;
+        bool under_way = false;
         Bench* bench = nullptr;
     };
 
@@ -74,6 +102,7 @@ class Bench {
     std::deque<Slot> slots_;
     std::mt19937_64 random_{1};
     std::size_t cells_done_ = 0;
+    const BarLine bar_;
 
     // Of the transfers that are under way.
     std::uint64_t next_ = 0, last_ = ~std::uint64_t{0};  ///< places in order up to the last; else at random
@@ -147,10 +176,13 @@ void Bench::unpin(Slot& slot) {
 bool Bench::submit_next(Slot& slot) {
     const std::uint64_t places = bytes_ / slot.request.length;
     const bool in_order = last_ != ~std::uint64_t{0};
-    if (error_ != 0 || signals_.taken() != 0 || (in_order ? next_ >= last_ : Clock::now() >= end_))
+    // One is made however late it is: on a busy machine a hundredth of a second is over before it has begun.
+    const bool first = under_way_ == 0 && took_.empty();
+    if (error_ != 0 || signals_.taken() != 0 || (in_order ? next_ >= last_ : !first && Clock::now() >= end_))
         return false;
     slot.request.offset = (in_order ? next_++ : random_() % places) * slot.request.length;
     slot.sent = Clock::now();
+    slot.under_way = true;
     ++under_way_;
     store_.submit(slot.request);
     return true;
@@ -159,6 +191,7 @@ bool Bench::submit_next(Slot& slot) {
 void Bench::completed(Request& request, int result) {
     Slot& slot = *static_cast<Slot*>(request.owner);
     Bench& bench = *slot.bench;
+    slot.under_way = false;
     --bench.under_way_;
     if (result < 0 && bench.error_ == 0) bench.error_ = -result;
     bench.took_.push_back(Clock::now() - slot.sent);
@@ -170,7 +203,14 @@ Status Bench::transfer(bool write, std::uint32_t size, std::uint32_t depth) {
     error_ = 0;
     for (std::uint32_t i = 0; i < depth; ++i) pin(slots_[i], write ? KERNEL_WRITE : KERNEL_READ, size);
     for (std::uint32_t i = 0; i < depth; ++i) submit_next(slots_[i]);
-    while (under_way_ > 0) loop_.run_once(std::chrono::milliseconds(100));
+    bool cancelled = false;
+    while (under_way_ > 0) {
+        loop_.run_once(std::chrono::milliseconds(100));
+        if (signals_.taken() == 0 || std::exchange(cancelled, true)) continue;
+        // A server that is away would be waited for.
+        for (std::uint32_t i = 0; i < depth; ++i)
+            if (slots_[i].under_way) store_.cancel(slots_[i].request);
+    }
     for (std::uint32_t i = 0; i < depth; ++i) unpin(slots_[i]);
     if (signals_.taken() != 0) return fail(EINTR, "interrupted");
     if (error_ != 0) return fail_errno(error_, "{}", write ? "cannot write" : "cannot read");
@@ -207,7 +247,7 @@ Result<BenchCell> Bench::measure(bool write, std::uint32_t size, std::uint32_t d
 }
 
 void Bench::progress(const BenchCell& cell) {
-    if (isatty(STDERR_FILENO) != 1) return;
+    if (!bar_.drawn()) return;
     constexpr std::size_t kBar = 30;
     const std::size_t full = cells_done_ * kBar / kCells;
     fmt::print(stderr, "\r\x1b[K[{:#<{}}{:.<{}}] {} {} KiB, {} at a time", "", full, "", kBar - full,
@@ -248,7 +288,6 @@ Status measure_store(const std::string& url, const BenchOptions& options, const 
         done = bench.run(report);
     }
     (*store)->close();
-    if (isatty(STDERR_FILENO) == 1) fmt::print(stderr, "\r\x1b[K");
     if (!done) return fail(done.error().code, "{}: {}", report.store, done.error().message);
     constexpr std::chrono::milliseconds kNullSpan{500};
     auto null = time_null_calls(url, kNullSpan);

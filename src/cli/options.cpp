@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <utility>
 
 #include "cli/describe.h"
@@ -51,6 +53,14 @@ Result<std::optional<PrintText>> parse_with(CLI::App& app, std::span<const char*
     } catch (const CLI::ParseError& error) {
         return fail(EINVAL, "{}; see {} --help", error.what(), app.get_name());
     }
+}
+
+/// CLI::Range lets NaN pass.
+CLI::Validator a_number() {
+    return {[](const std::string& word) {
+                return std::isnan(std::strtod(word.c_str(), nullptr)) ? word + " is not a number" : "";
+            },
+            ""};
 }
 
 /// What stands behind the options: the program. prefix_command() leaves an unknown option here too.
@@ -381,7 +391,7 @@ Result<Command> parse_top(std::span<const char* const> words) {
     app.add_option("--interval", options.interval_s,
                    "Between two looks, which rates are taken over. Default: 1")
         ->type_name("SECONDS")
-        ->check(CLI::Range(0.1, 60.0));
+        ->check(CLI::Range(0.1, 60.0) & a_number());
     const auto help = parse_with(app, words);
     if (!help) return std::unexpected(help.error());
     if (*help) return **help;
@@ -499,7 +509,7 @@ Result<Command> parse_bench(std::span<const char* const> words) {
         ->type_name("SIZE");
     app.add_option("--seconds", options.seconds, "For each of the 60 figures. Default: 0.5")
         ->type_name("SECONDS")
-        ->check(CLI::Range(0.01, 600.0));
+        ->check(CLI::Range(0.01, 600.0) & a_number());
     app.add_option("--json", options.json, "Write the figures to FILE as JSON")->type_name("FILE");
     const auto help = parse_with(app, words);
     if (!help) return std::unexpected(help.error());

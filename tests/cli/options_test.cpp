@@ -242,6 +242,7 @@ TEST(TopOptions, AreFew) {
     EXPECT_TRUE(std::get<TopOptions>(*command).once && !std::get<TopOptions>(*command).json);
     EXPECT_EQ(std::get<TopOptions>(*command).interval_s, 0.5);
     EXPECT_THAT(error_of({"top", "--interval", "0"}), HasSubstr("--interval"));
+    EXPECT_THAT(error_of({"top", "--interval", "nan"}), HasSubstr("--interval: nan is not a number"));
     EXPECT_THAT(error_of({"top", "12"}), HasSubstr("12"));
 }
 
@@ -276,7 +277,10 @@ TEST(BenchOptions, NameStoresAndBounds) {
     EXPECT_EQ(options.json, "f");
     EXPECT_THAT(error_of({"bench"}), HasSubstr("no store given"));
     EXPECT_THAT(error_of({"bench", "--size", "4K", "file:/a"}), HasSubstr("1M is the least"));
-    EXPECT_THAT(error_of({"bench", "--seconds", "0", "file:/a"}), HasSubstr("--seconds"));
+    for (const char* seconds : {"0", "-1", "inf", "1e99", "banana", ""})
+        EXPECT_THAT(error_of({"bench", "file:/a", "--seconds", seconds}), HasSubstr("--seconds")) << seconds;
+    for (const char* seconds : {"nan", "NaN"})
+        EXPECT_THAT(error_of({"bench", "file:/a", "--seconds", seconds}), HasSubstr("is not a number"));
     EXPECT_THAT(error_of({"bench", "ftp://h/a"}), HasSubstr("ftp"));
 }
 

@@ -17,6 +17,7 @@ import traceback
 import allocations  # noqa: F401  (registers its cases)
 import attaching  # noqa: F401
 import attaching_long  # noqa: F401
+import benching  # noqa: F401
 import ceph  # noqa: F401
 import cores  # noqa: F401
 import durability  # noqa: F401
@@ -73,14 +74,14 @@ def main():
     parser.add_argument("--build", required=True)
     parser.add_argument("--kind", choices=["allocations", "refusals", "faults", "durability", "durability_long", "users",
                                                    "attaching",
-                                                   "attaching_long", "ceph", "cores", "engines", "keys", "killed",
+                                                   "attaching_long", "benching", "ceph", "cores", "engines", "keys", "killed",
                                                    "killed_long",
                                                    "many_stores", "nbd", "quotas", "reporting", "sharing", "sizing", "tampering",
                                                    "watching"],
                         help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
-                             "to it, by looking at it, by the report of it, by killing the pager, by the way to the kernel, "
-                             "with several users under one budget, with several stores, over NBD, over Ceph, against a quota, "
-                             "on stores that somebody else writes to, with a malloc that ends it, or where its key lies")
+                             "to it, by looking at it, by the report of it, by measuring a store, by killing the pager, by "
+                             "the way to the kernel, with several users under one budget, with several stores, over NBD, over Ceph, "
+                             "against a quota, on stores that somebody else writes to, with a malloc that ends it, or where its key lies")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")
