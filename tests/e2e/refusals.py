@@ -125,6 +125,55 @@ def no_permission_on_the_server(lab):
 
 
 @case
+def as_whom_the_server_is_asked(lab):
+    """AUTH_SYS: a directory that only one user, or one group, of the server's may write to, on an export that takes root for
+    nobody. The job's program looks at the file that it is kept in.
+    """
+    server = lab.server(f"{lab.directory}/nfs/owned,squash")
+
+    def ask(directory, version, query):
+        url = server.url_of(directory).replace("version=3", f"version={version}")
+        return lab.job(url + query, "sh", "-c", f"stat -c '%u %g' {directory}/*", flags=["--quiet"])
+    for owner, mode, asked, refused in (((1234, 2345), 0o700, (1234, 2345), (1235, 2345)),
+                                        ((0, 2345), 0o770, (4321, 2345), (4321, 2346))):
+        export = server.store_directory() / f"{mode:o}"  # of its own: the server remembers for a while who may do what
+        export.mkdir()
+        os.chown(export, *owner)
+        export.chmod(mode)
+        for version in (3, 4):
+            run = ask(export, version, "&uid={}&gid={}".format(*asked))
+            lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
+            made_by = run.output.read_text().split()
+            lab.expect(made_by == list(map(str, asked)), f"the file is of {made_by}, not of {asked}")
+            lab.expect_nothing_left(run, export)
+            says = "no permission to write in .*: uid {} gid {} may not"
+            for who, query in ((refused, "&uid={}&gid={}".format(*refused)), ((0, 0), "")):
+                lab.expect_refusal(ask(export, version, query), REFUSED, says.format(*who), left_in=[export])
+
+
+@case
+def with_which_groups_the_server_is_asked(lab):
+    """Those of farswap's user, unless the URL says who asks."""
+    server = lab.server()
+    export, program = server.store_directory(), lab.for_everybody(lab.tools.farswap)
+    os.chown(export, 0, 2345)
+    export.chmod(0o770)
+
+    def ask(groups, version, query=""):
+        prefix = ["setpriv", "--reuid", "4321", "--regid", "4322", *groups, "--inh-caps", "-all"]
+        return harness.run([*prefix, program, "bench", "--size", "1M", "--seconds", "0.01",
+                            server.url.replace("version=3", f"version={version}") + query], lab.output(), limit_s=60, cwd="/")
+    many = ["--groups", ",".join(map(str, [*range(5001, 5016), 2345]))]  # sixteen, as many as a call may name
+    for version in (3, 4):
+        run = ask(many, version)
+        lab.expect(run.status == 0 and run.error == "", f"exit status {run.status}: {run.last_error()}")
+        lab.expect_nothing_left(run, export)
+        says = "no permission to write in .*: uid 4321 gid 4322 may not"
+        for groups, query in ((["--clear-groups"], ""), (many, "&uid=4321&gid=4322")):
+            lab.expect_refusal(ask(groups, version, query), 1, says, left_in=[export])
+
+
+@case
 def read_only_export(lab):
     server = lab.server(f"{lab.directory}/nfs/fixed,ro")
     lab.expect_refusal(lab.job(server.url, "true"), REFUSED, "read-only", left_in=[server.store_directory()])
