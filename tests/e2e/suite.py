@@ -159,6 +159,8 @@ class Suite:
             found.append("left running: " + "; ".join(run.left))
         if not stats and not run.timed_out:
             found.append("no statistics were written")
+        found += [f"{store['copied_bytes']} bytes were copied between pages and the connections of {store['name']}"
+                  for store in stats.get("stores", []) if store["name"].startswith("nfs:") and store["copied_bytes"] != 0]
         return found
 
     def add(self, case):
