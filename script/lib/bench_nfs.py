@@ -4,6 +4,8 @@ libnfs, and farswap's store. Prints a table of ratios within this one run; knows
   bench_nfs.py --build DIR [--rounds 5] [--seconds 1.0]
 """
 import argparse
+import contextlib
+import os
 import pathlib
 import re
 import statistics
@@ -26,15 +28,41 @@ class Bench:
                                  capture_output=True, text=True)
         self.url = started.stdout.strip()
         self.ports = [re.search(f"{name}=([0-9]+)", self.url).group(1) for name in ("nfsport", "mountport")]
-        with open(self.export / "file", "wb") as file:
+        self.files = 0
+        self.make_file(self.export / "file", b"x")
+
+    @staticmethod
+    def make_file(path, byte):
+        with open(path, "wb") as file:
             for _ in range(FILE_BYTES >> 20):
-                file.write(b"x" * (1 << 20))
+                file.write(byte * (1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def file_for(self, operation):
+        """Writes go to one that nobody has written to since its space was taken and committed, as farswap's is: an older one
+        is dirty already, which is other work for the server's disk. The server remembers names, so that each has its own.
+        """
+        if operation != "write":
+            yield "file"
+            return
+        self.files += 1
+        path = self.export / f"new{self.files}"
+        self.make_file(path, b"\0")
+        try:
+            yield path.name
+        finally:
+            path.unlink()
 
     def run(self, client, operation, size, depth):
         """Operations a second, and microseconds of CPU time for each."""
-        where = [self.url] if client == "farswap" else [*self.ports, self.export, "file"]
-        command = [self.build / f"{client}_nfs", *where, operation, size, depth, self.options.seconds]
-        ended = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        with contextlib.ExitStack() as scope:
+            where = [self.url]
+            if client != "farswap":
+                where = [*self.ports, self.export, scope.enter_context(self.file_for(operation))]
+            command = [self.build / f"{client}_nfs", *where, operation, size, depth, self.options.seconds]
+            ended = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         if ended.returncode != 0:
             sys.exit(f"bench_nfs: {client}: {ended.stderr.strip()}")
         operations, seconds, cpu, *copied = map(float, ended.stdout.split())
@@ -63,17 +91,18 @@ def name_of(size):
 
 
 def table(bench):
-    yield "| work | depth | raw: per s | CPU us | farswap/raw: rate | farswap/libnfs: rate | farswap/libnfs: CPU | farswap/raw: CPU |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield ("| work | depth | raw: per s | CPU us | raw/libnfs: rate | farswap/raw: rate | farswap/libnfs: rate | "
+           "farswap/libnfs: CPU | farswap/raw: CPU |")
+    yield "|---|---|---|---|---|---|---|---|---|"
     null = bench.rounds(["raw"], "null", 0, 1)["raw"]
     rate, cpu = (statistics.median(values) for values in zip(*null))
-    yield f"| NULL | 1 | {rate:.0f} | {cpu:.1f} | | | | |"
+    yield f"| NULL | 1 | {rate:.0f} | {cpu:.1f} | | | | | |"
     for operation, size, depth in WORK:
         found = bench.rounds(["raw", "farswap", "libnfs"], operation, size, depth)
         rate, cpu = (statistics.median(values) for values in zip(*found["raw"]))
-        yield (f"| {operation} {name_of(size)} | {depth} | {rate:.0f} | {cpu:.1f} | {ratio(found, 'farswap', 'raw', 0)} | "
-               f"{ratio(found, 'farswap', 'libnfs', 0)} | {ratio(found, 'farswap', 'libnfs', 1)} | "
-               f"{ratio(found, 'farswap', 'raw', 1)} |")
+        yield (f"| {operation} {name_of(size)} | {depth} | {rate:.0f} | {cpu:.1f} | {ratio(found, 'raw', 'libnfs', 0)} | "
+               f"{ratio(found, 'farswap', 'raw', 0)} | {ratio(found, 'farswap', 'libnfs', 0)} | "
+               f"{ratio(found, 'farswap', 'libnfs', 1)} | {ratio(found, 'farswap', 'raw', 1)} |")
 
 
 def main():
