@@ -38,12 +38,12 @@ def run(command, **options):
 class Builder:
     """Compiles what a patch touches, and links it in front of the libraries that hold the rest."""
 
-    def __init__(self, build):
-        self.build = build
+    def __init__(self, build, name="simulate"):
+        self.build, self.name = build, name
         entries = json.loads((build / "compile_commands.json").read_text())
         self.compile = {str(pathlib.Path(entry["file"]).resolve()): entry["command"] for entry in entries}
-        commands = run(["ninja", "-C", str(build), "-t", "commands", "simulate"], check=True).stdout.splitlines()
-        self.link = next(line for line in reversed(commands) if "-o simulate " in line)
+        commands = run(["ninja", "-C", str(build), "-t", "commands", name], check=True).stdout.splitlines()
+        self.link = next(line for line in reversed(commands) if f"-o {name} " in line)
         self.users = self.read_dependencies()
 
     def read_dependencies(self):
@@ -66,7 +66,7 @@ class Builder:
         return sorted(user for user in self.users.get(path, ()) if user.parent in layers and str(user) in self.compile)
 
     def make(self, patch, scratch, jobs):
-        """The simulator with the patch; None: it does not apply or compile, and why."""
+        """The program with the patch; None: it does not apply or compile, and why."""
         file = patched_file(patch)
         shutil.rmtree(scratch, ignore_errors=True)
         copy = scratch / file
@@ -92,8 +92,8 @@ class Builder:
                 if built.returncode != 0:
                     return None, "does not compile: " + (built.stderr.strip().splitlines() or ["?"])[0]
                 objects.append(target)
-        program = scratch / "simulate"
-        link = self.link.replace("-o simulate ", f"-o {program} " + " ".join(map(shlex.quote, objects)) + " ")
+        program = scratch / self.name
+        link = self.link.replace(f"-o {self.name} ", f"-o {program} " + " ".join(map(shlex.quote, objects)) + " ")
         # What is compiled into the program itself is replaced, not preceded.
         for made in objects:
             stem = pathlib.Path(made).stem
