@@ -4,10 +4,12 @@ import subprocess
 import time
 
 import harness
+from benching import OnTerminal, expect_end_of_bench
 from durability import by_version, late, lose
 from fault_lab import REFUSED, case
 from faults import store_file
 from many_stores import Sweep
+from nbd import Nbdkit, image
 
 AWAY_S = 150
 
@@ -81,3 +83,17 @@ def server_is_away_for_longer_than_asked_for(lab):
 @case
 def server_is_away_for_longer_than_asked_for_by_nfsv4(lab):
     stopped_after_two_minutes(lab, 4)
+
+
+@case
+def bench_of_servers_that_are_gone(lab):
+    """For good, while it reads: each is given up after the 30 s that a transfer has, and named."""
+    server, nbd = lab.server(), Nbdkit(lab, "file", image(lab))
+    urls = [by_version(server, 3), by_version(server, 4), nbd.url]
+    benches = [OnTerminal(lab, "--size", "16M", "--seconds", "20", url) for url in urls]
+    for bench in benches:
+        lab.expect(bench.shows("] read 4 KiB"), f"no reads: {bench.shown!r}")
+    subprocess.run([harness.GANESHA, "kill", server.directory], check=True)
+    nbd.kill()
+    for bench, url in zip(benches, urls):
+        expect_end_of_bench(lab, bench, f"^farswap: {re.escape(url.partition('?version')[0])}: cannot read: ")
