@@ -8,7 +8,7 @@ import harness
 from fault_lab import case
 from nbd import Nbdkit, image
 
-VERIFY = ["--size", "96M", "--operations", "400"]  # prints a digest of its memory
+VERIFY = ["--size", "96M", "--operations", "200"]  # prints a digest of its memory
 
 
 def trapped(lab):
@@ -53,9 +53,9 @@ def events_allocate_only_where_they_may(lab):
     trapped(lab)
     url = lab.file_url()
     workloads = lab.tools.workloads
-    expect_none(lab, url, workloads / "fork_tree", "--filler", "64M", "--rounds", "1")
-    expect_none(lab, url, workloads / "threads", flags=["--chaos", "20000"], ram="100M")
-    expect_none(lab, url, workloads / "mmap_race", flags=["--chaos", "20000"], ram="100M")
+    expect_none(lab, url, workloads / "fork_tree", "--filler", "40M", "--rounds", "1")
+    expect_none(lab, url, workloads / "threads", "--rounds", "1", flags=["--chaos", "20000"], ram="100M")
+    expect_none(lab, url, workloads / "mmap_race", "--rounds", "1", flags=["--chaos", "20000"], ram="100M")
 
 
 @case

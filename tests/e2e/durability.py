@@ -38,14 +38,14 @@ class CarelessServer:
 
 
 class Verified:
-    """The verifying program over a careless server, until it has been `seconds` at work."""
+    """The verifying program over a careless server, until it is expected to end well, for `seconds` at the most."""
 
     def __init__(self, lab, seconds, query=""):
         self.lab, self.careless = lab, CarelessServer(lab)
-        self.stats_file = lab.directory / "stats.json"
+        self.stats_file, self.enough = lab.directory / "stats.json", lab.directory / "enough"
         flags = ["--quiet", "--pool", "16M", "--stats", self.stats_file]
-        self.job = Background(lab, self.careless.url + query, *verify(lab, "--seconds", str(seconds)), flags=flags,
-                              limit_s=4 * seconds + 200)
+        self.job = Background(lab, self.careless.url + query, *verify(lab, "--until", self.enough, "--seconds", str(seconds)),
+                              flags=flags, limit_s=4 * seconds + 200)
         self.started = lab.expect(store_file(self.careless.server.store_directory()) is not None,
                                   "nothing was written to the store")
 
@@ -54,6 +54,7 @@ class Verified:
 
     def end(self):
         """Its own figures of the store, after it has been right to the end."""
+        self.enough.touch()
         run = self.job.end()
         self.lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
         self.lab.expect_nothing_left(run, self.careless.server.store_directory())
@@ -61,13 +62,13 @@ class Verified:
         return stores[0]
 
 
-def lose(lab, restarts, seconds):
-    """`restarts` at random moments, spread over the time that the program runs."""
+def lose(lab, restarts):
+    """`restarts` at random moments, three in a second."""
     rng = random.Random(SEED)
-    work = Verified(lab, seconds)
+    work = Verified(lab, restarts + 100)
     done = lost = 0
     while work.started and done < restarts and work.running():
-        time.sleep(rng.uniform(0.1, 2.0) * seconds / restarts / 1.6)
+        time.sleep(rng.uniform(0.03, 0.6))
         done, lost = work.careless.ask("restart")
     store = work.end()
     lab.expect(done >= restarts, f"the program ended after {done} of {restarts} restarts")
@@ -75,11 +76,11 @@ def lose(lab, restarts, seconds):
     lab.expect(store.get("lost_writes", 0) > 0, f"the pager has noticed no loss: {store}")
 
 
-def late(lab, delays, seconds, late_s):
+def late(lab, delays, late_s):
     """WRITEs caught on connections that break, executed `late_s` later, when their slots would long have been used anew."""
     rng = random.Random(SEED)
     # Little more than it needs, so that slots are soon used again.
-    work = Verified(lab, seconds, "&size=300M")
+    work = Verified(lab, 2 * delays + late_s + 100, "&size=300M")
     caught = executed = left = 0
     for _ in range(delays):
         if not (work.started and work.running()):
@@ -96,12 +97,12 @@ def late(lab, delays, seconds, late_s):
 
 @case
 def server_that_forgets(lab):
-    lose(lab, restarts=40, seconds=20)
+    lose(lab, restarts=30)
 
 
 @case
 def late_writes(lab):
-    late(lab, delays=5, seconds=25, late_s=10)
+    late(lab, delays=5, late_s=10)
 
 
 @case
@@ -123,29 +124,31 @@ def by_version(server, version):
     return server.url.replace("version=3", f"version={version}")
 
 
-def away(lab, version, flags, until, seconds):
+def away(lab, version, flags, until, after=None):
     """The server is killed under a program that checks its memory, and comes back once `until` says so of standard error
-    so far. Returns the ended run."""
-    server = lab.server()
-    job = Background(lab, by_version(server, version), *verify(lab, "--seconds", str(seconds)), flags=["--pool", "16M", *flags],
-                     limit_s=200)
+    so far. It ends once `after` does. Returns the ended run."""
+    server, enough = lab.server(), lab.directory / "enough"
+    job = Background(lab, by_version(server, version), *verify(lab, "--until", enough, "--seconds", "150"),
+                     flags=["--pool", "16M", *flags], limit_s=200)
     if lab.expect(store_file(server.store_directory()) is not None, "nothing was written to the store"):
         subprocess.run([harness.GANESHA, "kill", server.directory], check=True)
         said = lab.directory / f"run{lab.runs}.err"
         lab.expect(wait_until(lambda: until(said.read_text()) or not job.thread.is_alive()), "the outage goes unnoticed")
         subprocess.run([harness.GANESHA, "restart", server.directory], check=True)
+        wait_until(lambda: after is None or after(said.read_text()) or not job.thread.is_alive())
+    enough.touch()
     return job.end(), server
 
 
 def away_for_a_moment(lab, version):
-    run, server = away(lab, version, [], lambda said: "no answer for 5 s" in said, seconds=20)
+    run, server = away(lab, version, [], lambda said: "no answer for 5 s" in said, lambda said: "answers again" in said)
     lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
     lab.expect(re.search("answers again, after [0-9]+ s", run.error), f"its return is not told: {run.error}")
     lab.expect_nothing_left(run, server.store_directory())
 
 
 def away_for_too_long(lab, version):
-    run, server = away(lab, version, ["--on-outage", "stop:3"], lambda said: "the job is stopped" in said, seconds=100)
+    run, server = away(lab, version, ["--on-outage", "stop:3"], lambda said: "the job is stopped" in said)
     lab.expect(run.status == REFUSED, f"exit status {run.status} instead of {REFUSED}: {run.last_error()}")
     lab.expect("no answer for 3 s" in run.error and str(server.store_directory()) in run.error, f"does not say why: {run.error}")
     lab.expect(not run.left, f"left running: {run.left}")
@@ -173,12 +176,12 @@ def server_is_away_for_too_long_by_nfsv4(lab):
 
 
 # Standard error is the program's and farswap's. A write(2) holds its lock while the kernel reads the page that it is given.
-WRITES_FAR_PAGES = """import mmap, os, random, time
+WRITES_FAR_PAGES = """import mmap, os, random, sys, time
 size = 192 << 20
 memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for at in range(0, size, 4096): memory[at:at + 4096] = os.urandom(4095) + b"."
-pages, end = memoryview(memory), time.monotonic() + 20
-while time.monotonic() < end:
+pages, end = memoryview(memory), time.monotonic() + 150
+while time.monotonic() < end and not os.path.exists(sys.argv[1]):
     at = random.randrange(4095, size, 4096)
     os.write(2, pages[at:at + 1])
 """
@@ -194,13 +197,17 @@ def is_silent_for(lab, directory, seconds):
 def program_waits_where_farswap_writes_to(lab):
     """It holds the lock of standard error and waits for a page of a server that is away: farswap, which has to say so there,
     does not wait for it."""
-    server = lab.server()
-    job = Background(lab, server.url, harness.PYTHON, "-c", WRITES_FAR_PAGES, ram="64M", flags=["--pool", "16M"], limit_s=200)
+    server, enough = lab.server(), lab.directory / "enough"
+    job = Background(lab, server.url, harness.PYTHON, "-c", WRITES_FAR_PAGES, enough, ram="64M", flags=["--pool", "16M"],
+                     limit_s=200)
     said = lab.directory / "run1.err"
     if lab.expect(wait_until(lambda: said.exists() and "." * 1000 in said.read_text()), "the program does not come to write"):
         subprocess.run([harness.GANESHA, "kill", server.directory], check=True)
-        lab.expect(wait_until(lambda: is_silent_for(lab, server.store_directory(), 7), 60), "farswap does not answer after the server has gone")
+        lab.expect(wait_until(lambda: is_silent_for(lab, server.store_directory(), 7), 60),
+                   "farswap does not answer after the server has gone")
         subprocess.run([harness.GANESHA, "restart", server.directory], check=True)
+        wait_until(lambda: "answers again" in said.read_text() or not job.thread.is_alive())
+    enough.touch()
     run = job.end()
     lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
     lab.expect("no answer for 5 s" in run.error and "answers again" in run.error, f"the outage is not told: {run.error[-300:]}")

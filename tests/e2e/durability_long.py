@@ -16,12 +16,12 @@ AWAY_S = 150
 
 @case
 def server_that_forgets_500_times(lab):
-    lose(lab, restarts=500, seconds=250)
+    lose(lab, restarts=500)
 
 
 @case
 def writes_half_a_minute_late(lab):
-    late(lab, delays=60, seconds=180, late_s=30)
+    late(lab, delays=60, late_s=30)
 
 
 def away_for_minutes(lab, version):

@@ -69,7 +69,7 @@ def nbd_that_is_slow_and_fails_now_and_then(lab):
     server = Nbdkit(lab, "--filter=error", "--filter=delay", "file", image(lab), "rdelay=1ms", "wdelay=2ms",
                     "error-pread-rate=0.5%", "error-pwrite-rate=0.5%", "error-pread=EIO", "error-pwrite=EIO")
     stats = lab.directory / "stats.json"
-    run = lab.job(server.url, *verify(lab, "--seconds", "10"), flags=["--quiet", "--stats", stats], limit_s=200)
+    run = lab.job(server.url, *verify(lab, "--seconds", "6"), flags=["--quiet", "--stats", stats], limit_s=200)
     expect_paged(lab, run, stats)
 
 
@@ -77,14 +77,16 @@ def nbd_that_is_slow_and_fails_now_and_then(lab):
 def nbd_server_that_dies_and_comes_back(lab):
     """Over TCP, with its data, twice; what was not flushed by then is written again."""
     server = Nbdkit(lab, "file", image(lab), port=free_port())
-    stats = lab.directory / "stats.json"
-    job = Background(lab, server.url, *verify(lab, "--seconds", "15"), flags=["--quiet", "--stats", stats], limit_s=200)
+    stats, enough = lab.directory / "stats.json", lab.directory / "enough"
+    job = Background(lab, server.url, *verify(lab, "--until", enough, "--seconds", "100"), flags=["--quiet", "--stats", stats],
+                     limit_s=200)
     for _ in range(2):
         lab.expect(wait_until(lambda: holds_pages(lab.directory / "image")), "nothing was written to the store")
         time.sleep(2)
         server.kill()
         time.sleep(0.5)
         server.start()
+    enough.touch()
     store = expect_paged(lab, job.end(), stats)
     lab.expect(store.get("reconnects", 0) >= 2, f"the server's end was not noticed: {store}")
 

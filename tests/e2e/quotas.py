@@ -92,6 +92,6 @@ def quota_that_a_size_keeps_to(lab):
     """A store that is told to stay well below the limit never meets it."""
     limited = Limited(lab)
     limited.limit(900)
-    run = lab.job(f"{limited.server.url}&size=400M", *verify(lab, "--seconds", "10"), flags=["--quiet"], limit_s=200)
+    run = lab.job(f"{limited.server.url}&size=400M", *verify(lab, "--seconds", "4"), flags=["--quiet"], limit_s=200)
     lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
     lab.expect_nothing_left(run, limited.point)
