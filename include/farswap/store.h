@@ -16,8 +16,9 @@ namespace farswap {
 struct FlushRequest {
     std::chrono::milliseconds timeout{0};  ///< as Request::timeout
     /// 0; -ESTALE when the store has lost writes that it had acknowledged (an NFS server restarted: the
-    /// verifier changed), so that every write since the last good flush must be sent again; or another
-    /// -errno.
+    /// verifier changed), so that every write since the last good flush must be sent again; -EIO, which asks
+    /// for the same, as a device may report once what it could not keep (fsync(2)); or another -errno. A loss
+    /// that nobody was told of, because the flush had ended at its deadline, is told to the next.
     void (*complete)(FlushRequest& flush, int result) = nullptr;
     void* owner = nullptr;         ///< the caller's own
     FlushRequest* next = nullptr;  ///< the layer's that has accepted it, as Request::next

@@ -155,7 +155,7 @@ class NbdStore final : public Store, private Connection::Watcher {
 
     bool unflushed_ = false;    ///< writes have been acknowledged that no flush under way covers
     bool flushing_ = false;     ///< the flush under way covers such
-    bool writes_lost_ = false;  ///< acknowledged, then the connection was lost; the next flush has to say so
+    bool writes_lost_ = false;  ///< acknowledged, and perhaps not there; the next flush has to say so
     Call* flush_call_ = nullptr;
     RequestList<FlushRequest> flushes_active_;  ///< that the flush under way answers
     RequestList<FlushRequest> flushes_waiting_;

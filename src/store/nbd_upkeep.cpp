@@ -38,8 +38,7 @@ void NbdStore::start_flush() noexcept {
         const int result = std::exchange(writes_lost_, false) ? -ESTALE : 0;
         if (result != 0) {
             ++counters_.lost_writes;
-            log::warning("{}: the connection was lost before its writes were flushed; sending them again",
-                         name_);
+            log::warning("{}: writes were lost before they were flushed; sending them again", name_);
         }
         while (FlushRequest* flush = flushes_waiting_.pop()) finish_later(*flush, result);
         return;
@@ -60,8 +59,12 @@ void NbdStore::start_flush() noexcept {
 void NbdStore::on_flushed(int error) noexcept {
     write_connection_.release(*std::exchange(flush_call_, nullptr));
     flushing_ = false;
-    if (error != 0) unflushed_ = true;  // for the next flush to try
     if (error == -ESTALE) error = -EIO;
+    if (error != 0) unflushed_ = true;  // for the next flush to try
+    // A server's kernel says once what it could not write, and takes it for written from then on (fsync(2),
+    // EIO). Whoever hears -EIO writes it all again; when nobody does (the flush ended at its deadline), the
+    // next flush has to be told.
+    if (error != 0 && (flushes_active_.head == nullptr || error != -EIO)) writes_lost_ = true;
     for (auto flushes = flushes_active_.take(); FlushRequest* flush = flushes.pop();)
         flush->complete(*flush, error);
     start_flush();

@@ -44,6 +44,8 @@ class Unstable {
   public:
     void add(const Verifier& verifier) noexcept;
     void add(const Unstable& other) noexcept;
+    /// Some may be lost: no verifier keeps them any more.
+    void lose() noexcept { any_ = mixed_ = true; }
     bool empty() const noexcept { return !any_; }
     /// Whether a COMMIT that answered with `verifier` made all of them durable.
     bool kept_by(const Verifier& verifier) const noexcept {
@@ -52,7 +54,7 @@ class Unstable {
 
   private:
     bool any_ = false;
-    bool mixed_ = false;  ///< the server restarted between two of them
+    bool mixed_ = false;  ///< the server restarted between two of them, or has failed to store them
     Verifier verifier_{};
 };
 

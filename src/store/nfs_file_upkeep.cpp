@@ -94,6 +94,10 @@ void NfsFile::on_commit(const Reply& reply) noexcept {
     int result = reply.error == -ESTALE ? -EIO : reply.error;
     if (result != 0) {
         unstable_.add(covered);  // for the next flush to try
+        // A server's kernel says once what it could not write, and takes it for written from then on
+        // (fsync(2), EIO). Whoever hears -EIO writes it all again; when nobody does (the flush ended at its
+        // deadline), the next flush has to be told.
+        if (flushes.head == nullptr || result != -EIO) unstable_.lose();
     } else if (!covered.kept_by(reply.verifier)) {
         result = -ESTALE;
         log::warning("{}: the server restarted and lost writes that it had taken; sending them again",

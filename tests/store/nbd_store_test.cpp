@@ -164,6 +164,33 @@ TEST_F(NbdStoreTest, ReportsWritesOfALostConnectionAsLost) {
     EXPECT_GE(store->counters().reconnects, 1u);
 }
 
+/// The server's disk fails in the end, drops what it was to write, and says so once: to a flush that has
+/// ended at its deadline.
+TEST_F(NbdStoreTest, FailureThatNoFlushWasToldOfIsReportedToTheNext) {
+    char path[] = "/var/tmp/farswap-nbd-disk-XXXXXX";
+    const int fd = ::mkstemp(path);
+    ASSERT_GE(fd, 0);
+    ASSERT_EQ(::ftruncate(fd, 64 << 20), 0);
+    ::close(fd);
+    disk = path;
+    const std::string failing = disk + ".failing", go_on = disk + ".go-on";
+    serve({"eval", "get_size=echo 64M",
+           "pread=dd if=" + disk + " skip=$4 count=$3 iflag=skip_bytes,count_bytes status=none",
+           "pwrite=dd of=" + disk + " seek=$4 oflag=seek_bytes conv=notrunc status=none",
+           "flush=[ -e " + failing + " ] || exit 0; until [ -e " + go_on + " ]; do sleep 0.02; done; rm " +
+               failing + " " + go_on + "; echo EIO >&2; exit 1"});
+    ASSERT_EQ(write(*store, 0, pattern(0, kPageSize)), static_cast<int>(kPageSize));
+    std::ofstream(failing).put(0);
+    EXPECT_EQ(flush(*store, 100ms), -ETIMEDOUT);
+    std::ofstream(go_on).put(0);
+    ASSERT_EQ(write(*store, kPageSize, pattern(kPageSize, kPageSize)), static_cast<int>(kPageSize));
+    EXPECT_EQ(flush(*store), -ESTALE);
+    ASSERT_EQ(write(*store, 0, pattern(0, 2 * kPageSize)), static_cast<int>(2 * kPageSize));
+    EXPECT_EQ(flush(*store), 0);
+    EXPECT_EQ(store->counters().lost_writes, 1u);
+    EXPECT_EQ(store->counters().reconnects, 0u);
+}
+
 TEST_F(NbdStoreTest, SendsAgainWhatWasUnderWay) {
     serve_file({"--filter=delay"}, {"rdelay=0", "wdelay=500ms"});
     std::deque<Transfer> transfers;

@@ -20,7 +20,7 @@ using Call = ScriptedServer::Call;
 using Answer = ScriptedServer::Answer;
 
 constexpr std::uint64_t kMiB = 1u << 20;
-constexpr std::uint32_t kStale = 70;  // NFS3ERR_STALE, RFC 1813 section 2.6
+constexpr std::uint32_t kIo = 5, kStale = 70;  // NFS3ERR_IO, NFS3ERR_STALE: RFC 1813 section 2.6
 
 class NfsScriptTest : public testing::Test, protected Driver {
   protected:
@@ -94,6 +94,33 @@ TEST_F(NfsScriptTest, LossThatNoFlushWasToldOfIsReportedToTheNext) {
     ASSERT_EQ(write(*store, 4096, pattern(4096, 4096)), 4096);
     EXPECT_EQ(flush(*store), -ESTALE);
     EXPECT_EQ(store->counters().lost_writes, 1u);
+}
+
+TEST_F(NfsScriptTest, FailureThatNoFlushWasToldOfIsReportedToTheNext) {
+    start([this](const Call& call) -> std::optional<Answer> {
+        if (call.procedure != Procedure::kCommit || commits++ > 0) return Answer{};
+        // As of a disk that fails in the end: what was to be written is dropped, and said once.
+        timed_out.acquire();
+        return Answer{.status = kIo};
+    });
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(flush(*store, 20ms), -ETIMEDOUT);
+    timed_out.release();
+    ASSERT_EQ(write(*store, 4096, pattern(4096, 4096)), 4096);
+    EXPECT_EQ(flush(*store), -ESTALE);
+    ASSERT_EQ(write(*store, 0, pattern(0, 8192)), 8192);
+    EXPECT_EQ(flush(*store), 0);
+    EXPECT_EQ(store->counters().lost_writes, 1u);
+}
+
+TEST_F(NfsScriptTest, AFailureThatWasToldIsNotToldAgain) {
+    start([this](const Call& call) -> std::optional<Answer> {
+        return Answer{.status = call.procedure == Procedure::kCommit && commits++ == 0 ? kIo : 0u};
+    });
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(flush(*store), -EIO);
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(flush(*store), 0);
 }
 
 /// The rest goes out behind what was taken, and a restart between the two is told at the flush.
