@@ -115,6 +115,8 @@ class NfsFile final : public Store {
     /// Space that is being reserved: zeros are written, then committed.
     struct Reserving {
         bool active = false;
+        bool written = false;             ///< waits for the next COMMIT
+        bool committed = false;           ///< the COMMIT under way is for it, too
         std::uint64_t end = 0, next = 0;  ///< bytes of data
         std::uint32_t in_flight = 0;
         std::uint32_t attempts = 0;
@@ -155,7 +157,9 @@ class NfsFile final : public Store {
     Call& internal_call(Lane& lane, Procedure procedure, std::uint64_t offset, std::byte* data,
                         std::uint32_t length, void (*complete)(Call& call)) noexcept;
     void start_flush() noexcept;
+    void start_commit() noexcept;
     void on_commit(const Reply& reply) noexcept;
+    int judge_commit(const Reply& reply, List<FlushRequest>& flushes) noexcept;
     void settle_flushes(List<FlushRequest>& flushes, int result) noexcept;
     void advance_reserve() noexcept;
     void send_zeros() noexcept;

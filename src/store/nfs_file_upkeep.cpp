@@ -68,17 +68,21 @@ void NfsFile::flush(FlushRequest& flush) noexcept {
 }
 
 /// One COMMIT answers all flushes that wait when it is sent, and covers all writes that have completed by
-/// then.
+/// then. There is one at a time, for flushes and reserved space: of a failure the server may tell the first
+/// that asks only, and what that one is for must not matter then.
 void NfsFile::start_flush() noexcept {
-    if (commit_active_ || flushes_waiting_.head == nullptr) return;
-    if (unstable_.empty()) {
+    if (commit_active_) return;
+    if (unstable_.empty())
         while (FlushRequest* flush = flushes_waiting_.pop()) finish_later(*flush, 0);
-        return;
-    }
+    if (flushes_waiting_.head != nullptr || reserving_.written) start_commit();
+}
+
+void NfsFile::start_commit() noexcept {
     commit_active_ = true;
     flushes_active_ = std::exchange(flushes_waiting_, {});
     committing_ = std::exchange(unstable_, {});
-    ++counters_.flushes;
+    reserving_.committed = std::exchange(reserving_.written, false);
+    if (flushes_active_.head != nullptr) ++counters_.flushes;
     writes_.connections.submit(internal_call(writes_, Procedure::kCommit, 0, nullptr, 0, [](Call& call) {
         auto& file = *static_cast<NfsFile*>(call.owner);
         const Reply reply = call.reply;
@@ -89,27 +93,35 @@ void NfsFile::start_flush() noexcept {
 
 void NfsFile::on_commit(const Reply& reply) noexcept {
     commit_active_ = false;
-    const Unstable covered = std::exchange(committing_, {});
+    const bool reserved = std::exchange(reserving_.committed, false);
     List<FlushRequest> flushes = std::exchange(flushes_active_, {});
-    int result = reply.error == -ESTALE ? -EIO : reply.error;
-    if (result != 0) {
+    const int result = judge_commit(reply, flushes);
+    if (result == -ESTALE && flushes.head != nullptr) ++counters_.lost_writes;
+    settle_flushes(flushes, result);
+    if (reserved) on_reserve_commit(reply);
+    start_flush();
+}
+
+/// What a COMMIT says of the writes that it covers, to those flushes.
+int NfsFile::judge_commit(const Reply& reply, List<FlushRequest>& flushes) noexcept {
+    const Unstable covered = std::exchange(committing_, {});
+    if (reply.error != 0) {
+        const int result = reply.error == -ESTALE ? -EIO : reply.error;
         unstable_.add(covered);  // for the next flush to try
         // A server's kernel says once what it could not write, and takes it for written from then on
         // (fsync(2), EIO). Whoever hears -EIO writes it all again; when nobody does (the flush ended at its
-        // deadline), the next flush has to be told.
+        // deadline, or the COMMIT was for reserved space), the next flush has to be told.
         if (flushes.head == nullptr || result != -EIO) unstable_.lose();
-    } else if (!covered.kept_by(reply.verifier)) {
-        result = -ESTALE;
-        log::warning("{}: the server restarted and lost writes that it had taken; sending them again",
-                     file_.name);
-        // Those that came later ask about the same lost writes. When nobody asks (the flush ended at its
-        // deadline), the next one has to be told.
-        flushes_waiting_.move_if(flushes, [](const FlushRequest&) { return true; });
-        if (flushes.head == nullptr) unstable_.add(covered);
+        reserving_.unstable.lose();
+        return result;
     }
-    if (result == -ESTALE && flushes.head != nullptr) ++counters_.lost_writes;
-    settle_flushes(flushes, result);
-    start_flush();
+    if (covered.kept_by(reply.verifier)) return 0;
+    log::warning("{}: the server restarted and lost writes that it had taken; sending them again",
+                 file_.name);
+    // Those that came later ask about the same lost writes. When nobody asks, the next one has to be told.
+    flushes_waiting_.move_if(flushes, [](const FlushRequest&) { return true; });
+    if (flushes.head == nullptr) unstable_.lose();
+    return -ESTALE;
 }
 
 void NfsFile::settle_flushes(List<FlushRequest>& flushes, int result) noexcept {
@@ -170,12 +182,8 @@ void NfsFile::send_zeros() noexcept {
         now.active = false;
         return kick();
     }
-    writes_.connections.submit(internal_call(writes_, Procedure::kCommit, 0, nullptr, 0, [](Call& call) {
-        auto& file = *static_cast<NfsFile*>(call.owner);
-        const Reply reply = call.reply;
-        file.writes_.connections.release(call);
-        file.on_reserve_commit(reply);
-    }));
+    now.written = true;
+    start_flush();
 }
 
 void NfsFile::on_zeros(Call& call) noexcept {

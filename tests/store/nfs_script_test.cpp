@@ -35,12 +35,14 @@ class NfsScriptTest : public testing::Test, protected Driver {
         file.address = server->address();
         file.file.size = 8;
         file.lease.nonce = nonce;
+        file.server.connections = connections;
         file.capacity = capacity;
         file.reserved = 16 * kMiB;
         file.read_max = file.write_max = kMiB;
         store = std::make_unique<nfs::NfsFile>(*loop, std::move(file), trust_max);
     }
     std::uint64_t nonce = 0;  ///< of the store's lease
+    std::uint32_t connections = 1;
     // Of the scripts, which may still be asked while the store and the server are given up.
     std::atomic<unsigned> reads = 0, writes = 0, commits = 0;
     std::atomic<std::uint32_t> refused = 0;
@@ -111,6 +113,70 @@ TEST_F(NfsScriptTest, FailureThatNoFlushWasToldOfIsReportedToTheNext) {
     ASSERT_EQ(write(*store, 0, pattern(0, 8192)), 8192);
     EXPECT_EQ(flush(*store), 0);
     EXPECT_EQ(store->counters().lost_writes, 1u);
+}
+
+/// A COMMIT is for the whole file: the one of space that is being reserved is told of the pages, too.
+TEST_F(NfsScriptTest, FailureThatTheReservationIsToldOfIsReportedToTheNextFlush) {
+    start(
+        [this](const Call& call) -> std::optional<Answer> {
+            return Answer{.status = call.procedure == Procedure::kCommit && commits++ == 0 ? kIo : 0u};
+        },
+        1h, 32 * kMiB);
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(reserve(*store, 17 * kMiB), -EIO);
+    EXPECT_EQ(flush(*store), -ESTALE);
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(flush(*store), 0);
+    EXPECT_EQ(reserve(*store, 17 * kMiB), 0);
+}
+
+/// The flush comes while the reservation's COMMIT is under way, which nobody but the reservation waits for.
+TEST_F(NfsScriptTest, AFlushWaitsForTheReservationsCommit) {
+    std::atomic<bool> asked = false;
+    start(
+        [&](const Call& call) -> std::optional<Answer> {
+            if (call.procedure != Procedure::kCommit || commits++ > 0) return Answer{};
+            asked = true;
+            timed_out.acquire();
+            return Answer{.status = kIo};
+        },
+        1h, 32 * kMiB);
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    ReserveRequest reserve;
+    reserve.bytes = 17 * kMiB;
+    reserve.complete = [](ReserveRequest&, int result) { EXPECT_EQ(result, -EIO); };
+    store->reserve(reserve);
+    ASSERT_TRUE(run_until([&] { return asked.load(); }));
+    EXPECT_EQ(flush(*store, 20ms), -ETIMEDOUT);
+    EXPECT_EQ(store->counters().flushes, 0u) << "two COMMITs at a time";
+    timed_out.release();
+    EXPECT_EQ(flush(*store), -ESTALE);
+}
+
+/// What was taken while a COMMIT was under way is no matter of that one.
+TEST_F(NfsScriptTest, AWriteThatIsAnsweredDuringACommitIsWrittenAgainAfterARestart) {
+    std::atomic<bool> asked = false;
+    connections = 2;  // the write goes over the one that has no COMMIT
+    start([&](const Call& call) -> std::optional<Answer> {
+        if (call.procedure != Procedure::kCommit) return Answer{.verifier = 1};
+        if (commits++ > 0) return Answer{.verifier = 2};
+        asked = true;
+        timed_out.acquire();
+        return Answer{.verifier = 1};
+    });
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    FlushRequest first;
+    int answer = 1;
+    first.owner = &answer;
+    first.complete = [](FlushRequest& done, int result) { *static_cast<int*>(done.owner) = result; };
+    store->flush(first);
+    ASSERT_TRUE(run_until([&] { return asked.load(); }));
+    ASSERT_EQ(write(*store, 4096, pattern(4096, 4096)), 4096);
+    ASSERT_EQ(answer, 1) << "the write was to be answered first";
+    timed_out.release();
+    ASSERT_TRUE(run_until([&] { return answer != 1; }));
+    EXPECT_EQ(answer, 0);
+    EXPECT_EQ(flush(*store), -ESTALE);
 }
 
 TEST_F(NfsScriptTest, AFailureThatWasToldIsNotToldAgain) {
