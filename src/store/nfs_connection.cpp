@@ -47,7 +47,8 @@ void set_option(int fd, int level, int option, int value) {
 
 void set_options(int fd) {
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    // A server that is gone without a word is noticed within 25 s; one that is up but slow is waited for.
+    // A server that is gone without a word is noticed within 25 s. One that is up but slow is waited for: see
+    // Patience.
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 10);
     set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 5);
@@ -58,13 +59,15 @@ void set_options(int fd) {
 }  // namespace
 
 Connection::Connection(io::Loop& loop, const Address& address, Protocol& protocol, std::string server,
-                       std::uint32_t write_max, Watcher& watcher, std::uint32_t index)
+                       std::uint32_t write_max, Watcher& watcher, std::uint32_t index,
+                       std::chrono::milliseconds silence_max)
     : loop_(loop),
       address_(address),
       protocol_(protocol),
       server_(std::move(server)),
       write_max_(write_max),
       watcher_(watcher),
+      patience_(silence_max),
       next_number_(random_number()),
       reader_(*this, protocol),
       spare_(std::make_unique_for_overwrite<std::byte[]>(write_max)) {
@@ -72,18 +75,20 @@ Connection::Connection(io::Loop& loop, const Address& address, Protocol& protoco
         call->connection = index;
         call->next = std::exchange(free_list_, &*call);
     }
-    watch_.owner = timer_.owner = resume_timer_.owner = this;
+    watch_.owner = timer_.owner = resume_timer_.owner = tick_timer_.owner = this;
     watch_.ready = [](io::Watch& watch, std::uint32_t events) {
         static_cast<Connection*>(watch.owner)->on_ready(events);
     };
     timer_.fire = [](io::Timer& timer) { static_cast<Connection*>(timer.owner)->on_timer(); };
     resume_timer_.fire = [](io::Timer& timer) { static_cast<Connection*>(timer.owner)->resume_delayed(); };
+    tick_timer_.fire = [](io::Timer& timer) { static_cast<Connection*>(timer.owner)->on_tick(); };
     connect();
 }
 
 Connection::~Connection() {
     loop_.cancel(timer_);
     loop_.cancel(resume_timer_);
+    loop_.cancel(tick_timer_);
     close();
 }
 
@@ -381,6 +386,24 @@ void Connection::on_timer() noexcept {
     if (state_ == State::kDown) connect();
 }
 
+/// A server that is alive may still owe an answer for ever: what it has lost is sent again over another
+/// connection, as over this one it would be a second call to some servers, and forbidden to others (RFC 8881,
+/// section 2.10.6.2).
+void Connection::on_tick() noexcept {
+    ++tick_;
+    std::uint32_t oldest = 0;
+    bool any = false;
+    const auto look_at = [&](const Call& call) {
+        if (call.state != Call::State::kSent) return;
+        any = true;
+        oldest = std::max(oldest, tick_ - call.sent_tick);
+    };
+    std::ranges::for_each(calls_, look_at);
+    look_at(step_);
+    if (patience_.over(oldest)) return lost("no answer to a call for too long");
+    if (any) loop_.arm(tick_timer_, io::Clock::now() + patience_.tick());
+}
+
 void Connection::watch(std::uint32_t events) noexcept {
     if (watch_.events != events) loop_.modify(watch_, events);
     watch_.events = events;
@@ -517,6 +540,8 @@ void Connection::account_sent(std::size_t bytes) noexcept {
         send_head_ = call.next;
         if (send_head_ == nullptr) send_tail_ = nullptr;
         call.state = Call::State::kSent;
+        call.sent_tick = tick_;
+        if (!tick_timer_.armed()) loop_.arm(tick_timer_, io::Clock::now() + patience_.tick());
         if (call.procedure == Procedure::kRead) sole_read_ = ++reads_sent_ == 1 ? &call : nullptr;
     }
 }

@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "io/loop.h"
 #include "store/backoff.h"
+#include "store/nfs_patience.h"
 #include "store/nfs_reply_reader.h"
 #include "store/nfs_socket.h"
 #include "store/nfs_wire.h"
@@ -59,9 +60,11 @@ class Connection final : private ReplyReader::Calls {
 
     /// Starts to connect; calls may be submitted at once. The protocol is of this connection alone. `server`
     /// names it in messages; no WRITE is longer than `write_max` bytes. A reserved local port is used where
-    /// we may (`secure` exports). `index` is its number among those of its owner (Call::connection).
+    /// we may (`secure` exports). `index` is its number among those of its owner (Call::connection). When a
+    /// call has had no answer for `silence_max`, the connection counts as lost (see Patience).
     Connection(io::Loop& loop, const Address& address, Protocol& protocol, std::string server,
-               std::uint32_t write_max, Watcher& watcher, std::uint32_t index = 0);
+               std::uint32_t write_max, Watcher& watcher, std::uint32_t index = 0,
+               std::chrono::milliseconds silence_max = kSilenceMax);
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
@@ -104,6 +107,7 @@ class Connection final : private ReplyReader::Calls {
     void tell_of_doubt(const Call& call) noexcept;
     void on_ready(std::uint32_t events) noexcept;
     void on_timer() noexcept;
+    void on_tick() noexcept;
     void receive() noexcept;
     bool receive_some(const char*& failure) noexcept;
     std::span<std::byte> expected_data() const noexcept;
@@ -133,6 +137,9 @@ class Connection final : private ReplyReader::Calls {
     io::Watch watch_;
     io::Timer timer_;         ///< kConnecting: gives the attempt up; kDown: starts the next
     io::Timer resume_timer_;  ///< sends delayed calls again
+    io::Timer tick_timer_;    ///< while calls are without an answer
+    std::uint32_t tick_ = 0;
+    Patience patience_;
     Backoff backoff_;
     bool was_up_ = false;
     bool sends_held_ = false;

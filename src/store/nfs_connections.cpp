@@ -7,11 +7,12 @@ namespace farswap::nfs {
 
 Connections::Connections(std::uint32_t count, io::Loop& loop, const Address& address,
                          const std::function<std::unique_ptr<Protocol>()>& make_protocol,
-                         const std::string& server, std::uint32_t write_max, Connection::Watcher& watcher) {
+                         const std::string& server, std::uint32_t write_max, Connection::Watcher& watcher,
+                         std::chrono::milliseconds silence_max) {
     for (std::uint32_t i = 0; i < count; ++i) {
         auto protocol = make_protocol();
-        auto connection =
-            std::make_unique<Connection>(loop, address, *protocol, server, write_max, watcher, i);
+        auto connection = std::make_unique<Connection>(loop, address, *protocol, server, write_max, watcher,
+                                                       i, silence_max);
         members_.push_back({std::move(protocol), std::move(connection)});
     }
 }

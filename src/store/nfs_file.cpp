@@ -42,7 +42,7 @@ NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::ui
       connections(
           owner.file_.server.connections, owner.loop_, owner.file_.address,
           [&] { return make_protocol(owner.file_, what); }, fmt::format("{} ({})", owner.file_.name, what),
-          write_max, *this),
+          write_max, *this, owner.timing_.silence_max),
       transfer_max(max),
       transfers(std::size_t{kWindow} * connections.size()),
       window(kWindow * connections.size()) {
@@ -69,10 +69,10 @@ void NfsFile::Lane::release(Transfer& transfer) noexcept {
     --under_way;
 }
 
-NfsFile::NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds trust_max)
+NfsFile::NfsFile(io::Loop& loop, ClaimedFile file, const NfsTiming& timing)
     : loop_(loop),
       file_(std::move(file)),
-      trust_max_(trust_max),
+      timing_(timing),
       ours_at_(io::Clock::now()),
       reads_(*this, "reads", file_.read_max, 0),
       writes_(*this, "writes", file_.write_max, file_.write_max) {
@@ -80,7 +80,7 @@ NfsFile::NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds trus
     kick_timer_.fire = [](io::Timer& timer) { static_cast<NfsFile*>(timer.owner)->on_kick(); };
     deadline_timer_.fire = [](io::Timer& timer) { static_cast<NfsFile*>(timer.owner)->on_deadline(); };
     beat_timer_.fire = [](io::Timer& timer) { static_cast<NfsFile*>(timer.owner)->on_beat(); };
-    loop_.arm(beat_timer_, io::Clock::now() + kLeaseBeat);
+    loop_.arm(beat_timer_, io::Clock::now() + timing_.beat);
 }
 
 NfsFile::~NfsFile() {
@@ -125,28 +125,39 @@ void NfsFile::submit(Request& request) noexcept {
     dispatch(lane);
 }
 
-/// Sends waiting requests while the window has room.
+/// Sends waiting requests while the window has room. One that has to wait for an older write lets others
+/// pass.
 void NfsFile::dispatch(Lane& lane) noexcept {
+    List<Request> held;
     while (Request* const request = lost_ == 0 ? lane.waiting.head : nullptr) {
         const std::uint64_t offset = kLeaseSize + request->offset;
-        if (lane.connections.abandoned_write_overlaps(offset, request->length)) return;
-        if (lane.under_way >= lane.window.limit()) return;
+        if (lane.connections.abandoned_write_overlaps(offset, request->length)) {
+            held.push(*lane.waiting.pop());
+            continue;
+        }
+        if (lane.under_way >= lane.window.limit()) break;
         Call* const call = lane.connections.take(false);
-        if (call == nullptr) return;
-        lane.waiting.pop();
-        Transfer* const transfer = lane.acquire();
-        FARSWAP_ASSERT(transfer != nullptr);  // as many as there are calls
-        transfer->request = request;
-        transfer->call = call;
-        transfer->unstable = {};
-        request->index = static_cast<std::uint32_t>(transfer - lane.transfers.data());
-        call->owner = transfer;
-        call->complete = [](Call& answered) {
-            auto& its = *static_cast<Transfer*>(answered.owner);
-            its.lane->file.on_transfer(its);
-        };
-        send_rest(*transfer);
+        if (call == nullptr) break;
+        start(lane, *lane.waiting.pop(), *call);
     }
+    if (held.head == nullptr) return;
+    while (Request* const request = lane.waiting.pop()) held.push(*request);
+    lane.waiting = held;
+}
+
+void NfsFile::start(Lane& lane, Request& request, Call& call) noexcept {
+    Transfer* const transfer = lane.acquire();
+    FARSWAP_ASSERT(transfer != nullptr);  // as many as there are calls
+    transfer->request = &request;
+    transfer->call = &call;
+    transfer->unstable = {};
+    request.index = static_cast<std::uint32_t>(transfer - lane.transfers.data());
+    call.owner = transfer;
+    call.complete = [](Call& answered) {
+        auto& its = *static_cast<Transfer*>(answered.owner);
+        its.lane->file.on_transfer(its);
+    };
+    send_rest(*transfer);
 }
 
 void NfsFile::send_rest(Transfer& transfer) noexcept {

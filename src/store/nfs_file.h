@@ -58,12 +58,20 @@ class Unstable {
     Verifier verifier_{};
 };
 
+/// How long things take; shorter in tests.
+struct NfsTiming {
+    std::chrono::milliseconds beat = kLeaseBeat;
+    /// Nothing is written when the lease was last seen to be ours longer ago (the server was away, or this
+    /// process was stopped), before it has been looked at again. Another takes it after kLeaseExpiry at the
+    /// earliest.
+    std::chrono::nanoseconds trust_max = kLeaseExpiry / 2;
+    /// A connection on which a call has had no answer for so long is given up (see Patience).
+    std::chrono::milliseconds silence_max = kSilenceMax;
+};
+
 class NfsFile final : public Store {
   public:
-    /// `trust_max`: nothing is written when the lease was last seen to be ours longer ago (the server was
-    /// away, or this process was stopped), before it has been looked at again. Another takes it after
-    /// kLeaseExpiry at the earliest.
-    NfsFile(io::Loop& loop, ClaimedFile file, std::chrono::nanoseconds trust_max = kLeaseExpiry / 2);
+    NfsFile(io::Loop& loop, ClaimedFile file, const NfsTiming& timing = {});
     ~NfsFile() override;
 
     const std::string& name() const noexcept override { return file_.name; }
@@ -142,6 +150,7 @@ class NfsFile final : public Store {
     Lane& lane_of(const Request& request) noexcept { return (request.op & WRITE) != 0 ? writes_ : reads_; }
     int check(const Request& request) const noexcept;
     void dispatch(Lane& lane) noexcept;
+    void start(Lane& lane, Request& request, Call& call) noexcept;
     void send_rest(Transfer& transfer) noexcept;
     void on_transfer(Transfer& transfer) noexcept;
     void end(Transfer& transfer, int result) noexcept;
@@ -177,7 +186,7 @@ class NfsFile final : public Store {
 
     io::Loop& loop_;
     ClaimedFile file_;
-    const std::chrono::nanoseconds trust_max_;
+    const NfsTiming timing_;
     io::Clock::time_point ours_at_;  ///< the lease was ours at that time, or later
     Lane reads_, writes_;
     Counters counters_;

@@ -233,7 +233,7 @@ void NfsFile::on_reserve_commit(const Reply& reply) noexcept {
 /// Reads the record, and renews it if it is still ours. NFSv3 cannot do both at once; leases are long against
 /// that.
 void NfsFile::on_beat() noexcept {
-    loop_.arm(beat_timer_, io::Clock::now() + kLeaseBeat);
+    loop_.arm(beat_timer_, io::Clock::now() + timing_.beat);
     check_lease();
     if (beating_.active || lost_ != 0) return;
     beating_.active = true;
@@ -249,7 +249,7 @@ void NfsFile::on_beat() noexcept {
 
 /// Reads do no harm to whom the file may belong by now; what they bring does not pass for our pages.
 bool NfsFile::Lane::may_send() noexcept {
-    if (this == &file.reads_ || io::Clock::now() - file.ours_at_ <= file.trust_max_) return true;
+    if (this == &file.reads_ || io::Clock::now() - file.ours_at_ <= file.timing_.trust_max) return true;
     file.checking_.wanted = true;
     file.check_lease();
     return false;

@@ -34,6 +34,7 @@ struct Call {
     std::uint32_t connection = 0;  ///< which of its owner's
     std::uint32_t xid = 0;
     std::uint32_t sent = 0;       ///< bytes of head, data and padding
+    std::uint32_t sent_tick = 0;  ///< the connection's, when it was sent
     std::uint32_t head_size = 0;  ///< bytes of `head` in use; 0: not encoded yet
     Call* next = nullptr;
     std::array<std::byte, kCallHeadMax> head;

@@ -25,7 +25,7 @@ constexpr std::uint32_t kIo = 5, kStale = 70;  // NFS3ERR_IO, NFS3ERR_STALE: RFC
 class NfsScriptTest : public testing::Test, protected Driver {
   protected:
     /// A store on a file that has been claimed already.
-    void start(ScriptedServer::Script script, std::chrono::nanoseconds trust_max = 1h,
+    void start(ScriptedServer::Script script, const nfs::NfsTiming& timing = {.beat = 1h, .trust_max = 1h},
                std::uint64_t capacity = 16 * kMiB) {
         server = std::make_unique<ScriptedServer>(std::move(script));
         nfs::ClaimedFile file;
@@ -39,7 +39,7 @@ class NfsScriptTest : public testing::Test, protected Driver {
         file.capacity = capacity;
         file.reserved = 16 * kMiB;
         file.read_max = file.write_max = kMiB;
-        store = std::make_unique<nfs::NfsFile>(*loop, std::move(file), trust_max);
+        store = std::make_unique<nfs::NfsFile>(*loop, std::move(file), timing);
     }
     std::uint64_t nonce = 0;  ///< of the store's lease
     std::uint32_t connections = 1;
@@ -121,7 +121,7 @@ TEST_F(NfsScriptTest, FailureThatTheReservationIsToldOfIsReportedToTheNextFlush)
         [this](const Call& call) -> std::optional<Answer> {
             return Answer{.status = call.procedure == Procedure::kCommit && commits++ == 0 ? kIo : 0u};
         },
-        1h, 32 * kMiB);
+        {.beat = 1h, .trust_max = 1h}, 32 * kMiB);
     ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
     EXPECT_EQ(reserve(*store, 17 * kMiB), -EIO);
     EXPECT_EQ(flush(*store), -ESTALE);
@@ -140,7 +140,7 @@ TEST_F(NfsScriptTest, AFlushWaitsForTheReservationsCommit) {
             timed_out.acquire();
             return Answer{.status = kIo};
         },
-        1h, 32 * kMiB);
+        {.beat = 1h, .trust_max = 1h}, 32 * kMiB);
     ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
     ReserveRequest reserve;
     reserve.bytes = 17 * kMiB;
@@ -231,7 +231,7 @@ TEST_F(NfsScriptTest, SpaceIsReservedThoughTheServerRestartsAllTheTime) {
             if (call.procedure == Procedure::kWrite) written += call.count;
             return Answer{.verifier = static_cast<std::uint8_t>(1 + written / (10 * kMiB))};
         },
-        1h, 512 * kMiB);
+        {.beat = 1h, .trust_max = 1h}, 512 * kMiB);
     EXPECT_EQ(reserve(*store, 300 * kMiB), 0);
     EXPECT_EQ(store->reserved(), 300 * kMiB);
 }
@@ -261,7 +261,7 @@ TEST_F(NfsScriptTest, AfterAnOutageNothingIsWrittenToAFileThatAnotherHas) {
             ++writes;
             return std::nullopt;
         },
-        0ns);
+        {.trust_max = 0ns});
     Transfer transfer(WRITE, 0, pattern(0, 4096));
     store->submit(transfer);
     ASSERT_TRUE(run_until([&] { return writes == 1u; }));
@@ -279,7 +279,7 @@ TEST_F(NfsScriptTest, NothingMoreIsWrittenOnALivingConnectionToAFileThatAnotherH
             ++writes;
             return Answer{};
         },
-        0ns);
+        {.trust_max = 0ns});
     EXPECT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
     EXPECT_EQ(write(*store, 4096, pattern(4096, 4096)), -EIO);
     EXPECT_EQ(writes, 1u);
@@ -292,12 +292,82 @@ TEST_F(NfsScriptTest, AfterAnOutageWritesGoOnWhenTheLeaseIsStillOurs) {
             if (call.procedure == Procedure::kWrite && writes++ == 0) return std::nullopt;
             return Answer{.lease_nonce = 7};
         },
-        0ns);
+        {.trust_max = 0ns});
     Transfer transfer(WRITE, 0, pattern(0, 4096));
     store->submit(transfer);
     ASSERT_TRUE(run_until([&] { return writes == 1u; }));
     server->disconnect();
     EXPECT_EQ(finish(transfer), 4096);
+}
+
+// Servers lose calls without a word, on connections that live.
+TEST_F(NfsScriptTest, AWriteThatTheServerHasLostIsSentAgain) {
+    start(
+        [this](const Call& call) -> std::optional<Answer> {
+            if (call.procedure == Procedure::kWrite && writes++ == 0) return std::nullopt;
+            return Answer{};
+        },
+        {.beat = 1h, .trust_max = 1h, .silence_max = 100ms});
+    EXPECT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(store->counters().retries, 1u);
+    EXPECT_EQ(store->counters().reconnects, 1u);
+    EXPECT_TRUE(store->in_doubt(0, 4096)) << "the lost one may turn up again";
+}
+
+TEST_F(NfsScriptTest, ACommitThatTheServerHasLostIsSentAgain) {
+    start(
+        [this](const Call& call) -> std::optional<Answer> {
+            if (call.procedure == Procedure::kCommit && commits++ == 0) return std::nullopt;
+            return Answer{};
+        },
+        {.beat = 1h, .trust_max = 1h, .silence_max = 100ms});
+    ASSERT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+    EXPECT_EQ(flush(*store), 0);
+    EXPECT_EQ(commits, 2u);
+}
+
+TEST_F(NfsScriptTest, TheLeaseIsRenewedThoughTheServerHasLostARenewal) {
+    nonce = 7;
+    start(
+        [this](const Call& call) -> std::optional<Answer> {
+            // A READ and a WRITE for each; the first of both is lost.
+            if (call.procedure == Procedure::kRead && reads++ == 0) return std::nullopt;
+            if (call.procedure == Procedure::kWrite && writes++ == 0) return std::nullopt;
+            return Answer{.lease_nonce = 7};
+        },
+        {.beat = 10ms, .trust_max = 1h, .silence_max = 100ms});
+    EXPECT_TRUE(run_until([&] { return writes > 2u; }));
+}
+
+TEST_F(NfsScriptTest, WritesGoOnThoughTheServerHasLostTheLookAtTheLease) {
+    nonce = 7;
+    start(
+        [this](const Call& call) -> std::optional<Answer> {
+            if (call.procedure == Procedure::kRead && reads++ == 0) return std::nullopt;
+            return Answer{.lease_nonce = 7};
+        },
+        {.trust_max = 0ns, .silence_max = 100ms});
+    EXPECT_EQ(write(*store, 0, pattern(0, 4096)), 4096);
+}
+
+/// One that timed out, and whose answer never comes, holds its own place only, and not for ever.
+TEST_F(NfsScriptTest, AWriteThatTheServerHasLostLetsOthersPass) {
+    std::atomic<bool> lost = true;
+    start([&](const Call& call) -> std::optional<Answer> {
+        if (call.offset == kLeaseSize && lost) return std::nullopt;
+        return Answer{};
+    });
+    Transfer late(WRITE, 0, pattern(0, 4096), 20ms);
+    store->submit(late);
+    EXPECT_EQ(finish(late), -ETIMEDOUT);
+    Transfer same(WRITE, 0, pattern(0, 4096));
+    store->submit(same);
+    EXPECT_EQ(write(*store, 4096, pattern(4096, 4096)), 4096);
+    EXPECT_EQ(write(*store, 8192, pattern(8192, 4096)), 4096);
+    EXPECT_FALSE(same.completed) << "overtook the first";
+    lost = false;
+    server->disconnect();
+    EXPECT_EQ(finish(same), 4096);
 }
 
 TEST_F(NfsScriptTest, ServerThatTalksNonsenseIsNotAskedOverAndOverAtOnce) {
