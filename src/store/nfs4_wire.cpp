@@ -14,7 +14,7 @@ using xdr::Reader, xdr::Writer;
 
 constexpr std::uint32_t kProgram = 100003, kVersion = 4, kMinorVersion = 1;
 constexpr std::uint32_t kCompoundProcedure = 1;          // RFC 8881 section 16.2
-constexpr std::uint32_t kUnstable = 0;                   // section 18.32, stable_how4
+constexpr std::uint32_t kUnstable = 0, kFileSync = 2;    // section 18.32, stable_how4
 constexpr std::uint32_t kTagMax = 1024;                  // ours are empty, and come back
 constexpr std::uint32_t kUseNonPnfs = 0x0001'0000;       // section 18.35, EXCHGID4_FLAG_USE_NON_PNFS
 constexpr std::uint32_t kProtectNone = 0;                // section 18.35, SP4_NONE
@@ -67,7 +67,10 @@ bool take_results(Reader& reader, CompoundReply& compound, Call& call) {
     }
     if (call.procedure == Procedure::kWrite) {
         reply.count = reader.u32();
-        reply.durable = reader.u32() != kUnstable;
+        const std::uint32_t how = reader.u32();
+        // What no server may say promises nothing: least of all that a COMMIT is not needed.
+        if (how > kFileSync) return false;
+        reply.durable = how != kUnstable;
     }
     reader.raw(reply.verifier);
     return true;

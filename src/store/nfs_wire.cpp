@@ -11,7 +11,7 @@ namespace {
 using xdr::Reader, xdr::Writer;
 
 constexpr std::uint32_t kProgram = 100003, kVersion = 3;  // RFC 1813 section 3
-constexpr std::uint32_t kUnstable = 0;                    // RFC 1813 section 3.3.7, stable_how
+constexpr std::uint32_t kUnstable = 0, kFileSync = 2;     // RFC 1813 section 3.3.7, stable_how
 constexpr std::uint32_t kAttributes = 84;                 // bytes of a fattr3
 constexpr std::uint32_t kWccAttributes = 24;              // bytes of a wcc_attr
 
@@ -72,7 +72,10 @@ Decoded decode_reply(Procedure procedure, std::span<const std::byte> head, Reply
             decode_wcc(reader);
             if (procedure == Procedure::kWrite) {
                 reply.count = reader.u32();
-                reply.durable = reader.u32() != kUnstable;
+                const std::uint32_t how = reader.u32();
+                // What no server may say promises nothing: least of all that a COMMIT is not needed.
+                if (how > kFileSync) return Decoded::kMalformed;
+                reply.durable = how != kUnstable;
             }
             reader.raw(reply.verifier);
         }

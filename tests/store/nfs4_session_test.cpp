@@ -36,10 +36,10 @@ class Protocol4Test : public testing::Test {
         return words.u32(127).u32(target).u32(0);
     }
     Words refused_by_sequence(std::uint32_t status) { return compound(status, 1).u32(kSequence).u32(status); }
-    Words written(const Call& call) {
+    Words written(const Call& call, std::uint32_t how = 0) {
         Words words = compound(0, 3);
         sequence(words, call).u32(kPutfh).u32(0);
-        return words.u32(kWrite).u32(0).u32(call.length).u32(0).fill(8, 0x5a);
+        return words.u32(kWrite).u32(0).u32(call.length).u32(how).fill(8, 0x5a);
     }
     Words exchanged() const { return compound(0, 1).u32(kExchangeId).u32(0).u32(0).u32(77).u32(9).u32(0); }
     Words created(std::uint32_t slots, std::uint32_t request_max = kMiB + v4::kOverhead) const {
@@ -171,6 +171,15 @@ TEST_F(Protocol4Test, ReadsWhatTheReplySays) {
     words = compound(0, 3);
     answer(commit, sequence(words, commit).u32(kPutfh).u32(0).u32(kCommit).u32(0).fill(8, 0x5b));
     EXPECT_EQ(commit.reply.verifier[0], std::byte{0x5b});
+}
+
+TEST_F(Protocol4Test, BelievesNoPromiseThatThereIsNot) {
+    make_session();
+    Call write = call_of(Procedure::kWrite);
+    ASSERT_TRUE(protocol.prepare(write));
+    EXPECT_EQ(decode(write, written(write, 2).bytes), Decoded::kDone);
+    EXPECT_TRUE(write.reply.durable);
+    EXPECT_EQ(decode(write, written(write, 3).bytes), Decoded::kMalformed);
 }
 
 TEST_F(Protocol4Test, AsksForMoreUntilTheReplyIsThere) {

@@ -99,6 +99,17 @@ TEST(DecodeReply, TellsRefusalsApart) {
         Decoded::kMalformed);
 }
 
+TEST(DecodeReply, BelievesNoPromiseThatThereIsNot) {
+    for (const std::uint32_t how : {0u, 1u, 2u, 3u, 0x01000000u}) {
+        Reply reply;
+        std::uint32_t used = 0;
+        const Words words = accepted(1).u32(0).u32(0).u32(0).u32(4096).u32(how).fill(8, 0x5a);
+        const Decoded decoded = decode_reply(Procedure::kWrite, words.bytes, reply, used);
+        EXPECT_EQ(decoded, how <= 2 ? Decoded::kDone : Decoded::kMalformed) << how;
+        EXPECT_EQ(reply.durable, how == 1 || how == 2) << how;
+    }
+}
+
 TEST(DecodeReply, ReadsTheVerifierBehindWhicheverAttributesThereAre) {
     for (const bool before : {false, true}) {
         for (const bool after : {false, true}) {
