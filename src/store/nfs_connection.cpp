@@ -468,20 +468,26 @@ std::span<std::byte> Connection::expected_data() const noexcept {
 }
 
 /// A head and behind it, in the memory of the only READ that waits, `count` bytes more. They are where they
-/// belong if the record is of that READ's and has the size of a head of the usual length and all data.
+/// belong if the record is of that READ's and its head has the usual length. A reply of the usual length
+/// altogether may still have a longer head, and fewer data.
 bool Connection::take_guessed(std::span<std::byte> guess, std::size_t head, std::size_t count) noexcept {
     const auto record = static_cast<std::uint32_t>(head - 4 + guess.size() + padding(sole_read_->length));
-    const bool right = load_u32(received_.data()) == (record | kLastFragment) &&
-                       load_u32(received_.data() + 4) == sole_read_->xid;
-    // Before anybody is called back to whom that memory may belong then.
+    const bool likely = load_u32(received_.data()) == (record | kLastFragment) &&
+                        load_u32(received_.data() + 4) == sole_read_->xid;
     const std::span<std::byte> aside(received_.data() + received_.size() / 2, count);
-    if (!right) {
+    const auto put_aside = [&] {
         std::memcpy(aside.data(), guess.data(), count);
         counters_.copied += count;
-    }
+    };
+    // Before anybody is called back to whom that memory may belong then. The likely reply does not end with
+    // its head.
+    if (!likely) put_aside();
     if (!reader_.feed({received_.data(), head})) return false;
-    if (!right) return reader_.feed(aside);
-    return reader_.direct().data() == guess.data() && reader_.received_direct(count);
+    const std::span<std::byte> direct = reader_.direct();
+    if (likely && direct.data() == guess.data() && direct.size() >= count)
+        return reader_.received_direct(count);
+    if (likely) put_aside();
+    return reader_.feed(aside);
 }
 
 Connection::Counters Connection::counters() const noexcept {

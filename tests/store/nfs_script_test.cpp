@@ -82,6 +82,21 @@ TEST_F(NfsScriptTest, DataThatWereExpectedAndDidNotComeAreReadRightly) {
     EXPECT_EQ(store->counters().reconnects, 0u);
 }
 
+/// As long as the one before, but with more of a head and less of data.
+TEST_F(NfsScriptTest, AReplyOfTheExpectedLengthWithALongerHeadIsReadRightly) {
+    start([this](const Call& call) -> std::optional<Answer> {
+        const bool longer = reads++ == 1;
+        return Answer{.less = longer ? 84u : 0, .counting = call.offset > 0, .attributes = longer};
+    });
+    for (const std::uint64_t offset : {0, 8192}) {
+        const auto bytes = read(*store, offset, 4096);
+        for (std::size_t at = 0; at < bytes.size(); ++at)
+            ASSERT_EQ(bytes[at], static_cast<std::byte>((kLeaseSize + offset + at) / 8)) << at;
+    }
+    EXPECT_EQ(reads, 3u);
+    EXPECT_EQ(store->counters().reconnects, 0u);
+}
+
 TEST_F(NfsScriptTest, LossThatNoFlushWasToldOfIsReportedToTheNext) {
     start([this](const Call& call) -> std::optional<Answer> {
         if (call.procedure != Procedure::kCommit) return Answer{.verifier = 1};
