@@ -28,6 +28,11 @@ static_assert(kStepSlot < 1u << kSlotBits);
 
 constexpr std::array<std::byte, 4> kZeros{};
 
+/// What a server may say of a file that it serves a moment later.
+bool may_pass(int error) {
+    return error == -ESTALE || error == -EACCES || error == -EREMOTEIO;
+}
+
 std::uint32_t random_number() {
     std::uint32_t number = 0;
     // Any number will do; a fresh one keeps an earlier connection's numbers out of the server's reply cache.
@@ -60,14 +65,15 @@ void set_options(int fd) {
 
 Connection::Connection(io::Loop& loop, const Address& address, Protocol& protocol, std::string server,
                        std::uint32_t write_max, Watcher& watcher, std::uint32_t index,
-                       std::chrono::milliseconds silence_max)
+                       const ConnectionLimits& limits)
     : loop_(loop),
       address_(address),
       protocol_(protocol),
       server_(std::move(server)),
       write_max_(write_max),
       watcher_(watcher),
-      patience_(silence_max),
+      patience_(limits.silence_max),
+      refusal_max_(limits.refusal_max),
       next_number_(random_number()),
       reader_(*this, protocol),
       spare_(std::make_unique_for_overwrite<std::byte[]>(write_max)) {
@@ -109,6 +115,7 @@ Call* Connection::take(bool internal) noexcept {
 void Connection::submit(Call& call) noexcept {
     FARSWAP_ASSERT(call.state == Call::State::kTaken);
     call.in_doubt = false;
+    call.refused_since = {};
     number(call);
     enqueue(call);
     if (!receiving_) send();
@@ -223,8 +230,32 @@ void Connection::replied(Call& call) noexcept {
         number(call);
         return enqueue(call);
     }
+    if (ask_again(call)) return;
+    if (call.reply.error == 0) note_served();
+    call.reply.insisted = call.refused_since != io::Clock::time_point{};
     call.state = Call::State::kTaken;
     call.complete(call);
+}
+
+/// Whether a call that was refused is sent again.
+bool Connection::ask_again(Call& call) noexcept {
+    if (!may_pass(call.reply.error)) return false;
+    const auto now = io::Clock::now();
+    if (call.refused_since == io::Clock::time_point{}) call.refused_since = now;
+    if (now - call.refused_since >= refusal_max_) return false;
+    if (!std::exchange(refusal_reported_, true))
+        log::warning("{}: the server refuses what it served before ({}); asking again for {} s", server_,
+                     strerrordesc_np(-call.reply.error),
+                     std::chrono::duration_cast<std::chrono::seconds>(refusal_max_).count());
+    call.state = Call::State::kDelayed;
+    watcher_.told_to_wait();
+    if (!resume_timer_.armed()) loop_.arm(resume_timer_, refusals_.next(now));
+    return true;
+}
+
+void Connection::note_served() noexcept {
+    refusals_.reset();
+    if (std::exchange(refusal_reported_, false)) log::warning("{}: the server takes calls again", server_);
 }
 
 void Connection::resume_soon() noexcept {

@@ -28,6 +28,16 @@ inline constexpr std::uint32_t kInternalCalls =
     8;  ///< kept free for the store's own: commit, heartbeat, reserve
 inline constexpr std::uint32_t kCallsMax = kWindow + kInternalCalls;
 
+/// How long a connection bears with its server; shorter in tests.
+struct ConnectionLimits {
+    /// A connection on which a call has had no answer for so long is given up (see Patience).
+    std::chrono::milliseconds silence_max = kSilenceMax;
+    /// A call that is refused as one that the server does not know the file of, or does not serve to us, or
+    /// without a reason, is asked again for so long: servers say so for some seconds when they come back, or
+    /// export anew, or when another takes their place.
+    std::chrono::milliseconds refusal_max{30'000};
+};
+
 class Connection final : private ReplyReader::Calls {
   public:
     /// Who is told of a connection's ups and downs, from the loop.
@@ -60,11 +70,10 @@ class Connection final : private ReplyReader::Calls {
 
     /// Starts to connect; calls may be submitted at once. The protocol is of this connection alone. `server`
     /// names it in messages; no WRITE is longer than `write_max` bytes. A reserved local port is used where
-    /// we may (`secure` exports). `index` is its number among those of its owner (Call::connection). When a
-    /// call has had no answer for `silence_max`, the connection counts as lost (see Patience).
+    /// we may (`secure` exports). `index` is its number among those of its owner (Call::connection).
     Connection(io::Loop& loop, const Address& address, Protocol& protocol, std::string server,
                std::uint32_t write_max, Watcher& watcher, std::uint32_t index = 0,
-               std::chrono::milliseconds silence_max = kSilenceMax);
+               const ConnectionLimits& limits = {});
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
@@ -122,6 +131,8 @@ class Connection final : private ReplyReader::Calls {
     void free_entry(Call& call, bool tell) noexcept;
     void resume_delayed() noexcept;
     void resume_soon() noexcept;
+    bool ask_again(Call& call) noexcept;
+    void note_served() noexcept;
     void submit_step() noexcept;
     bool keep_for_probe(Call& call) noexcept;
 
@@ -141,6 +152,9 @@ class Connection final : private ReplyReader::Calls {
     std::uint32_t tick_ = 0;
     Patience patience_;
     Backoff backoff_;
+    const std::chrono::milliseconds refusal_max_;
+    Backoff refusals_;  ///< between the attempts of calls that are refused
+    bool refusal_reported_ = false;
     bool was_up_ = false;
     bool sends_held_ = false;
     bool reported_ = false;   ///< the loss has been reported, and so the return will be

@@ -8,11 +8,11 @@ namespace farswap::nfs {
 Connections::Connections(std::uint32_t count, io::Loop& loop, const Address& address,
                          const std::function<std::unique_ptr<Protocol>()>& make_protocol,
                          const std::string& server, std::uint32_t write_max, Connection::Watcher& watcher,
-                         std::chrono::milliseconds silence_max) {
+                         const ConnectionLimits& limits) {
     for (std::uint32_t i = 0; i < count; ++i) {
         auto protocol = make_protocol();
-        auto connection = std::make_unique<Connection>(loop, address, *protocol, server, write_max, watcher,
-                                                       i, silence_max);
+        auto connection =
+            std::make_unique<Connection>(loop, address, *protocol, server, write_max, watcher, i, limits);
         members_.push_back({std::move(protocol), std::move(connection)});
     }
 }

@@ -19,8 +19,7 @@ class Connections {
     /// Each has a protocol of its own; the rest as Connection::Connection().
     Connections(std::uint32_t count, io::Loop& loop, const Address& address,
                 const std::function<std::unique_ptr<Protocol>()>& make_protocol, const std::string& server,
-                std::uint32_t write_max, Connection::Watcher& watcher,
-                std::chrono::milliseconds silence_max = kSilenceMax);
+                std::uint32_t write_max, Connection::Watcher& watcher, const ConnectionLimits& limits = {});
 
     /// As Connection::take(); the store's own calls go over the first, in order.
     Call* take(bool internal) noexcept;

@@ -42,7 +42,7 @@ NfsFile::Lane::Lane(NfsFile& owner, const char* what, std::uint32_t max, std::ui
       connections(
           owner.file_.server.connections, owner.loop_, owner.file_.address,
           [&] { return make_protocol(owner.file_, what); }, fmt::format("{} ({})", owner.file_.name, what),
-          write_max, *this, owner.timing_.silence_max),
+          write_max, *this, owner.timing_.limits),
       transfer_max(max),
       transfers(std::size_t{kWindow} * connections.size()),
       window(kWindow * connections.size()) {

@@ -65,8 +65,7 @@ struct NfsTiming {
     /// process was stopped), before it has been looked at again. Another takes it after kLeaseExpiry at the
     /// earliest.
     std::chrono::nanoseconds trust_max = kLeaseExpiry / 2;
-    /// A connection on which a call has had no answer for so long is given up (see Patience).
-    std::chrono::milliseconds silence_max = kSilenceMax;
+    ConnectionLimits limits{};
 };
 
 class NfsFile final : public Store {

@@ -115,9 +115,10 @@ int NfsFile::judge_commit(const Reply& reply, List<FlushRequest>& flushes) noexc
         reserving_.unstable.lose();
         return result;
     }
-    if (covered.kept_by(reply.verifier)) return 0;
-    log::warning("{}: the server restarted and lost writes that it had taken; sending them again",
-                 file_.name);
+    // One that was refused before may have failed then, as above, and succeeded for want of anything to do.
+    if (covered.kept_by(reply.verifier) && !reply.insisted) return 0;
+    log::warning("{}: the server {} lost writes that it had taken; sending them again", file_.name,
+                 reply.insisted ? "may have" : "restarted and");
     // Those that came later ask about the same lost writes. When nobody asks, the next one has to be told.
     flushes_waiting_.move_if(flushes, [](const FlushRequest&) { return true; });
     if (flushes.head == nullptr) unstable_.lose();
@@ -207,7 +208,7 @@ void NfsFile::on_zeros(Call& call) noexcept {
 
 void NfsFile::on_reserve_commit(const Reply& reply) noexcept {
     Reserving& now = reserving_;
-    const bool kept = now.unstable.kept_by(reply.verifier);
+    const bool kept = now.unstable.kept_by(reply.verifier) && !reply.insisted;
     if (reply.error == 0 && !kept) {
         reserve_step_ = std::max(reserve_step_ / 2, kReserveStepMin);
         if (++now.attempts < kReserveAttemptsMax) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "io/loop.h"
 #include "store/nfs_wire.h"
 
 namespace farswap::nfs {
@@ -27,11 +28,12 @@ struct Call {
     // The connection's.
     enum class State : std::uint8_t { kFree, kTaken, kQueued, kSent, kDelayed };
     State state = State::kFree;
-    bool internal = false;         ///< of the store itself
-    bool abandoned = false;        ///< nobody waits any more, and `data` may not be touched
-    bool in_doubt = false;         ///< has been sent, at least in part, over a connection that was lost
-    bool probe = false;            ///< sent again without its data, to learn that it is not executed any more
-    std::uint32_t connection = 0;  ///< which of its owner's
+    bool internal = false;   ///< of the store itself
+    bool abandoned = false;  ///< nobody waits any more, and `data` may not be touched
+    bool in_doubt = false;   ///< has been sent, at least in part, over a connection that was lost
+    bool probe = false;      ///< sent again without its data, to learn that it is not executed any more
+    io::Clock::time_point refused_since{};  ///< its first refusal that may pass; none: the epoch
+    std::uint32_t connection = 0;           ///< which of its owner's
     std::uint32_t xid = 0;
     std::uint32_t sent = 0;       ///< bytes of head, data and padding
     std::uint32_t sent_tick = 0;  ///< the connection's, when it was sent

@@ -55,6 +55,7 @@ class CallEncoder {
 struct Reply {
     int error = 0;            ///< 0 or a negative errno
     bool try_later = false;   ///< NFS3ERR_JUKEBOX: the same call again, a little later
+    bool insisted = false;    ///< it was refused before
     bool again = false;       ///< it was not executed: the same call again, encoded anew
     bool durable = false;     ///< WRITE: the server has it on stable storage already
     std::uint32_t count = 0;  ///< bytes read or written
