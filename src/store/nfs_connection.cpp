@@ -75,8 +75,8 @@ Connection::Connection(io::Loop& loop, const Address& address, Protocol& protoco
       patience_(limits.silence_max),
       refusal_max_(limits.refusal_max),
       next_number_(random_number()),
-      reader_(*this, protocol),
-      spare_(std::make_unique_for_overwrite<std::byte[]>(write_max)) {
+      spare_(std::make_unique_for_overwrite<std::byte[]>(write_max)),
+      receiver_(*this, protocol) {
     for (auto call = calls_.rbegin(); call != calls_.rend(); ++call) {
         call->connection = index;
         call->next = std::exchange(free_list_, &*call);
@@ -204,10 +204,7 @@ Call* Connection::find(std::uint32_t xid) noexcept {
 }
 
 void Connection::replied(Call& call) noexcept {
-    if (call.procedure == Procedure::kRead) {
-        --reads_sent_;
-        sole_read_ = nullptr;
-    }
+    receiver_.answered(call);
     protocol_.answered(call);
     if (&call == &step_) {
         call.state = call.reply.try_later ? Call::State::kDelayed : Call::State::kFree;
@@ -370,7 +367,7 @@ void Connection::release_sends() noexcept {
 /// Closes what there is of a connection and arranges for the next attempt.
 void Connection::retry_connect() noexcept {
     close();
-    reader_.reset();
+    receiver_.reset();
     loop_.arm(timer_, backoff_.next(io::Clock::now()));
     protocol_.disconnected();
     if (step_.state == Call::State::kQueued) unlink(step_);
@@ -385,8 +382,6 @@ void Connection::tell_of_doubt(const Call& call) noexcept {
 }
 
 void Connection::requeue_sent() noexcept {
-    reads_sent_ = 0;
-    sole_read_ = nullptr;
     if (send_head_ != nullptr && send_head_->sent > 0) {
         Call& head = *send_head_;
         tell_of_doubt(head);
@@ -457,73 +452,27 @@ void Connection::receive() noexcept {
     if (failure != nullptr) lost(failure);
 }
 
-/// Receives once. While READs are on their way it asks for no more than has a known place: the data of the
-/// READ that is being received, what follows them up to the data of the next reply, and, of the only READ
-/// that a reply can be for, its data. False: there is no more now, or `failure` says what is wrong.
+/// Receives once. False: there is no more now, or `failure` says what is wrong.
 bool Connection::receive_some(const char*& failure) noexcept {
-    const std::span<std::byte> direct = reader_.direct();
-    const std::size_t ahead =
-        reads_sent_ > 0 ? std::min(reader_.ahead(), received_.size()) : received_.size();
-    const std::span<std::byte> guess =
-        reader_.expected_head() == ahead ? expected_data() : std::span<std::byte>();
-    std::array<iovec, 3> segments{
-        {{direct.data(), direct.size()}, {received_.data(), ahead}, {guess.data(), guess.size()}}};
-    const ssize_t got = ::readv(fd_.get(), segments.data(), segments.size());
+    const std::span<const iovec> places = receiver_.places();
+    const ssize_t got = ::readv(fd_.get(), places.data(), static_cast<int>(places.size()));
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
     if (got <= 0) {
         failure = got == 0 ? "closed by the server" : strerrordesc_np(errno);
         return false;
     }
     if (reported_ || backoff_.has_begun()) answered();
-    const auto count = static_cast<std::size_t>(got);
-    const std::size_t in_place = std::min(count, direct.size());
-    const std::size_t in_order = std::min(count - in_place, ahead);
-    const std::size_t guessed = count - in_place - in_order;
-    const bool good =
-        reader_.received_direct(in_place) &&
-        (guessed > 0 ? take_guessed(guess, in_order, guessed) : reader_.feed({received_.data(), in_order}));
-    if (!good) {
+    const Received received = receiver_.received(static_cast<std::size_t>(got));
+    if (received == Received::kMalformed) {
         failure = "a reply that cannot be decoded";
         backoff_.lengthen();
-        return false;
     }
-    // Otherwise the socket is empty, or what comes next is waited for by the loop.
-    return count == direct.size() + ahead + guess.size() && (reads_sent_ > 0 || ahead == received_.size());
-}
-
-/// Where the data of the next reply go if it is for the only READ that waits.
-std::span<std::byte> Connection::expected_data() const noexcept {
-    if (reads_sent_ != 1 || sole_read_ == nullptr || sole_read_->abandoned) return {};
-    if (sole_read_->length > received_.size() / 2) return {};
-    return {sole_read_->data, sole_read_->length};
-}
-
-/// A head and behind it, in the memory of the only READ that waits, `count` bytes more. They are where they
-/// belong if the record is of that READ's and its head has the usual length. A reply of the usual length
-/// altogether may still have a longer head, and fewer data.
-bool Connection::take_guessed(std::span<std::byte> guess, std::size_t head, std::size_t count) noexcept {
-    const auto record = static_cast<std::uint32_t>(head - 4 + guess.size() + padding(sole_read_->length));
-    const bool likely = load_u32(received_.data()) == (record | kLastFragment) &&
-                        load_u32(received_.data() + 4) == sole_read_->xid;
-    const std::span<std::byte> aside(received_.data() + received_.size() / 2, count);
-    const auto put_aside = [&] {
-        std::memcpy(aside.data(), guess.data(), count);
-        counters_.copied += count;
-    };
-    // Before anybody is called back to whom that memory may belong then. The likely reply does not end with
-    // its head.
-    if (!likely) put_aside();
-    if (!reader_.feed({received_.data(), head})) return false;
-    const std::span<std::byte> direct = reader_.direct();
-    if (likely && direct.data() == guess.data() && direct.size() >= count)
-        return reader_.received_direct(count);
-    if (likely) put_aside();
-    return reader_.feed(aside);
+    return received == Received::kMore;
 }
 
 Connection::Counters Connection::counters() const noexcept {
     Counters counters = counters_;
-    counters.copied += reader_.copied();
+    counters.copied += receiver_.copied();
     return counters;
 }
 
@@ -579,7 +528,7 @@ void Connection::account_sent(std::size_t bytes) noexcept {
         call.state = Call::State::kSent;
         call.sent_tick = tick_;
         if (!tick_timer_.armed()) loop_.arm(tick_timer_, io::Clock::now() + patience_.tick());
-        if (call.procedure == Procedure::kRead) sole_read_ = ++reads_sent_ == 1 ? &call : nullptr;
+        receiver_.sent(call);
     }
 }
 

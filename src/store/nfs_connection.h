@@ -17,7 +17,7 @@
 #include "io/loop.h"
 #include "store/backoff.h"
 #include "store/nfs_patience.h"
-#include "store/nfs_reply_reader.h"
+#include "store/nfs_receiver.h"
 #include "store/nfs_socket.h"
 #include "store/nfs_wire.h"
 
@@ -119,8 +119,6 @@ class Connection final : private ReplyReader::Calls {
     void on_tick() noexcept;
     void receive() noexcept;
     bool receive_some(const char*& failure) noexcept;
-    std::span<std::byte> expected_data() const noexcept;
-    bool take_guessed(std::span<std::byte> guess, std::size_t head, std::size_t count) noexcept;
     void send() noexcept;
     void send_queued() noexcept;
     void account_sent(std::size_t bytes) noexcept;
@@ -165,15 +163,12 @@ class Connection final : private ReplyReader::Calls {
     Call* free_list_ = nullptr;  ///< linked by Call::next
     std::uint32_t free_ = kCallsMax;
     std::uint32_t abandoned_writes_ = 0;
-    std::uint32_t reads_sent_ = 0;     ///< READs whose replies are to come
-    const Call* sole_read_ = nullptr;  ///< when that is one: it, if it is known
     std::uint32_t next_number_;
     Call* send_head_ = nullptr;
     Call* send_tail_ = nullptr;
-    ReplyReader reader_;
     const std::unique_ptr<std::byte[]> spare_;  ///< data of an abandoned, partly sent WRITE
     Counters counters_;
-    std::array<std::byte, 64 * 1024> received_;
+    Receiver receiver_;
 };
 
 }  // namespace farswap::nfs
