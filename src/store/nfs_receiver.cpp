@@ -52,21 +52,24 @@ std::span<std::byte> Receiver::expected_data() const noexcept {
     return {sole_read_->data, sole_read_->length};
 }
 
-/// A head and behind it, in the memory of the only READ that waits, `count` bytes more. They are where they
-/// belong if the record is of that READ's and has the size of a head of the usual length and all data.
+/// What should be a head and behind it, in the memory of the only READ that waits, `count` bytes more. They
+/// are where they belong if the record is of that READ's, its head has the usual length and all data follow.
 bool Receiver::take_guessed(std::size_t count) noexcept {
     const auto record = static_cast<std::uint32_t>(ahead_ - 4 + guess_.size() + padding(sole_read_->length));
-    const bool right = load_u32(buffer_.data()) == (record | kLastFragment) &&
-                       load_u32(buffer_.data() + 4) == sole_read_->xid;
-    // Before anybody is called back to whom that memory may belong then.
-    const std::span<std::byte> aside(buffer_.data() + buffer_.size() / 2, count);
-    if (!right) {
-        std::memcpy(aside.data(), guess_.data(), count);
-        copied_ += count;
+    std::span<const std::byte> rest(buffer_.data(), ahead_);
+    if (load_u32(buffer_.data()) == (record | kLastFragment) &&
+        load_u32(buffer_.data() + 4) == sole_read_->xid) {
+        rest = rest.subspan(reader_.feed_head(rest));
+        // A record of that size may have a longer head and less data, or less data and something behind them.
+        const std::span<std::byte> place = reader_.direct();
+        if (rest.empty() && place.data() == guess_.data() && place.size() == guess_.size())
+            return reader_.received_direct(count);
     }
-    if (!reader_.feed({buffer_.data(), ahead_})) return false;
-    if (!right) return reader_.feed(aside);
-    return reader_.direct().data() == guess_.data() && reader_.received_direct(count);
+    // Before anybody is called back to whom that memory may belong then, and before data are put there.
+    const std::span<std::byte> aside(buffer_.data() + buffer_.size() / 2, count);
+    std::memcpy(aside.data(), guess_.data(), count);
+    copied_ += count;
+    return reader_.feed(rest) && reader_.feed(aside);
 }
 
 }  // namespace farswap::nfs

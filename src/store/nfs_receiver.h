@@ -33,7 +33,9 @@ class Receiver {
     void answered(const Call& call) noexcept;
 
     /// Where the next bytes go, in their order: to be filled at once, before anything else is done with
-    /// this, with a call or with its memory. Never empty in all.
+    /// this, with a call or with its memory. Never empty in all. The memory of a READ that has been sent is
+    /// one of them before it is known that its data come, and holds anything until its reply is complete,
+    /// and behind Reply::count afterwards.
     std::span<const iovec> places() noexcept;
     /// The first `count` bytes of places() have been filled, one at least. Calls back.
     Received received(std::size_t count) noexcept;

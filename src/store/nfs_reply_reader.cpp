@@ -13,6 +13,11 @@ constexpr std::uint32_t kFragmentMax = 8u << 20;  // more than any reply we ask 
 }  // namespace
 
 void ReplyReader::reset() noexcept {
+    begin_record();
+    usual_head_ = kHeadMin;  // of another server, perhaps
+}
+
+void ReplyReader::begin_record() noexcept {
     phase_ = Phase::kHead;
     call_ = nullptr;
     mark_have_ = fragment_left_ = head_have_ = data_have_ = 0;
@@ -50,6 +55,15 @@ bool ReplyReader::received_direct(std::size_t count) noexcept {
     fragment_left_ -= static_cast<std::uint32_t>(count);
     if (data_have_ == call_->reply.count) phase_ = Phase::kSkip;
     return fragment_left_ > 0 || !fragment_last_ || end_record();
+}
+
+std::size_t ReplyReader::feed_head(std::span<const std::byte> bytes) noexcept {
+    for (const std::byte byte : bytes.first(kMark)) {
+        if (!take_mark(byte)) phase_ = Phase::kMalformed;
+    }
+    const std::size_t taken = take(bytes.subspan(kMark));
+    fragment_left_ -= static_cast<std::uint32_t>(taken);
+    return kMark + taken;
 }
 
 bool ReplyReader::feed(std::span<const std::byte> bytes) noexcept {
@@ -134,7 +148,7 @@ std::size_t ReplyReader::take_data(std::span<const std::byte> bytes) noexcept {
 bool ReplyReader::end_record() noexcept {
     if (phase_ != Phase::kSkip) return false;
     Call* const call = call_;
-    reset();
+    begin_record();
     if (call != nullptr) calls_.replied(*call);
     return true;
 }

@@ -42,6 +42,9 @@ class ReplyReader {
     std::uint64_t copied() const noexcept { return copied_; }
     /// The first `count` bytes of direct() have been filled. False: the stream is malformed.
     bool received_direct(std::size_t count) noexcept;
+    /// At the start of a record that is longer than `bytes`: takes the head of its reply off them and none of
+    /// the data behind it, calls nobody back, and leaves the rest for feed(). -> bytes taken
+    std::size_t feed_head(std::span<const std::byte> bytes) noexcept;
     /// The next bytes of the stream. False: the stream is malformed, and the connection good for nothing.
     bool feed(std::span<const std::byte> bytes) noexcept;
 
@@ -56,6 +59,7 @@ class ReplyReader {
     std::size_t take_data(std::span<const std::byte> bytes) noexcept;
     bool take_mark(std::byte byte) noexcept;
     bool end_record() noexcept;
+    void begin_record() noexcept;
 
     Calls& calls_;
     Protocol& protocol_;
