@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "fuzz.h"
-#include "store/nfs_reply_reader.h"
+#include "nfs_receive.h"
+#include "store/nfs_receiver.h"
 
 namespace farswap::nfs {
 namespace {
@@ -43,10 +44,15 @@ class Table final : public ReplyReader::Calls {
     void replied(Call& call) noexcept override {
         const auto i = static_cast<std::size_t>(&call - calls_);
         PROMISE(!replied_[i]);
+        if (receiver_ != nullptr) receiver_->answered(call);
         if (call.procedure == Procedure::kRead) PROMISE(call.reply.count <= call.length);
         if (call.reply.error != 0) PROMISE(call.reply.error < 0 && call.reply.count == 0);
         replied_[i] = true;
         order_.push_back(i);
+    }
+    void sent_over(Receiver& receiver) {
+        receiver_ = &receiver;
+        for (const Call& call : calls_) receiver.sent(call);
     }
     void abandon(std::size_t i) {
         if (replied_[i]) return;
@@ -66,6 +72,7 @@ class Table final : public ReplyReader::Calls {
     }
 
   private:
+    Receiver* receiver_ = nullptr;
     Call calls_[kCalls];
     std::unique_ptr<std::byte[]> memory_[kCalls];
     bool replied_[kCalls] = {};
@@ -84,20 +91,15 @@ bool feed_bytes(Table& table, Bytes stream) {
     return std::ranges::all_of(stream, [&](const std::byte& byte) { return reader.feed({&byte, 1}); });
 }
 
-/// `plan`: the size of each piece; a large one also abandons a call.
+/// As a connection does it. `plan`: how many bytes are there each time; many also abandon a call.
 bool feed_as_received(Table& table, Bytes stream, Bytes plan) {
     Protocol3 protocol({}, {});
-    ReplyReader reader(table, protocol);
-    std::size_t step = 0;
-    while (!stream.empty()) {
-        const unsigned next = plan.empty() ? 5 : std::to_integer<unsigned>(plan[step++ % plan.size()]);
+    Receiver receiver(table, protocol);
+    table.sent_over(receiver);
+    for (std::size_t step = 0; !stream.empty(); ++step) {
+        const unsigned next = plan.empty() ? 5 : std::to_integer<unsigned>(plan[step % plan.size()]);
         if (next >= 0xf0) table.abandon(next % Table::kCalls);
-        const std::size_t most = std::min<std::size_t>(stream.size(), 1 + next);
-        const std::span<std::byte> direct = reader.direct();
-        const std::size_t taken = direct.empty() ? most : std::min(most, direct.size());
-        if (!direct.empty()) std::memcpy(direct.data(), stream.data(), taken);
-        if (direct.empty() ? !reader.feed(stream.first(taken)) : !reader.received_direct(taken)) return false;
-        stream = stream.subspan(taken);
+        if (fuzz::receive(receiver, stream, 1 + next) == Received::kMalformed) return false;
     }
     return true;
 }
