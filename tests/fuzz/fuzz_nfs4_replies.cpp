@@ -1,15 +1,15 @@
-// The byte stream that an NFSv4.1 server sends in the middle of a session: taken apart all at once and byte
-// by byte, which has to come to the same, call by call, slot by slot. Memory that is not a call's is not
-// touched.
+// The byte stream that an NFSv4.1 server sends in the middle of a session: taken apart all at once, byte by
+// byte, and as a connection does it, which has to come to the same, call by call, slot by slot. Memory that
+// is not a call's is not touched.
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "fuzz.h"
+#include "nfs_receive.h"
 #include "store/nfs4_session.h"
-#include "store/nfs_reply_reader.h"
+#include "store/nfs_receiver.h"
 
 namespace farswap::nfs {
 namespace {
@@ -17,7 +17,7 @@ namespace {
 using Bytes = std::span<const std::byte>;
 
 /// A session that has been made, with four calls under way (numbers 1 to 4: READ, WRITE, COMMIT and a probe)
-/// and its steps (number 5).
+/// and its steps (number 5). A READ that is over is followed by another one: numbers 17, 33 and 49.
 class Table final : public ReplyReader::Calls {
   public:
     static constexpr std::uint32_t kCalls = 4, kStep = kCalls;
@@ -38,19 +38,25 @@ class Table final : public ReplyReader::Calls {
     }
 
     Call* find(std::uint32_t xid) noexcept override {
-        return xid >= 1 && xid <= kCalls + 1 && waiting_[xid - 1] ? &calls_[xid - 1] : nullptr;
+        const std::uint32_t i = xid % 16 - 1;
+        return i <= kCalls && waiting_[i] && calls_[i].xid == xid ? &calls_[i] : nullptr;
     }
     void replied(Call& call) noexcept override {
         const auto i = static_cast<std::uint32_t>(&call - calls_);
         PROMISE(waiting_[i]);
+        if (receiver_ != nullptr) receiver_->answered(call);
         protocol.answered(call);
-        outcome_.push_back({i, call.reply, call.slot});
         const Reply& reply = call.reply;
+        outcome_.push_back({i, reply, call.slot, {call.data, call.data + (i == 0 ? reply.count : 0)}});
         PROMISE(reply.error <= 0 && (reply.error == 0 || reply.count == 0));
         if (call.procedure == Procedure::kRead) PROMISE(reply.count <= call.length);
         if (i != kStep && !reply.again) PROMISE(call.slot == Call::kNoSlot);
         waiting_[i] = false;
         next(i);
+    }
+    void sent_over(Receiver& receiver) {
+        receiver_ = &receiver;
+        for (std::uint32_t i = 0; i < kCalls; ++i) receiver.sent(calls_[i]);
     }
 
     void promise_same_as(const Table& other) const {
@@ -60,8 +66,8 @@ class Table final : public ReplyReader::Calls {
             PROMISE(outcome_[i].call == other.outcome_[i].call && outcome_[i].slot == other.outcome_[i].slot);
             PROMISE(a.error == b.error && a.try_later == b.try_later && a.again == b.again);
             PROMISE(a.durable == b.durable && a.count == b.count && a.verifier == b.verifier);
+            PROMISE(outcome_[i].data == other.outcome_[i].data);
         }
-        PROMISE(std::memcmp(memory_.get(), other.memory_.get(), calls_[0].length) == 0);
     }
 
     Protocol4 protocol{{.machine = "host"}, {.size = 8}, 4096, 4096, "fuzz"};
@@ -71,6 +77,7 @@ class Table final : public ReplyReader::Calls {
         std::uint32_t call;
         Reply reply;
         std::uint32_t slot;
+        std::vector<std::byte> data;
     };
 
     void make_session() {
@@ -97,13 +104,17 @@ class Table final : public ReplyReader::Calls {
     }
     /// As a connection does: what was not executed goes out again, and a session is made when one is wanted.
     void next(std::uint32_t i) {
-        if (i != kStep && calls_[i].reply.again) {
+        const bool more = i == 0 && !calls_[i].reply.again && calls_[i].xid < 49;
+        if (more) calls_[i].xid += 16;
+        if (i != kStep && (calls_[i].reply.again || more)) {
             calls_[i].head_size = 0;
             waiting_[i] = protocol.prepare(calls_[i]);
+            if (waiting_[i] && receiver_ != nullptr) receiver_->sent(calls_[i]);
         }
         if (protocol.next_step(calls_[kStep])) waiting_[kStep] = true;
     }
 
+    Receiver* receiver_ = nullptr;
     Call calls_[kCalls + 1];
     bool waiting_[kCalls + 1] = {true, true, true, true, false};
     std::unique_ptr<std::byte[]> memory_ = std::make_unique<std::byte[]>(64);
@@ -120,17 +131,13 @@ bool feed_bytes(Table& table, Bytes stream) {
     return std::ranges::all_of(stream, [&](const std::byte& byte) { return reader.feed({&byte, 1}); });
 }
 
-/// `plan`: the size of each piece.
+/// `plan`: how many bytes are there each time.
 bool feed_as_received(Table& table, Bytes stream, Bytes plan) {
-    ReplyReader reader(table, table.protocol);
+    Receiver receiver(table, table.protocol);
+    table.sent_over(receiver);
     for (std::size_t step = 0; !stream.empty(); ++step) {
         const std::size_t next = plan.empty() ? 5 : std::to_integer<std::size_t>(plan[step % plan.size()]);
-        const std::span<std::byte> direct = reader.direct();
-        const std::size_t most = std::min(stream.size(), 1 + next);
-        const std::size_t taken = direct.empty() ? most : std::min(most, direct.size());
-        if (!direct.empty()) std::memcpy(direct.data(), stream.data(), taken);
-        if (direct.empty() ? !reader.feed(stream.first(taken)) : !reader.received_direct(taken)) return false;
-        stream = stream.subspan(taken);
+        if (fuzz::receive(receiver, stream, 1 + next) == Received::kMalformed) return false;
     }
     return true;
 }
