@@ -16,7 +16,7 @@ namespace farswap {
 namespace {
 
 constexpr std::uint64_t kReserveChunk = std::uint64_t{64} << 20;
-constexpr std::uint32_t kZeros = 1u << 20;  // bytes of one write where fallocate(2) is not available
+constexpr std::uint32_t kZerosAtOnce = 1u << 20;  // bytes of one write where fallocate(2) is not available
 constexpr std::uint32_t kTransferMax =
     16u << 20;  // the loop sends any length in one piece; this is as far as it pays
 
@@ -25,13 +25,13 @@ class Zeros {
   public:
     std::byte* get() noexcept {
         if (data_ == nullptr) {
-            void* made = ::mmap(nullptr, kZeros, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            void* made = ::mmap(nullptr, kZerosAtOnce, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
             if (made != MAP_FAILED) data_ = static_cast<std::byte*>(made);
         }
         return data_;
     }
     ~Zeros() {
-        if (data_ != nullptr) ::munmap(data_, kZeros);
+        if (data_ != nullptr) ::munmap(data_, kZerosAtOnce);
     }
 
   private:
@@ -277,7 +277,7 @@ void FileStore::continue_reserve() noexcept {
 
 void FileStore::reserve_step() noexcept {
     const std::uint64_t wanted = reserves_.front()->bytes;
-    const std::uint64_t step = write_zeros_ ? kZeros : kReserveChunk;
+    const std::uint64_t step = write_zeros_ ? kZerosAtOnce : kReserveChunk;
     const std::uint64_t least = std::min((wanted + kPageSize - 1) / kPageSize * kPageSize, reserved_ + step);
     chunk_end_ = chunk_is_small_ ? least : std::min(reserved_ + step, target_.capacity);
     allocate_.offset = reserved_;

@@ -21,7 +21,6 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr std::uint32_t kListBytes = 32 * 1024;  // of a READDIR reply
 
 nfs_fh3 wire(const FileHandle& handle) {
     // libnfs only reads through it.

@@ -14,7 +14,6 @@ using xdr::Reader, xdr::Writer;
 
 constexpr std::size_t kNameMax = 255;            // bytes of a name that we send; the file systems' own limit
 constexpr std::uint32_t kNameTakenMax = 4096;    // ... and of one that we are sent
-constexpr std::uint32_t kListBytes = 32 * 1024;  // of a READDIR reply
 constexpr std::uint32_t kBitmapMax = 8;          // words of a bitmap4; attributes are below 3 * 32
 constexpr std::uint32_t kAttributesMax = 4096;   // bytes of the attributes that we ask for, and much more
 constexpr std::uint32_t kUnstable = 0;           // section 18.32, stable_how4

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <netdb.h>
 #include <poll.h>
-#include <sys/random.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -24,14 +23,6 @@ constexpr std::uint32_t kTransferMax = 1u << 20;  // bytes that are asked for or
 constexpr std::uint32_t kReplyMax = 2u << 20;     // more than any reply that we ask for
 constexpr auto kPatience = 100ms;                 // between calls that the server puts off
 constexpr auto kFarewellMax = 500ms;
-
-constexpr std::array<std::byte, 4> kZeros{};
-
-std::uint64_t random_number() {
-    std::uint64_t number = 0;
-    (void)::getrandom(&number, sizeof number, GRND_NONBLOCK);
-    return number;
-}
 
 bool asks_for_patience(std::uint32_t status) {
     return status == status::kDelay || status == status::kGrace;
@@ -140,7 +131,7 @@ Status Dialogue::wait_for(short events) {
 }
 
 Status Dialogue::send(std::span<const std::byte> call, std::span<const std::byte> data) {
-    const std::span<const std::byte> pad(kZeros.data(),
+    const std::span<const std::byte> pad(xdr::kPadding.data(),
                                          xdr::padding(static_cast<std::uint32_t>(data.size())));
     std::array<iovec, 3> parts;
     std::size_t left = 0;

@@ -2,8 +2,6 @@
 #include "store/nfs4_session.h"
 
 #include <fmt/format.h>
-#include <sys/random.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -18,13 +16,6 @@ namespace {
 using namespace v4;
 
 constexpr unsigned kFruitlessMax = 3;  // sessions in a row that are refused as soon as they are made
-
-std::uint64_t random_number() {
-    std::uint64_t number = 0;
-    if (::getrandom(&number, sizeof number, GRND_NONBLOCK) < 0)
-        number = static_cast<std::uint64_t>(::getpid());
-    return number;
-}
 
 std::string make_owner(const Credential& credential) {
     return fmt::format("farswap {:.64} {:016x}", credential.machine, random_number());

@@ -3,7 +3,6 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/random.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -26,19 +25,9 @@ constexpr std::uint32_t kSlotBits = 7;          // of an xid; the others number 
 constexpr std::uint32_t kStepSlot = kCallsMax;  // of the xid of the protocol's own call
 static_assert(kStepSlot < 1u << kSlotBits);
 
-constexpr std::array<std::byte, 4> kZeros{};
-
 /// What a server may say of a file that it serves a moment later.
 bool may_pass(int error) {
     return error == -ESTALE || error == -EACCES || error == -EREMOTEIO;
-}
-
-std::uint32_t random_number() {
-    std::uint32_t number = 0;
-    // Any number will do; a fresh one keeps an earlier connection's numbers out of the server's reply cache.
-    if (::getrandom(&number, sizeof number, GRND_NONBLOCK) < 0)
-        number = static_cast<std::uint32_t>(::getpid());
-    return number;
 }
 
 std::uint32_t total_size(const Call& call) {
@@ -74,7 +63,7 @@ Connection::Connection(io::Loop& loop, const Address& address, Protocol& protoco
       watcher_(watcher),
       patience_(limits.silence_max),
       refusal_max_(limits.refusal_max),
-      next_number_(random_number()),
+      next_number_(static_cast<std::uint32_t>(random_number())),
       spare_(std::make_unique_for_overwrite<std::byte[]>(write_max)),
       receiver_(*this, protocol) {
     for (auto call = calls_.rbegin(); call != calls_.rend(); ++call) {
@@ -500,7 +489,7 @@ void Connection::send_queued() noexcept {
             add(call->head.data(), call->head_size, skip);
             if (!call->carries_data()) continue;
             add(call->data, call->length, skip);
-            add(kZeros.data(), padding(call->length), skip);
+            add(xdr::kPadding.data(), padding(call->length), skip);
         }
         if (count == 0) return watch(EPOLLIN);  // what waits, waits for a reply
         msghdr message{};

@@ -18,6 +18,8 @@ namespace farswap::nfs {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
+inline constexpr std::uint32_t kListBytes = 32 * 1024;  ///< of a READDIR reply, at most
+
 struct Server {
     std::string host;
     int version = 3;                ///< 3, or 4 for NFSv4.1

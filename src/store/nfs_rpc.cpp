@@ -1,6 +1,9 @@
 // Heads of RPC calls and replies; see nfs_rpc.h.
 #include "store/nfs_rpc.h"
 
+#include <sys/random.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -63,6 +66,13 @@ bool take_rpc_reply(xdr::Reader& reader, int& error) noexcept {
     const std::uint32_t accepted = reader.u32();
     if (accepted != 0) error = -errno_of_accept(accepted);
     return true;
+}
+
+std::uint64_t random_number() noexcept {
+    std::uint64_t number = 0;
+    if (::getrandom(&number, sizeof number, GRND_NONBLOCK) < 0)
+        number = static_cast<std::uint64_t>(::getpid());
+    return number;
 }
 
 }  // namespace farswap::nfs

@@ -29,6 +29,10 @@ struct Credential {
     std::vector<std::uint32_t> groups{};
 };
 
+/// What to number calls from, or a session's owner by: any number will do, but one that an earlier connection
+/// of ours had would be answered from the server's cache of replies (RFC 5531 section 9).
+std::uint64_t random_number() noexcept;
+
 /// The head up to the procedure's arguments; record mark, xid and procedure are zero.
 void put_rpc_call(xdr::Writer& out, const Credential& credential, std::uint32_t program,
                   std::uint32_t version);

@@ -2,6 +2,7 @@
 // protocol.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -12,6 +13,7 @@ namespace farswap::xdr {
 constexpr std::uint32_t padding(std::uint32_t length) noexcept {
     return (4 - length % 4) % 4;
 }
+inline constexpr std::array<std::byte, 3> kPadding{};  ///< the most that is wanted
 
 std::uint32_t load_u32(const std::byte* from) noexcept;  ///< big-endian
 

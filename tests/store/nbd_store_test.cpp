@@ -1,6 +1,7 @@
 // The NBD store against nbdkit: transfers, refusals, deadlines, servers that restart with and without their
 // data.
 #include "store/nbd_store.h"
+#include "base/units.h"
 
 #include <gmock/gmock.h>
 
@@ -14,8 +15,6 @@
 
 namespace farswap::test {
 namespace {
-
-constexpr std::uint64_t kMiB = 1u << 20;
 
 class NbdStoreTest : public testing::Test, protected Driver {
   protected:

@@ -10,14 +10,13 @@
 #include <fstream>
 #include <map>
 
+#include "base/units.h"
 #include "nfs_driver.h"
 #include "nfs_server.h"
 #include "store/lease.h"
 
 namespace farswap::test {
 namespace {
-
-constexpr std::uint64_t kMiB = 1u << 20;
 
 class NfsFaultTest : public testing::TestWithParam<int>, protected Driver {
   protected:

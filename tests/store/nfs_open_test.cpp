@@ -6,6 +6,7 @@
 
 #include <fstream>
 
+#include "base/units.h"
 #include "nfs_driver.h"
 #include "nfs_server.h"
 #include "store/lease.h"
@@ -15,8 +16,6 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-constexpr std::uint64_t kMiB = 1u << 20;
 
 class NfsOpenTest : public testing::TestWithParam<int>, protected Driver {
   protected:

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/units.h"
 #include "nfs_driver.h"
 #include "scripted_server.h"
 #include "store/nfs_file.h"
@@ -19,7 +20,6 @@ using nfs::Procedure;
 using Call = ScriptedServer::Call;
 using Answer = ScriptedServer::Answer;
 
-constexpr std::uint64_t kMiB = 1u << 20;
 // RFC 1813 section 2.6: NFS3ERR_IO and so on.
 constexpr std::uint32_t kIo = 5, kAccess = 13, kStale = 70, kServerFault = 10006;
 

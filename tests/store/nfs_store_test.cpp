@@ -3,13 +3,12 @@
 
 #include <random>
 
+#include "base/units.h"
 #include "nfs_driver.h"
 #include "nfs_server.h"
 
 namespace farswap::test {
 namespace {
-
-constexpr std::uint64_t kMiB = 1u << 20;
 
 class NfsStoreTest : public testing::TestWithParam<int>, protected Driver {
   protected:
