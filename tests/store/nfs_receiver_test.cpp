@@ -25,15 +25,16 @@ Bytes counting(std::size_t size, unsigned first) {
     return bytes;
 }
 
-Bytes record(const Bytes& body) {
+Bytes in_one_record(const Bytes& body) {
     return Words().u32(static_cast<std::uint32_t>(body.size()) | kLastFragment).raw(body).bytes;
 }
 
 /// `count`: what the reply says, when it is not the size of its data.
-Bytes read_reply(std::uint32_t xid, const Bytes& data, bool attributes = false, std::uint32_t count = ~0u) {
+Bytes sent_read_reply(std::uint32_t xid, const Bytes& data, bool attributes = false,
+                      std::uint32_t count = ~0u) {
     if (count == ~0u) count = static_cast<std::uint32_t>(data.size());
     Words words = accepted(xid).u32(0).u32(attributes ? 1 : 0).fill(attributes ? kAttributes : 0, 0xaa);
-    return record(words.u32(count).u32(0).u32(count).raw(data).bytes);
+    return in_one_record(words.u32(count).u32(0).u32(count).raw(data).bytes);
 }
 
 class ReceiverTest : public testing::Test, protected ReplyReader::Calls {
@@ -76,7 +77,7 @@ class ReceiverTest : public testing::Test, protected ReplyReader::Calls {
     /// One READ, so that the next one's head is expected to be as long.
     void learn() {
         send(4);
-        ASSERT_TRUE(arrive(read_reply(4, counting(kLength, 4))));
+        ASSERT_TRUE(arrive(sent_read_reply(4, counting(kLength, 4))));
         answered.clear();
     }
     bool guesses() { return receiver.places().back().iov_len > 0; }
@@ -101,7 +102,7 @@ TEST_F(ReceiverTest, TheDataOfTheOnlyReadTakeOneReceiveAndNoCopy) {
     send(1);
     const Bytes data = counting(kLength, 1);
     const std::size_t before = receiver.copied();
-    ASSERT_TRUE(arrive(read_reply(1, data)));
+    ASSERT_TRUE(arrive(sent_read_reply(1, data)));
     EXPECT_EQ(answered, (std::vector<std::uint32_t>{1}));
     EXPECT_TRUE(holds(1, data));
     EXPECT_TRUE(untouched(1, kLength));
@@ -111,18 +112,18 @@ TEST_F(ReceiverTest, TheDataOfTheOnlyReadTakeOneReceiveAndNoCopy) {
 TEST_F(ReceiverTest, GuessesOnlyWhenOneReadIsUnderWay) {
     send(1);
     EXPECT_FALSE(guesses()) << "no head has been seen";
-    ASSERT_TRUE(arrive(read_reply(1, counting(kLength, 1))));
+    ASSERT_TRUE(arrive(sent_read_reply(1, counting(kLength, 1))));
     send(2);
     EXPECT_TRUE(guesses());
     send(3);
     EXPECT_FALSE(guesses());
-    ASSERT_TRUE(arrive(read_reply(3, counting(kLength, 3))));
+    ASSERT_TRUE(arrive(sent_read_reply(3, counting(kLength, 3))));
     EXPECT_FALSE(guesses()) << "it is not known which one is left";
-    ASSERT_TRUE(arrive(read_reply(2, counting(kLength, 2))));
+    ASSERT_TRUE(arrive(sent_read_reply(2, counting(kLength, 2))));
     send(1);
     calls[1].abandoned = true;
     EXPECT_FALSE(guesses()) << "its memory is somebody else's";
-    ASSERT_TRUE(arrive(read_reply(1, counting(kLength, 1))));
+    ASSERT_TRUE(arrive(sent_read_reply(1, counting(kLength, 1))));
     EXPECT_TRUE(untouched(1, 0));
 }
 
@@ -134,7 +135,7 @@ TEST_F(ReceiverTest, ALongerHeadInARecordOfTheExpectedSizeCostsNothing) {
         learn();
         send(1);
         ASSERT_TRUE(guesses());
-        ASSERT_TRUE(arrive(read_reply(1, data, true), piece)) << piece;
+        ASSERT_TRUE(arrive(sent_read_reply(1, data, true), piece)) << piece;
         EXPECT_EQ(answered, (std::vector<std::uint32_t>{1}));
         EXPECT_EQ(calls[1].reply.count, data.size());
         EXPECT_TRUE(holds(1, data)) << piece;
@@ -145,12 +146,12 @@ TEST_F(ReceiverTest, ALongerHeadInARecordOfTheExpectedSizeCostsNothing) {
 /// A head without attributes where one with them was expected: the data begin inside the expected head.
 TEST_F(ReceiverTest, AShorterHeadInARecordOfTheExpectedSizeCostsNothing) {
     send(4);
-    ASSERT_TRUE(arrive(read_reply(4, counting(kLength, 4), true)));
+    ASSERT_TRUE(arrive(sent_read_reply(4, counting(kLength, 4), true)));
     answered.clear();
     send(1);
     ASSERT_TRUE(guesses());
     const Bytes data = counting(kLength, 1);
-    Bytes stream = read_reply(1, data);
+    Bytes stream = sent_read_reply(1, data);
     stream.insert(stream.end(), kAttributes, std::byte{0});  // behind the end, as the record's size has it
     const std::uint32_t size = static_cast<std::uint32_t>(stream.size() - 4) | kLastFragment;
     const Bytes mark = Words().u32(size).bytes;
@@ -169,7 +170,7 @@ TEST_F(ReceiverTest, LessDataInARecordOfTheExpectedSizeCostsNothing) {
         learn();
         send(1, Procedure::kRead, 4093);
         Bytes data = counting(4093 + 3, 1);
-        ASSERT_TRUE(arrive(read_reply(1, data, false, 10), piece)) << piece;
+        ASSERT_TRUE(arrive(sent_read_reply(1, data, false, 10), piece)) << piece;
         EXPECT_EQ(answered, (std::vector<std::uint32_t>{1}));
         EXPECT_EQ(calls[1].reply.count, 10u);
         data.resize(10);
@@ -183,8 +184,8 @@ TEST_F(ReceiverTest, AReplyOfAnotherCallIsReadRightly) {
     send(1);
     send(2, Procedure::kCommit, 0);
     ASSERT_TRUE(guesses());
-    Bytes stream = record(accepted(2).u32(0).u32(0).u32(0).fill(8, 0x5a).bytes);
-    const Bytes data = counting(kLength, 1), reply = read_reply(1, data);
+    Bytes stream = in_one_record(accepted(2).u32(0).u32(0).u32(0).fill(8, 0x5a).bytes);
+    const Bytes data = counting(kLength, 1), reply = sent_read_reply(1, data);
     stream.insert(stream.end(), reply.begin(), reply.end());
     ASSERT_TRUE(arrive(stream));
     EXPECT_EQ(answered, (std::vector<std::uint32_t>{2, 1}));
@@ -197,8 +198,8 @@ TEST_F(ReceiverTest, WhoeverIsCalledBackMayGiveTheReadUp) {
     learn();
     send(1);
     send(2, Procedure::kCommit, 0);
-    Bytes stream = record(accepted(2).u32(0).u32(0).u32(0).fill(8, 0x5a).bytes);
-    const Bytes data = counting(kLength, 1), reply = read_reply(1, data);
+    Bytes stream = in_one_record(accepted(2).u32(0).u32(0).u32(0).fill(8, 0x5a).bytes);
+    const Bytes data = counting(kLength, 1), reply = sent_read_reply(1, data);
     stream.insert(stream.end(), reply.begin(), reply.end());
     on_reply = [this](Call& call) {
         if (call.xid != 2) return;
@@ -218,7 +219,7 @@ TEST_F(ReceiverTest, ANewStreamBeginsWithoutAGuess) {
     receiver.sent(calls[1]);
     EXPECT_FALSE(guesses()) << "another server's heads may have another length";
     const Bytes data = counting(kLength, 1);
-    ASSERT_TRUE(arrive(read_reply(1, data, true)));
+    ASSERT_TRUE(arrive(sent_read_reply(1, data, true)));
     EXPECT_TRUE(holds(1, data));
 }
 
