@@ -22,6 +22,7 @@
 
 #include "base/assert.h"
 #include "base/fd.h"
+#include "base/secret_memory.h"
 #include "keeper/raw_call.h"
 #include "keeper/shared.h"
 
@@ -212,7 +213,7 @@ void Watch::exits(pid_t thread) noexcept {
     if (kept != nullptr) kept->is_ending = true;
     if (is_lost_ || kept == nullptr)
         let_die("it had more threads than can be kept");
-    else if (kept->take(heirs_code(), heirs_code_end()) == KeptThread::Outcome::kLost)
+    else if (kept->take(heirs_code()) == KeptThread::Outcome::kLost)
         let_die("a thread was gone before it had been read");
 }
 
@@ -336,6 +337,21 @@ int run_keeper(void*) {
     watch.run();
 }
 
+/// What threads leave in their registers when they are killed may be parts of keys, or of pages.
+Status map_extended() {
+    if (!shared.threads[0].extended.empty()) return {};
+    const std::size_t each = KeptThread::extended_max();
+    auto* const memory = static_cast<std::byte*>(map_secret_memory(each * Shared::kThreadsMax));
+    if (memory == nullptr)
+        return fail_errno(errno,
+                          "cannot lock {} KiB of memory for the registers of threads; raise the limit on "
+                          "locked memory (ulimit -l)",
+                          (each * Shared::kThreadsMax + 1023) / 1024);
+    for (std::size_t i = 0; i < Shared::kThreadsMax; i++)
+        shared.threads[i].extended = {memory + i * each, each};
+    return {};
+}
+
 /// Fills in what the keeper has to know of the C library and of our threads.
 Status describe_ourselves() {
     int* number = nullptr;
@@ -362,6 +378,7 @@ Status describe_ourselves() {
 Status start() {
     if (FARSWAP_SANITIZED) return fail(ENOSYS, "built with a sanitizer");
     FARSWAP_ASSERT(shared.keeper == 0);
+    if (auto mapped = map_extended(); !mapped) return mapped;
     if (auto described = describe_ourselves(); !described) return described;
     shared.phase = Phase::kWaitsForLeave;
     sigset_t all, before;
@@ -403,8 +420,7 @@ std::uint32_t births() noexcept {
 
 Interruption last_kill() noexcept {
     const KeptThread& main = shared.threads[0];
-    return {main.system_call, main.argument,
-            static_cast<std::uint64_t>(main.context.uc_mcontext.gregs[REG_RIP])};
+    return {main.system_call, main.argument, main.registers.rip};
 }
 
 pid_t witness() noexcept {

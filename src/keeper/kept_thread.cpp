@@ -6,7 +6,6 @@
 #include <elf.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
-#include <sys/user.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -24,8 +23,7 @@ constexpr long kRestartSys = -512, kRestartNoIntr = -513, kRestartNoHand = -514,
 constexpr unsigned kSystemCallBytes = 2;  // of the instruction
 constexpr std::size_t kLegacyBytes = 512, kHeaderBytes = 64;
 constexpr std::uint64_t kTileData = std::uint64_t{1}
-                                    << 18;          // granted on demand only (arch_prctl(2)); not to us
-constexpr unsigned long kContextFlags = 1 | 2 | 4;  // UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
+                                    << 18;  // granted on demand only (arch_prctl(2)); not to us
 
 /// Whether the call may be made once more after it was interrupted. Many calls end with EINTR for a signal
 /// that kills and for no other, as mmap(2) and clone(2) do, and nobody who calls them looks for it; to repeat
@@ -54,20 +52,6 @@ void settle_system_call(user_regs_struct& registers) noexcept {
     }
 }
 
-greg_t as_greg(unsigned long long value) noexcept {
-    return static_cast<greg_t>(value);
-}
-
-void put_general(const user_regs_struct& from, gregset_t& to) noexcept {
-    to[REG_R8] = as_greg(from.r8), to[REG_R9] = as_greg(from.r9), to[REG_R10] = as_greg(from.r10);
-    to[REG_R11] = as_greg(from.r11), to[REG_R12] = as_greg(from.r12), to[REG_R13] = as_greg(from.r13);
-    to[REG_R14] = as_greg(from.r14), to[REG_R15] = as_greg(from.r15), to[REG_RDI] = as_greg(from.rdi);
-    to[REG_RSI] = as_greg(from.rsi), to[REG_RBP] = as_greg(from.rbp), to[REG_RBX] = as_greg(from.rbx);
-    to[REG_RDX] = as_greg(from.rdx), to[REG_RAX] = as_greg(from.rax), to[REG_RCX] = as_greg(from.rcx);
-    to[REG_RSP] = as_greg(from.rsp), to[REG_RIP] = as_greg(from.rip), to[REG_EFL] = as_greg(from.eflags);
-    to[REG_CSGSFS] = as_greg((from.cs & 0xffff) | (from.ss & 0xffff) << 48);
-}
-
 /// Bytes of the standard form with these components (CPUID leaf 0Dh).
 std::uint32_t extended_bytes(std::uint64_t components) noexcept {
     std::uint32_t bytes = kLegacyBytes + kHeaderBytes;
@@ -83,7 +67,8 @@ std::uint32_t extended_bytes(std::uint64_t components) noexcept {
 
 /// Says in the unused bytes of what the tracer was given what the kernel puts there for signal handlers.
 /// False: it does not fit.
-bool mark_extended(std::byte* memory, std::size_t got) noexcept {
+bool mark_extended(std::span<std::byte> extended, std::size_t got) noexcept {
+    std::byte* const memory = extended.data();
     _fpx_sw_bytes marks{};
     // The components that the machine has (the kernel's xstate_fx_sw_bytes).
     std::memcpy(&marks.xstate_bv, memory + kLegacyBytes - sizeof marks, sizeof marks.xstate_bv);
@@ -91,7 +76,7 @@ bool mark_extended(std::byte* memory, std::size_t got) noexcept {
     marks.xstate_size = extended_bytes(marks.xstate_bv);
     marks.extended_size = marks.xstate_size + FP_XSTATE_MAGIC2_SIZE;
     marks.magic1 = FP_XSTATE_MAGIC1;
-    if (marks.xstate_size > got || marks.extended_size > KeptThread::kExtendedMax) return false;
+    if (marks.xstate_size > got || marks.extended_size > extended.size()) return false;
     const std::uint32_t end = FP_XSTATE_MAGIC2;
     std::memcpy(memory + kLegacyBytes - sizeof marks, &marks, sizeof marks);
     std::memcpy(memory + marks.xstate_size, &end, sizeof end);
@@ -104,14 +89,27 @@ bool mark_extended(std::byte* memory, std::size_t got) noexcept {
 
 }  // namespace
 
-KeptThread::Outcome KeptThread::take(std::uintptr_t code, std::uintptr_t code_end) noexcept {
-    user_regs_struct registers{};
-    iovec general{&registers, sizeof registers};
-    if (raw_ptrace(PTRACE_GETREGSET, thread, NT_PRSTATUS, &general) != 0) return Outcome::kLost;
-    if (registers.rip >= code && registers.rip < code_end) return Outcome::kNotBegun;
+std::size_t KeptThread::extended_max() noexcept {
+    constexpr std::size_t kAlignment = 64;  // of XRSTOR's operand
+    const std::size_t bytes = extended_bytes(~kTileData) + FP_XSTATE_MAGIC2_SIZE;
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+bool KeptThread::take_extended() noexcept {
     iovec all{extended.data(), extended.size()};
-    if (raw_ptrace(PTRACE_GETREGSET, thread, NT_X86_XSTATE, &all) != 0) return Outcome::kLost;
-    if (!mark_extended(extended.data(), all.iov_len)) return Outcome::kLost;
+    return raw_ptrace(PTRACE_GETREGSET, thread, NT_X86_XSTATE, &all) == 0 &&
+           mark_extended(extended, all.iov_len);
+}
+
+KeptThread::Outcome KeptThread::take(const HeirsCode& heirs) noexcept {
+    user_regs_struct now{};
+    iovec general{&now, sizeof now};
+    if (raw_ptrace(PTRACE_GETREGSET, thread, NT_PRSTATUS, &general) != 0) return Outcome::kLost;
+    if (now.rip >= heirs.begin && now.rip < heirs.end) {
+        const bool is_loaded = now.rip >= heirs.loaded && now.rip < heirs.loaded_end;
+        return !is_loaded || take_extended() ? Outcome::kNotBegun : Outcome::kLost;
+    }
+    if (!take_extended()) return Outcome::kLost;
     if (raw_ptrace(PTRACE_GETSIGMASK, thread, sizeof(std::uint64_t), &context.uc_sigmask) != 0)
         return Outcome::kLost;
     // Linux 5.13. A thread that has only just begun has not told the kernel of its area yet.
@@ -123,14 +121,10 @@ KeptThread::Outcome KeptThread::take(std::uintptr_t code, std::uintptr_t code_en
     // The system call's answer is 20 - nice (getpriority(2), "C library/kernel differences").
     const long priority = raw_call(SYS_getpriority, PRIO_PROCESS, thread);
     nice = priority > 0 ? 20 - static_cast<int>(priority) : 0;
-    system_call = std::max(static_cast<long>(registers.orig_rax), -1L);
-    argument = registers.rsi;
-    settle_system_call(registers);
-    put_general(registers, context.uc_mcontext.gregs);
-    context.uc_flags = kContextFlags;
-    context.uc_stack.ss_flags = SS_DISABLE;
-    fs_base = registers.fs_base;
-    gs_base = registers.gs_base;
+    system_call = std::max(static_cast<long>(now.orig_rax), -1L);
+    argument = now.rsi;
+    settle_system_call(now);
+    registers = now;
     return Outcome::kTaken;
 }
 

@@ -41,8 +41,6 @@ inline constexpr long kTraceOptions = PTRACE_O_TRACEEXIT | PTRACE_O_TRACECLONE;
 /// the heirs' code, and a kill changes nothing of what is kept of it.
 pid_t make_heirs(Shared& shared) noexcept;
 
-/// Where heirs are that have not become anybody.
-std::uintptr_t heirs_code() noexcept;
-std::uintptr_t heirs_code_end() noexcept;
+HeirsCode heirs_code() noexcept;
 
 }  // namespace farswap::keeper

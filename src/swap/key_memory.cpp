@@ -1,7 +1,6 @@
 #include "swap/key_memory.h"
 
 #include <openssl/crypto.h>
-#include <sys/mman.h>
 
 #include <atomic>
 #include <cerrno>
@@ -9,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+
+#include "base/secret_memory.h"
 
 namespace farswap {
 namespace {
@@ -97,18 +98,6 @@ KeyMemory::Use::Use() noexcept {
 }
 KeyMemory::Use::~Use() {
     uses--;
-}
-
-void* map_secret_memory(std::size_t bytes) noexcept {
-    void* const mapped = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped == MAP_FAILED) return nullptr;
-    if (::mlock(mapped, bytes) == 0 && ::madvise(mapped, bytes, MADV_DONTDUMP) == 0 &&
-        ::madvise(mapped, bytes, MADV_DONTFORK) == 0)
-        return mapped;
-    const int error = errno;
-    ::munmap(mapped, bytes);
-    errno = error;
-    return nullptr;
 }
 
 }  // namespace farswap

@@ -30,7 +30,4 @@ class KeyMemory {
     static constexpr std::size_t kBytes = 32 << 10;
 };
 
-/// A mapping of whole pages that is locked, left out of core files and not given to children; null and errno.
-void* map_secret_memory(std::size_t bytes) noexcept;
-
 }  // namespace farswap

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "base/assert.h"
+#include "base/secret_memory.h"
 #include "swap/key_memory.h"
 
 namespace farswap {

@@ -1,8 +1,9 @@
 // Looks for AES-256 keys in the memory of a process: by their expanded form, 15 round keys in a row, each of
-// which follows from those before (FIPS 197, 5.2), and by the key itself where that was found. Knows no key
-// beforehand.
+// which follows from those before (FIPS 197, 5.2), and by the key itself and by each round key where that was
+// found. Knows no key beforehand.
 //
-// find_keys PID: prints "schedule|key ADDRESS FLAGS NAME" for each, FLAGS being the VmFlags of its mapping.
+// find_keys PID: prints "schedule|key|round ADDRESS FLAGS NAME" for each, FLAGS being the VmFlags of its
+// mapping. A round key, of 16 bytes, that is no part of a schedule is what was in a register.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -12,6 +13,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iterator>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -19,6 +22,7 @@
 namespace {
 
 constexpr std::size_t kWords = 60;  // of 4 bytes, for 14 rounds
+constexpr std::size_t kRoundBytes = 16;
 using Key = std::array<unsigned char, 32>;
 
 struct Mapping {
@@ -44,6 +48,12 @@ std::array<unsigned char, 256> make_box() {
 }
 
 const std::array<unsigned char, 256> kBox = make_box();
+
+std::uint64_t word_at(const unsigned char* at) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, at, sizeof word);
+    return word;
+}
 
 bool is_schedule(const unsigned char* at) {
     unsigned char round = 1;
@@ -110,6 +120,7 @@ int main(int argc, char** argv) {
     const auto mappings = mappings_of(process);
     std::set<std::uint64_t> schedules;
     std::set<Key> keys;
+    std::map<std::uint64_t, std::uint64_t> rounds;  // both halves of each round key
     for (const Mapping& mapping : mappings) {
         for_each_piece(memory, mapping,
                        [&](std::uint64_t start, const unsigned char* bytes, std::size_t length) {
@@ -118,10 +129,13 @@ int main(int argc, char** argv) {
                                Key key;
                                std::memcpy(key.data(), bytes + i, key.size());
                                keys.insert(key);
+                               for (std::size_t at = 0; at < kWords * 4; at += kRoundBytes)
+                                   rounds[word_at(bytes + i + at)] = word_at(bytes + i + at + 8);
                                print("schedule", start + i, mapping);
                            }
                        });
     }
+    std::set<std::uint64_t> keys_at;  // both round keys that a key begins with
     for (const Mapping& mapping : mappings) {
         std::set<std::uint64_t> seen;
         for_each_piece(
@@ -135,10 +149,32 @@ int main(int argc, char** argv) {
                         const std::uint64_t address = start + static_cast<std::uint64_t>(at - bytes);
                         if (!schedules.contains(address) && seen.insert(address).second)
                             print("key", address, mapping);
+                        keys_at.insert({address, address + kRoundBytes});
                         at++;
                     }
                 }
             });
+    }
+    // Most bytes are told from round keys by the first two of them.
+    std::vector<bool> begins(1 << 16);
+    for (const auto& [first, second] : rounds) begins[first & 0xffff] = true;
+    const auto is_in_schedule = [&](std::uint64_t address) {
+        const auto behind = schedules.upper_bound(address);
+        return behind != schedules.begin() && address - *std::prev(behind) < kWords * 4;
+    };
+    for (const Mapping& mapping : mappings) {
+        std::set<std::uint64_t> seen;
+        for_each_piece(memory, mapping,
+                       [&](std::uint64_t start, const unsigned char* bytes, std::size_t length) {
+                           for (std::size_t i = 0; i + kRoundBytes <= length; i += 4) {
+                               const std::uint64_t first = word_at(bytes + i);
+                               if (!begins[first & 0xffff]) continue;
+                               const auto found = rounds.find(first);
+                               if (found == rounds.end() || found->second != word_at(bytes + i + 8)) continue;
+                               if (is_in_schedule(start + i) || keys_at.contains(start + i)) continue;
+                               if (seen.insert(start + i).second) print("round", start + i, mapping);
+                           }
+                       });
     }
     return 0;
 }

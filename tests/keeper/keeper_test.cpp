@@ -17,6 +17,9 @@
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
 #include <functional>
 #include <mutex>
 #include <random>
@@ -320,6 +323,102 @@ TEST_F(KeeperTest, WatchesSurvive) {
     kill(before, SIGKILL);
     while (board_->process == before) usleep(1000);
     kill(board_->process, SIGUSR1);
+    EXPECT_EQ(result(), "well");
+}
+
+/// What no memory has by chance. The next one of a row of them.
+constexpr std::uint64_t next_rare(std::uint64_t last) {
+    return (last ^ last >> 29) * 0x9e3779b97f4a7c15;
+}
+constexpr std::uint64_t kRare = 11;
+
+/// In vector registers until another process is there. -> whether it is in those of the other process.
+[[gnu::noinline]] bool is_kept_in_registers(Board& board, const pid_t before) {
+    std::array<std::uint64_t, 4> pattern{}, after{};
+    std::uint64_t rare = kRare;
+    for (auto& word : pattern) word = rare = next_rare(rare);
+    asm volatile(
+        "movdqu (%0), %%xmm6\n\t"
+        "movdqu 16(%0), %%xmm7\n\t"
+        "pxor %%xmm0, %%xmm0\n\t"
+        "movdqu %%xmm0, (%0)\n\t"
+        "movdqu %%xmm0, 16(%0)\n"
+        "1:\n\t"
+        "movl %4, (%2)\n\t"    // may be killed from here on
+        "movl $39, %%eax\n\t"  // getpid(2)
+        "syscall\n\t"
+        "cmpl %4, %%eax\n\t"
+        "je 1b\n\t"
+        "movdqu %%xmm6, (%1)\n\t"
+        "movdqu %%xmm7, 16(%1)\n\t"
+        "pxor %%xmm6, %%xmm6\n\t"
+        "pxor %%xmm7, %%xmm7\n\t"
+        :
+        : "r"(&pattern), "r"(&after), "r"(&board.process), "i"(0), "r"(before)
+        : "rax", "rcx", "r11", "xmm0", "xmm6", "xmm7", "memory");
+    bool is_kept = true;
+    rare = kRare;
+    for (const auto word : after) is_kept &= word == (rare = next_rare(rare));
+    explicit_bzero(&after, sizeof after);
+    return is_kept;
+}
+
+/// How many of these words are in memory that this process may write. What is looked for is nowhere but in a
+/// register meanwhile.
+std::size_t count_in_memory() {
+    static const volatile std::uint64_t first = ~next_rare(kRare),
+                                        third = ~next_rare(next_rare(next_rare(kRare)));
+    std::size_t found = 0;
+    std::ifstream maps("/proc/self/maps");
+    const Fd memory(open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
+    std::array<std::uint64_t, 512> words{};
+    for (std::string line; std::getline(maps, line);) {
+        unsigned long start = 0, end = 0;
+        if (sscanf(line.c_str(), "%lx-%lx rw", &start, &end) != 2 || line[line.find(' ') + 2] != 'w')
+            continue;
+        for (; start < end; start += sizeof words) {
+            if (pread(memory.get(), words.data(), sizeof words, static_cast<off_t>(start)) != sizeof words)
+                continue;
+            for (const std::uint64_t word : words) found += word == ~first || word == ~third;
+        }
+    }
+    return found;
+}
+
+// Round keys and what is being sealed are in vector registers when a pager is killed: what was kept of them
+// is gone when its heir has them.
+TEST_F(KeeperTest, VectorRegistersAreLeftNowhere) {
+    start([](Board& board) -> std::string {
+        if (!is_kept_in_registers(board, getpid())) return "other registers";
+        const auto found = count_in_memory();
+        return found == 0 ? "" : std::to_string(found) + " pieces of registers are in memory";
+    });
+    kill(await_process(), SIGKILL);
+    EXPECT_EQ(result(), "well");
+}
+
+/// Bytes of mappings that are locked and in no core file: proc_pid_smaps(5), VmFlags.
+std::uint64_t secret_bytes() {
+    std::ifstream smaps("/proc/self/smaps");
+    std::uint64_t bytes = 0;
+    unsigned long start = 0, end = 0;
+    for (std::string line; std::getline(smaps, line);) {
+        if (line.starts_with("VmFlags:")) {
+            if (line.contains(" lo") && line.contains(" dd") && line.contains(" dc")) bytes += end - start;
+        } else {
+            unsigned long from = 0, to = 0;
+            if (sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2) start = from, end = to;
+        }
+    }
+    return bytes;
+}
+
+TEST_F(KeeperTest, RegistersAreKeptInSecretMemory) {
+    start([](Board&) -> std::string {
+        constexpr std::uint64_t kLeast = 32 * (512 + 64);  // threads, of what all machines have (XSAVE)
+        const auto bytes = secret_bytes();
+        return bytes >= kLeast ? "" : "secret memory of " + std::to_string(bytes) + " bytes";
+    });
     EXPECT_EQ(result(), "well");
 }
 
