@@ -40,6 +40,16 @@ def state_of(pid):
         return ""
 
 
+def is_being_killed(pid):
+    """Whether a SIGKILL is pending for the process: as long as its threads stand at their ends, it is."""
+    pending = re.search(r"^ShdPnd:\s*(\w+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1]
+    return int(pending, 16) >> (signal.SIGKILL - 1) & 1
+
+
+def pagers_listed(lab):
+    return [job.get("pager") for job in json.loads(lab.farswap("top", "--json", "--interval", "0.1").output.read_text() or "[]")]
+
+
 class Job:
     """farswap run with a program whose end is told by its output: its parent may be killed."""
 
@@ -216,6 +226,32 @@ def stopped_pager_is_replaced(lab):
     job.deaths = 1
     job.expect_success()
     expect_deaths(lab, job, 1)
+
+
+@case
+def resume_names_its_own_heir(lab):
+    """A job that begins while a stopped pager is being replaced is not taken for the one that goes on."""
+    job = Job(lab, lab.tools.workloads / "verify", "--size", "200M", "--threads", "2", "--seconds", "6")
+    job.wait_until_paged(60)
+    os.kill(job.pager, signal.SIGSTOP)
+    wait_until(lambda: state_of(job.pager) in "tT", "a stop")
+    os.kill(job.keeper, signal.SIGSTOP)  # what follows the kill has to wait
+    lab.cleanup.callback(lambda: name_of(job.keeper) == KEEPER and os.kill(job.keeper, signal.SIGCONT))
+    resume = subprocess.Popen([str(lab.tools.farswap), "resume", str(job.pager)], stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: is_being_killed(job.pager), "the kill")
+    elsewhere = lab.directory / "other"  # the other job's file stays where it is, as that is killed
+    elsewhere.mkdir()
+    other = Job(lab, "sleep", "60", url=f"file:{elsewhere}")
+    wait_until(lambda: other.pager in pagers_listed(lab), "another job")
+    os.kill(job.keeper, signal.SIGCONT)
+    said = resume.communicate(timeout=LIMIT_S)[1]
+    heirs = [child for child in children_of(job.keeper) if child != job.first]
+    right = [heir for heir in heirs if f"process {heir} pages on in place of {job.first}\n" in said]
+    lab.expect(resume.returncode == 0 and right == heirs and len(heirs) == 1, f"heirs {heirs}; it says {said!r}")
+    other.kill_all()
+    job.process.wait()
+    job.pager = heirs[0]
+    job.expect_success()
 
 
 @case
