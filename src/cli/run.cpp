@@ -286,7 +286,8 @@ Status Run::open_stores() {
                                   .seal = options_.seal,
                                   .compression = options_.compression,
                                   .keep_in_memory = in_memory,
-                                  .cache_tier = options_.cache_tier ? cache_tier_max(budget_.cap) : 0});
+                                  .cache_tier = options_.cache_tier ? cache_tier_max(budget_.cap) : 0,
+                                  .births = keeper::births});
     if (!area) return std::unexpected(area.error());
     area_ = std::move(*area);
     return {};

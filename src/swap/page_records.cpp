@@ -10,12 +10,12 @@
 
 namespace farswap {
 
-Result<PageRecords> PageRecords::create(bool sealed, Compression compression) {
+Result<PageRecords> PageRecords::create(bool sealed, Compression compression, Sealer::Births births) {
     std::uint64_t seed = 0;
     if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) return fail_errno(errno, "no random numbers");
     std::unique_ptr<Sealer> sealer;
     if (sealed) {
-        auto made = Sealer::create();
+        auto made = Sealer::create(births);
         if (!made) return std::unexpected(std::move(made.error()));
         sealer = std::move(*made);
     }

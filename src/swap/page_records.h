@@ -28,9 +28,11 @@ namespace farswap {
 class PageRecords {
   public:
     /// EPERM or ENOMEM: no memory can be locked for the key.
-    static Result<PageRecords> create(bool sealed, Compression compression);
+    static Result<PageRecords> create(bool sealed, Compression compression, Sealer::Births births = nullptr);
 
     bool sealed() const noexcept { return sealer_ != nullptr; }
+    /// Of the seals that are made now; 0: none are.
+    std::uint32_t seal_epoch() const noexcept { return sealed() ? sealer_->epoch() : 0; }
     /// Whether a record may differ from its page, so that it needs memory of its own while it is written.
     bool differ() const noexcept { return sealed() || compresses_; }
 

@@ -21,7 +21,6 @@ constexpr int kTagBytes = 8;
 constexpr int kNonceBytes = 12;
 constexpr std::size_t kKeyBytes = 32;
 constexpr std::size_t kCipherBlockBytes = 16;
-constexpr std::uint64_t kCounterMask = (std::uint64_t{1} << Sealer::kCounterBits) - 1;
 constexpr std::uint64_t kNoKey = ~std::uint64_t{0};
 
 struct FreeContext {
@@ -81,9 +80,12 @@ struct Sealer::State {
     Context sealing, opening, deriving;
     std::uint64_t sealing_key = kNoKey, opening_key = kNoKey;  ///< which of the derived keys they have
     unsigned char job[16] = {};
-    SealNumber next = (std::uint64_t{1} << kCounterBits) + 1;  ///< epoch 1
+    SealNumbers numbers{(SealNumber{1} << SealNumbers::kCounterBits) + 1};  ///< epoch 1
+    Births births = nullptr;
+    std::uint32_t born = 0;  ///< births() of this epoch
 
     bool start() noexcept;
+    void follow_births() noexcept;
     void derive(std::uint64_t which) noexcept;
     EVP_CIPHER_CTX* begin(Context& context, std::uint64_t& has, bool seals, SealNumber number) noexcept;
     void bind(EVP_CIPHER_CTX* context, bool seals, SealPlace place, std::uint32_t length) const noexcept;
@@ -127,16 +129,15 @@ void Sealer::State::derive(std::uint64_t which) noexcept {
 EVP_CIPHER_CTX* Sealer::State::begin(Context& context, std::uint64_t& has, bool seals,
                                      SealNumber number) noexcept {
     FARSWAP_ASSERT(number != 0);
-    const std::uint64_t counter = number & kCounterMask;
     const unsigned char* key = nullptr;
-    if (const std::uint64_t which = counter >> kKeyBits; which != has) {
+    if (const std::uint64_t which = number >> kKeyBits; which != has) {
         derive(which);
         key = memory.secret->derived;
         has = which;
     }
     unsigned char nonce[kNonceBytes];
-    put_big_endian(nonce, static_cast<std::uint32_t>(number >> kCounterBits));
-    put_big_endian(nonce + 4, counter);
+    put_big_endian(nonce, static_cast<std::uint32_t>(number >> SealNumbers::kCounterBits));
+    put_big_endian(nonce + 4, std::uint64_t{static_cast<std::uint32_t>(number)});
     const int begun = seals ? EVP_EncryptInit_ex(context.get(), nullptr, nullptr, key, nonce)
                             : EVP_DecryptInit_ex(context.get(), nullptr, nullptr, key, nonce);
     FARSWAP_ASSERT(begun == 1);
@@ -161,8 +162,9 @@ void Sealer::State::bind(EVP_CIPHER_CTX* context, bool seals, SealPlace place,
 Sealer::Sealer(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
 Sealer::~Sealer() = default;
 
-Result<std::unique_ptr<Sealer>> Sealer::create() {
+Result<std::unique_ptr<Sealer>> Sealer::create(Births births) {
     auto state = std::make_unique<State>();
+    if (births != nullptr) state->births = births, state->born = births();
     if (const int error = state->memory.map())
         return fail_errno(
             error,
@@ -180,9 +182,22 @@ Result<std::unique_ptr<Sealer>> Sealer::create() {
     return sealer;
 }
 
+/// An heir may be in the middle of a run of pages: what it seals under a number that its predecessor has
+/// taken is what that would have sealed.
+void Sealer::State::follow_births() noexcept {
+    if (births == nullptr || births() == born) return;
+    born = births();
+    numbers.begin_epoch();
+}
+
 SealNumber Sealer::next_number() noexcept {
-    FARSWAP_ASSERT((state_->next & kCounterMask) != kCounterMask);
-    return state_->next++;
+    state_->follow_births();
+    return state_->numbers.take();
+}
+
+std::uint32_t Sealer::epoch() noexcept {
+    state_->follow_births();
+    return state_->numbers.epoch();
 }
 
 std::uint64_t Sealer::seal(SealNumber number, SealPlace place, const std::byte* plain, std::uint32_t length,

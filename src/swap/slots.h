@@ -121,6 +121,7 @@ class Slots {
 
     // Records; see page_records.h.
     bool sealed() const noexcept { return records_.sealed(); }
+    std::uint32_t seal_epoch() const noexcept { return records_.seal_epoch(); }
     bool records_differ() const noexcept { return records_.differ(); }
     bool unchanged(SlotId slot, const std::byte* page) const noexcept {
         return records_.unchanged(map_, slot, page);

@@ -301,7 +301,7 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
         return fail(EINVAL, "a pool of {} frames is too small: {} are kept for reads", pool.frames(),
                     options.read_frames_min);
     Result<PageRecords> records =
-        PageRecords::create(options.seal && options.keep_in_memory == 0, options.compression);
+        PageRecords::create(options.seal && options.keep_in_memory == 0, options.compression, options.births);
     if (!records) return std::unexpected(std::move(records.error()));
     Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores, std::move(*records));
     if (!slots) return std::unexpected(std::move(slots.error()));
@@ -521,6 +521,10 @@ SwapArea::Counters SwapArea::counters() const noexcept {
     counters.frames_dirty = slots.frames_cached() - slots.frames_clean();
     counters.frames_free = slots.cache().pool().free_frames();
     return counters;
+}
+
+std::uint32_t SwapArea::seal_epoch() const noexcept {
+    return state_->slots->seal_epoch();
 }
 
 const std::vector<std::unique_ptr<Store>>& SwapArea::stores() const noexcept {

@@ -63,6 +63,9 @@ struct SwapAreaOptions {
     /// most writes_max * write_run_max.
     std::uint32_t write_buffer_pages = 0;
     std::uint64_t reserve_chunk = std::uint64_t{64} << 20;  ///< bytes; grows with what is reserved already
+    /// How often another process has gone on in the place of this one: from then on seals are of another
+    /// epoch (Sealer). Null: none ever does.
+    std::uint32_t (*births)() noexcept = nullptr;
 };
 
 struct FetchList;
@@ -205,6 +208,8 @@ class SwapArea {
         std::uint64_t frames_dirty = 0, frames_clean = 0, frames_free = 0;
     };
     Counters counters() const noexcept;
+    /// Of the seals that are made now; 0: none are.
+    std::uint32_t seal_epoch() const noexcept;
     const std::vector<std::unique_ptr<Store>>& stores() const noexcept;
     /// The stores that owe an answer now; mostly for a moment.
     std::vector<StoreWait> waits() const;

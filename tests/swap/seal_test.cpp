@@ -151,7 +151,7 @@ TEST_F(SealTest, KeysChangeWithTheNumberAndOldOnesStayKnown) {
     const Bytes page = page_of(9);
     std::map<SealNumber, std::pair<std::uint64_t, Bytes>> sealed;
     for (const std::uint64_t key : {0u, 1u, 2u, 4095u}) {
-        const SealNumber number = std::uint64_t{1} << Sealer::kCounterBits | key << Sealer::kKeyBits | 77;
+        const SealNumber number = key << Sealer::kKeyBits | 77;
         auto& [tag, bytes] = sealed[number];
         bytes.resize(kPageSize);
         tag = sealer_->seal(number, {0, 1}, page.data(), kPageSize, bytes.data());
@@ -167,6 +167,46 @@ TEST_F(SealTest, NumbersAreNeverZeroAndNeverTheSame) {
         EXPECT_GT(number, last);
         last = number;
     }
+}
+
+std::uint32_t births = 5;
+
+// Whoever goes on in a killed pager's place has its memory, and so its count; the epoch says so all the same.
+TEST_F(SealTest, WhoeverGoesOnSealsInAnotherEpoch) {
+    sealer_ = Sealer::create(+[]() noexcept { return births; }).value();
+    const Bytes page = page_of(11);
+    const Sealed before = seal(page, {0, 1});
+    EXPECT_EQ(sealer_->epoch(), 1u);
+    births++;
+    const Sealed after = seal(page, {0, 1});
+    EXPECT_EQ(after.number, before.number + 1 + (SealNumber{1} << SealNumbers::kCounterBits));
+    EXPECT_EQ(sealer_->epoch(), 2u);
+    EXPECT_EQ(sealer_->next_number(), after.number + 1) << "one birth is one epoch";
+    births += 2;
+    EXPECT_EQ(sealer_->epoch(), 3u) << "nobody sealed in between";
+    EXPECT_TRUE(opens(before));
+    EXPECT_TRUE(opens(after));
+    EXPECT_NE(before.bytes, after.bytes);
+}
+
+TEST(SealNumbers, ACountThatIsThroughGoesOnInTheNextEpoch) {
+    constexpr SealNumber kLastOfFirst = (SealNumber{2} << SealNumbers::kCounterBits) - 1;
+    SealNumbers numbers(kLastOfFirst);
+    EXPECT_EQ(numbers.epoch(), 1u);
+    EXPECT_EQ(numbers.take(), kLastOfFirst);
+    EXPECT_EQ(numbers.epoch(), 2u);
+    EXPECT_EQ(numbers.take(), kLastOfFirst + 1);
+    numbers.begin_epoch();
+    EXPECT_EQ(numbers.epoch(), 3u);
+    EXPECT_EQ(numbers.take(), (SealNumber{3} << SealNumbers::kCounterBits) + 1) << "the count goes on";
+}
+
+TEST(SealNumbers, NoneIsGivenTwiceAtTheEnd) {
+    SealNumbers numbers(~SealNumber{0} - 2);
+    const SealNumber last = numbers.take();
+    numbers.begin_epoch();
+    EXPECT_EQ(numbers.take(), last + 1) << "there is no other epoch";
+    EXPECT_DEATH(numbers.take(), "invariant broken");
 }
 
 TEST_F(SealTest, TakesNothingFromTheHeap) {
