@@ -17,11 +17,11 @@ constexpr int kDropLocked = 24;
 
 }  // namespace
 
-Result<PackedPages> PackedPages::create(std::uint64_t most, bool with_notes) {
+Result<PackedPages> PackedPages::create(std::uint64_t most, bool with_notes, std::uint32_t records_max) {
+    FARSWAP_ASSERT(records_max >= kSlab && records_max <= kRecordsMax);
     std::array<Length, kUnitsPerBlock> lengths;
     for (std::uint32_t units = 1; units <= kUnitsPerBlock; ++units) {
-        const std::uint64_t fit =
-            std::min<std::uint64_t>(most / (units * kUnitBytes) + kSlab, kNone / kUnitsPerBlock - kSlab);
+        const std::uint64_t fit = std::min<std::uint64_t>(most / (units * kUnitBytes) + kSlab, records_max);
         const std::uint64_t count = fit / kSlab * kSlab;
         auto memory = ZeroTable<std::byte>::create(count * units * kUnitBytes);
         if (!memory) return std::unexpected(std::move(memory.error()));
@@ -41,7 +41,10 @@ std::uint32_t PackedPages::add(const std::byte* record, std::uint32_t units, con
     const std::size_t length = std::size_t{units} * kUnitBytes;
     if (bytes_ + length > limit_) return kNone;
     Length& own = lengths_[units - 1];
-    if (own.numbers.free() == 0) own.numbers.extend(own.numbers.limit() + kSlab);
+    if (own.numbers.free() == 0) {
+        if (own.numbers.limit() == own.numbers.capacity()) return kNone;
+        own.numbers.extend(own.numbers.limit() + kSlab);
+    }
     const std::uint32_t number = own.numbers.allocate_lowest();
     std::memcpy(&own.memory[number * length], record, length);
     bytes_ += length;

@@ -21,9 +21,13 @@ class PackedPages {
   public:
     static constexpr std::uint32_t kNone = 0xffffffffu;
 
-    /// For records of `most` bytes together, whatever their lengths. Takes address space for eight times as
-    /// much.
-    static Result<PackedPages> create(std::uint64_t most, bool with_notes = false);
+    /// Records of one length, as far as their numbers go (Handle).
+    static constexpr std::uint32_t kRecordsMax = kNone / kUnitsPerBlock;
+
+    /// For records of `most` bytes together, whatever their lengths, and `records_max` of each length. Takes
+    /// address space for eight times as much.
+    static Result<PackedPages> create(std::uint64_t most, bool with_notes = false,
+                                      std::uint32_t records_max = kRecordsMax);
 
     /// What is known of a record beside its content.
     struct Note {
@@ -33,7 +37,7 @@ class PackedPages {
     };
 
     /// Keeps a copy of a record of 1 to kUnitsPerBlock units, as the newest. Its number among those of its
-    /// length; kNone: that is more than the limit.
+    /// length; kNone: that is more than the limit, or there are as many of that length as there can be.
     std::uint32_t add(const std::byte* record, std::uint32_t units, const Note& note = Note()) noexcept;
     const std::byte* record(std::uint32_t number, std::uint32_t units) const noexcept;
     void remove(std::uint32_t number, std::uint32_t units) noexcept;

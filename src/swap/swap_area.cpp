@@ -230,7 +230,9 @@ Result<SlotRun> SwapArea::State::keep(FrameRun frames_in, bool whole) noexcept {
     for (; run.count < frames_in.count; ++run.count) {
         const std::byte* const page = slots->cache().address(frames_in.first + run.count);
         const auto word = fill_word(page);
-        const auto record = word ? std::span<const std::byte>() : slots->pack_to_keep(page);
+        const auto record = word    ? std::span<const std::byte>()
+                            : whole ? std::span(page, kPageSize)
+                                    : slots->pack_to_keep(page);
         if (record.size() == kPageSize && !whole) {
             if (run.count == 0) return fail(EFBIG, "no smaller");  // short enough to need no memory
             break;
@@ -240,6 +242,8 @@ Result<SlotRun> SwapArea::State::keep(FrameRun frames_in, bool whole) noexcept {
         const bool in_turn = run.count == 0 || slot.first == run.first + run.count;
         if (!in_turn || (!word && !slots->add_packed(slot.first, page, record))) {
             slots->give_back(slot.first);
+            // There is room, but not for one more of that length.
+            if (run.count == 0 && slots->packed()->room() > 0) return fail(EFBIG, "no smaller");
             break;
         }
         if (word) slots->add_filled(slot.first, *word);

@@ -50,6 +50,22 @@ TEST(PackedPages, KeepsRecordsOfAllLengthsApart) {
     }
 }
 
+// 2^29 records of 512 bytes are 256 GiB.
+TEST(PackedPages, TakesNoMoreOfALengthThanThereAreNumbers) {
+    constexpr std::uint32_t kMost = 64;
+    auto packed = PackedPages::create(1u << 20, true, kMost);
+    ASSERT_TRUE(packed);
+    const auto record = record_of(2, 7);
+    for (std::uint32_t i = 0; i < kMost; ++i)
+        ASSERT_EQ(packed->add(record.data(), 2, {.slot = i, .first_unit = 0, .check = 0}), i);
+    EXPECT_EQ(packed->add(record.data(), 2), PackedPages::kNone);
+    EXPECT_EQ(packed->records(), kMost);
+    EXPECT_NE(packed->add(record.data(), 1, {.slot = kMost, .first_unit = 0, .check = 0}), PackedPages::kNone)
+        << "another length";
+    packed->remove(5, 2);
+    EXPECT_EQ(packed->add(record.data(), 2, {.slot = 5, .first_unit = 0, .check = 0}), 5u);
+}
+
 TEST(PackedPages, TakesTheLowestPlaceAndGivesMemoryBack) {
     auto packed = PackedPages::create(64u << 20);
     ASSERT_TRUE(packed);
