@@ -209,8 +209,12 @@ Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, Pag
     const auto filled = process->uffd().copy(address, content, kPageSize);
     if (filled.bytes == 0) {
         if (!settles_the_fault(filled.error)) return Served::kAgain;
-        if (filled.error == EEXIST)
+        if (filled.error == EEXIST) {
+            // What is there is what the program has, and the slot's page must never come in its place.
             log::warning("page {:x} of process {} is present and far", address, process->process());
+            let_go(process, address, word);
+            process.pages->set(address, word.brought_back(false));
+        }
         process->uffd().wake(address, kPageSize);
         return Served::kDone;
     }

@@ -2,11 +2,12 @@
 """When farswap begins to touch a program's memory, and when a page comes back without its store: both seen from outside,
 while a program under farswap does what it is told.
 
-  life_of_pages.py --build DIR
+  life_of_pages.py --build DIR [--only CHECK,...]
 
 Prints a line for each check; exits 1 when one failed.
 """
 import argparse
+import ctypes
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import re
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -73,7 +75,7 @@ class Far:
         self.process = subprocess.Popen(
             [tools.farswap, "run", "--ram", str(CAP), "--pool", str(POOL), "--quiet", "--stats", str(stats), "--swap", url, "--",
              harness.PYTHON, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.stats = stats
+        self.tools, self.stats = tools, stats
         self.text = b""
         assert self.answer() == "ready"
         children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -93,15 +95,29 @@ class Far:
         line, _, self.text = self.text.partition(b"\n")
         return line.decode()
 
-    def ask(self, command):
+    def tell(self, command):
         self.process.stdin.write(command.encode() + b"\n")
         self.process.stdin.flush()
+
+    def ask(self, command):
+        self.tell(command)
         return self.answer()
 
     def grow(self, size):
         """Maps so many bytes and touches them all. Returns where they are."""
         start, end = (int(word, 16) for word in self.ask(f"grow({size // PAGE})").split())
         return range(start, end)
+
+    def now(self):
+        """The job's figures so far."""
+        told = subprocess.run([self.tools.farswap, "top", "--json", "--interval", "0.1"], capture_output=True, check=False).stdout
+        return next(job for job in json.loads(told) if job.get("pager") == self.process.pid)
+
+    def far_bytes_at_rest(self):
+        """What is outside, once nothing leaves or comes back any more."""
+        seen = []
+        self.wait_until("nothing moves", lambda: seen.append(self.now()["memory"]["far_bytes"]) or seen[-4:] == [seen[-1]] * 4)
+        return seen[-1]
 
     def used(self):
         """Bytes of the job as farswap counts them: the program's memory and the pager's own."""
@@ -187,6 +203,54 @@ def pages_that_are_only_read_are_written_once(far, _server):
     assert figures["written"] < pages + again // 100, figures
 
 
+class UffdioCopy(ctypes.Structure):
+    """struct uffdio_copy of linux/userfaultfd.h."""
+    _fields_ = [("dst", ctypes.c_uint64), ("src", ctypes.c_uint64), ("length", ctypes.c_uint64), ("mode", ctypes.c_uint64),
+                ("copied", ctypes.c_int64)]
+
+
+def fill_behind_its_back(pager, address, content):
+    """Puts a page where a thread waits for one, with the pager's own userfaultfd, and wakes nobody."""
+    pidfd_getfd, uffdio_copy, dont_wake = 438, 0xc028aa03, 1
+    libc = ctypes.CDLL(None, use_errno=True)
+    page = ctypes.create_string_buffer(content, PAGE)
+    pidfd = os.pidfd_open(pager)
+    try:
+        for entry in pathlib.Path(f"/proc/{pager}/fd").iterdir():
+            if "userfaultfd" not in os.readlink(entry):
+                continue
+            uffd = libc.syscall(pidfd_getfd, pidfd, int(entry.name), 0)
+            assert uffd >= 0, os.strerror(ctypes.get_errno())
+            request = UffdioCopy(address, ctypes.addressof(page), PAGE, dont_wake, 0)
+            done = libc.ioctl(uffd, ctypes.c_ulong(uffdio_copy), ctypes.byref(request))
+            os.close(uffd)
+            if done == 0:
+                return
+    finally:
+        os.close(pidfd)
+    raise AssertionError("no userfaultfd took the page")
+
+
+def a_page_that_is_there_already_is_not_outside(far, _server):
+    """Where a page lies for which a thread waits, what the pager has outside is given up: it would never leave again."""
+    memory = far.grow(480 * MIB)
+    other, page = (int(word) for word in far.ask("'%d %d' % (lambda found: (found[0], found[-1]))("
+                                                 f"outside(0x{memory.start:x}, {len(memory) // PAGE}))").split())
+    assert far.ask(f"right(blocks[0][0], [{other}])") == "1", "wrong bytes"  # the program's own pages are inside now
+    before = far.far_bytes_at_rest()
+    os.kill(far.process.pid, signal.SIGSTOP)
+    state = pathlib.Path(f"/proc/{far.process.pid}/stat")
+    far.wait_until("a stop", lambda: state.read_text().rpartition(")")[2].split()[0] in "tT")
+    far.tell(f"right(blocks[0][0], [{page}])")
+    far.wait_until("a fault", lambda: "userfault" in pathlib.Path(f"/proc/{far.program}/wchan").read_text())
+    fill_behind_its_back(far.process.pid, memory.start + page * PAGE, struct.pack("Q", page + 1))
+    os.kill(far.process.pid, signal.SIGCONT)
+    assert far.answer() == "1", "wrong bytes"
+    after = far.far_bytes_at_rest()
+    assert after < before, f"{before} bytes were outside, and {after} are"
+    far.finish()
+
+
 def pages_of_one_word_are_not_written(far, _server):
     for byte in (0, 0xa5):
         assert far.ask(f"fill({400 * MIB // PAGE}, {byte})") == str(400 * MIB)
@@ -219,18 +283,23 @@ class Server(harness.NfsServer):
 
 
 CHECKS = [nothing_is_registered_below_85_percent, pages_come_back_while_the_store_is_silent,
-          pages_that_are_only_read_are_written_once, pages_of_one_word_are_not_written,
+          pages_that_are_only_read_are_written_once, a_page_that_is_there_already_is_not_outside,
+          pages_of_one_word_are_not_written,
           without_a_store_pages_are_compressed_in_memory]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
-    tools = harness.Tools.of_build(parser.parse_args().build)
+    parser.add_argument("--only", help="names of checks, with commas")
+    arguments = parser.parse_args()
+    tools = harness.Tools.of_build(arguments.build)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="farswap-pages-", dir="/var/tmp"))
     failed = 0
     with Server(directory / "server") as server:
         for check in CHECKS:
+            if arguments.only and check.__name__ not in arguments.only.split(","):
+                continue
             far = None
             try:
                 far = Far(tools, "none" if check is without_a_store_pages_are_compressed_in_memory else server.url,
