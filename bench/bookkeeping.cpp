@@ -78,21 +78,33 @@ struct Tables {
                 for (const SlotEvent event :
                      {SlotEvent::kWriteDone, SlotEvent::kFlushed, SlotEvent::kDropped})
                     slots->apply(slot, event);
-                pages->set(kAddress + (page + i) * kPageSize, PageWord().evicted(slot));
+                pages.set(kAddress + (page + i) * kPageSize, PageWord().evicted(slot));
             }
         }
     }
     /// So many bytes of pages that were outside once are inside.
     void keep_inside(std::uint64_t bytes) {
         for (std::uint64_t page = 0; page < bytes / kPageSize; ++page)
-            pages->set(kAddress + page * kPageSize, PageWord().evicted(0).brought_back(true));
+            pages.set(kAddress + page * kPageSize, PageWord().evicted(0).brought_back(true));
+    }
+
+    /// So many stretches of 2 MiB have a page outside, one after the other, and are unmapped but for the last
+    /// of them.
+    void come_and_go(std::uint64_t stretches, std::uint64_t kept) {
+        constexpr std::uint64_t kStretch = std::uint64_t{2} << 20;
+        for (std::uint64_t i = 0; i < stretches; ++i) {
+            pages.set(kAddress + i * kStretch, PageWord().evicted(0));
+            if (i >= kept) pages.set(kAddress + (i - kept) * kStretch, PageWord());
+            table_memory->keep_up();
+        }
     }
 
     std::unique_ptr<Pool> pool =
         Pool::create({.frames = 4 * kRun, .lock = false, .huge_pages = false}).value();
     std::vector<std::unique_ptr<Store>> stores;
     std::unique_ptr<Slots> slots;
-    std::unique_ptr<PageTable> pages = PageTable::create().value();
+    std::unique_ptr<TableMemory> table_memory = TableMemory::create().value();
+    PageTable pages{*table_memory};
 };
 
 struct Case {
@@ -112,6 +124,16 @@ void print(const Case& one) {
                           : fmt::format("{:.2f}", static_cast<double>(used) / static_cast<double>(pages)));
 }
 
+void print_what_is_kept(std::uint64_t stretches, std::uint64_t kept) {
+    const std::uint64_t before = anonymous_bytes();
+    Tables tables(kGiB);
+    tables.come_and_go(stretches, kept);
+    const std::uint64_t used = anonymous_bytes() - before;
+    fmt::print("| a page in each of {} stretches of 2 MiB, {} at a time | {} | {:.1f} | {:.0f} |\n",
+               stretches, kept, kept, static_cast<double>(used) / (1 << 20),
+               static_cast<double>(used) / static_cast<double>(kept));
+}
+
 }  // namespace
 }  // namespace farswap
 
@@ -127,4 +149,5 @@ int main() {
              {"a store of 1000 GiB, reserved, untouched", 1000 * kGiB, 0, 0},
              {"10 GiB outside, on a store of 1000 GiB", 1000 * kGiB, 0, 10 * kGiB}})
         farswap::print(one);
+    for (const std::uint64_t stretches : {800, 100'000}) farswap::print_what_is_kept(stretches, 800);
 }

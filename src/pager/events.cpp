@@ -82,10 +82,13 @@ Pager::~Pager() {
 }
 
 std::unique_ptr<Process> Pager::make_process(std::unique_ptr<target::Target> target) {
+    if (!tables_) {
+        auto memory = TableMemory::create();
+        if (!memory) return nullptr;
+        tables_ = std::move(*memory);
+    }
     auto process = std::make_unique<Process>();
-    auto pages = PageTable::create();
-    if (!pages) return nullptr;
-    process->pages = std::move(*pages);
+    process->pages = std::make_unique<PageTable>(*tables_);
     process->target = std::move(target);
     process->target->owner = process.get();
     process->lent.reserve(kBatchPages);
@@ -245,11 +248,14 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
         move(at, word, process.wiped);
         process.pages->set(at, word.unmapped());
     });
+    const bool has_displaced = !process.displaced.empty();
     for (auto page = process.displaced.lower_bound(from);
          page != process.displaced.end() && page->first < from + bytes;) {
         move(page->first, page->second, process.displaced_wiped);
         page = process.displaced.erase(page);
     }
+    // Where no walk of expire_doubts() comes by any more.
+    process.has_doubts |= process.doubts_until != 0 || has_displaced;
     take_along(process, from, to, bytes);
     move_wiped(process, from, to, bytes);
     target.range_moved(from, to, bytes);
@@ -277,6 +283,7 @@ void Pager::on_remove(target::Target& target, std::uint64_t start, std::uint64_t
             ranges[0] = {at, end};
         }
         for (std::size_t i = 0; i < scan->count; i++) {
+            process.has_doubts = true;
             for (std::uint64_t page = ranges[i].start; page < ranges[i].end; page += kPageSize) {
                 process.pages->set(page, process.pages->get(page).removal_announced(true, now));
             }
@@ -312,7 +319,8 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
 void Pager::on_fork(target::Target& target, Fd child_uffd) {
     Process& parent = process_of(target);
     auto made = make_process(target::Target::create_child(std::move(child_uffd), loop_, *this));
-    if (!made) {
+    // A child has words for all that its parent has outside.
+    if (!made || !tables_->make_room(parent.pages->blocks())) {
         stop_for(ENOMEM, "no memory to follow a fork; the program was stopped");
         return;
     }
@@ -328,6 +336,7 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
     child.guards = parent.guards;
     child.leaving = parent.leaving;
     child.out_of_reach = parent.out_of_reach;
+    child.has_doubts = parent.has_doubts || parent.doubts_until != 0;
     child.inherited_marks = parent.inherited_marks;
     if (target.has_agent()) child.inherited_marks.push_back(target.agent().cookie);
     child.cookie_base = parent.cookie_base;

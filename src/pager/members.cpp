@@ -211,6 +211,7 @@ void Members::poll() {
             consider(*member);
     }
     look_for_orphans();
+    pager_.expire_doubts();
     count_use(look.at_everything);
     hold_copies();
     engage();

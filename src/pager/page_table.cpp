@@ -1,39 +1,66 @@
 #include "pager/page_table.h"
 
+#include "base/assert.h"
+
 namespace farswap {
 
-Result<std::unique_ptr<PageTable>> PageTable::create() {
-    void* memory =
-        mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) return fail_errno(errno, "cannot reserve addresses for a page table");
-    madvise(memory, kBytes, MADV_NOHUGEPAGE);
-    return std::unique_ptr<PageTable>(new PageTable(static_cast<std::byte*>(memory)));
-}
-
 PageTable::~PageTable() {
-    munmap(memory_, kBytes);
-}
-
-std::uint32_t PageTable::take_block() noexcept {
-    FARSWAP_ASSERT(blocks_used_ < kBlocks);
-    return ++blocks_used_;
+    // Block after block, from each GiB's first word on: what is left of it goes with the last.
+    for_each(0, kAddressEnd, [this](std::uint64_t at, PageWord) { clear(at); });
+    FARSWAP_ASSERT(blocks() == 0);
 }
 
 PageWord PageTable::get(std::uint64_t address) const noexcept {
     FARSWAP_ASSERT(address < kAddressEnd);
-    const std::uint32_t* middle = middle_of(address);
-    if (middle == nullptr) return {};
-    const std::uint32_t leaf = middle[(address / kLeafSpan) % kFanOut];
-    return leaf == 0 ? PageWord{} : words(leaf)[(address / kPageSize) % kLeafWords];
+    std::uint64_t span = 0;
+    const PageWord* words = leaf_of(address, span);
+    return words == nullptr ? PageWord{} : words[address / kPageSize % kFanOut];
 }
 
 void PageTable::set(std::uint64_t address, PageWord word) noexcept {
     FARSWAP_ASSERT(address < kAddressEnd);
-    auto& top = reinterpret_cast<std::uint32_t*>(memory_)[address / kMiddleSpan];
-    if (top == 0) top = take_block();
-    auto& leaf = reinterpret_cast<std::uint32_t*>(block(top))[(address / kLeafSpan) % kFanOut];
-    if (leaf == 0) leaf = take_block();
-    words(leaf)[(address / kPageSize) % kLeafWords] = word;
+    if (word.is_default()) return clear(address);
+    Entry& upper = root_[address / kUpperSpan];
+    (void)take_into(upper);
+    Entry& middle = upper.entries()[address / kMiddleSpan % kFanOut];
+    upper.add(take_into(middle));
+    Entry& leaf = middle.entries()[address / kLeafSpan % kFanOut];
+    middle.add(take_into(leaf));
+    PageWord& place = leaf.words()[address / kPageSize % kFanOut];
+    leaf.add(place.is_default());
+    place = word;
+}
+
+/// Blocks are zeros again when they go, as each default word and each empty entry is zeros.
+void PageTable::clear(std::uint64_t address) noexcept {
+    Entry& upper = root_[address / kUpperSpan];
+    if (!upper) return;
+    Entry& middle = upper.entries()[address / kMiddleSpan % kFanOut];
+    if (!middle) return;
+    Entry& leaf = middle.entries()[address / kLeafSpan % kFanOut];
+    if (!leaf) return;
+    PageWord& place = leaf.words()[address / kPageSize % kFanOut];
+    if (place.is_default()) return;
+    place = {};
+    if (!leaf.remove_one()) return;
+    release(leaf);
+    if (!middle.remove_one()) return;
+    release(middle);
+    if (upper.remove_one()) release(upper);
+}
+
+/// Whether it was empty.
+bool PageTable::take_into(Entry& entry) noexcept {
+    if (entry) return false;
+    entry.point_to(memory_->take());
+    taken_++;
+    return true;
+}
+
+void PageTable::release(Entry& entry) noexcept {
+    memory_->give(entry.block());
+    entry = {};
+    released_++;
 }
 
 }  // namespace farswap

@@ -126,6 +126,10 @@ class Pager : public target::TargetEvents {
     /// Finds forked children that ended or executed another program before they had an agent. Now and then.
     void look_for_gone_children();
 
+    /// Ends doubts about pages that have gone, and old ones, for their words to be given up. Now and then; it
+    /// looks at some of them.
+    void expire_doubts();
+
     /// Lets one waiting fault have its page although the cap is reached: nothing could be moved out for long.
     /// False: there is none that may have it.
     bool admit_one_waiting_fault();
@@ -217,6 +221,9 @@ class Pager : public target::TargetEvents {
     // full_swap.cpp
     void swap_is_full();
     void trade_places();
+
+    // table_upkeep.cpp
+    void keep_up_tables();
 
     // copies.cpp
     bool protect_shared(Process& process, std::uint64_t start, std::uint64_t end);
@@ -334,6 +341,7 @@ class Pager : public target::TargetEvents {
     FaultTimes times_{stats_.latencies, cost_};
     Regions* regions_ = nullptr;
     MissCurve* misses_ = nullptr;
+    std::unique_ptr<TableMemory> tables_;  ///< of all processes; there since the first one
     std::vector<std::unique_ptr<Process>> processes_;
     RingQueue<WaitingFault> waiting_{kWaitingRoom};
     std::uint64_t faults_before_ = 0;  ///< at the last awaited()

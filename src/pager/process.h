@@ -23,6 +23,9 @@ inline std::uint32_t tenths_now() {
     return static_cast<std::uint32_t>(io::Clock::now().time_since_epoch() / std::chrono::milliseconds(100));
 }
 
+/// How long a page stays doubtful: 10 s, as no madvise(2) takes that long unless its process is stopped.
+inline constexpr std::uint32_t kDoubtTenths = 100;
+
 /// Pages that one MOVE takes, and the size of the mapping that it takes them to.
 inline constexpr std::uint32_t kBatchPages = 256;
 
@@ -125,6 +128,9 @@ struct Process {
     std::uint64_t admitted = 0;        ///< pages had above the cap because nothing could leave
     std::uint64_t slots_until = 0;     ///< where the search for slots to give up goes on
     std::uint64_t returned_until = 0;  ///< where the search for what is outside goes on
+    bool has_doubts = false;           ///< pages may be doubtful that the last walk has passed by
+    std::uint64_t doubts_until = 0;    ///< where the walk that ends doubts goes on; 0: there is none
+    std::uint32_t doubts_walked = 0;   ///< when it began, in tenths of a second
     std::uint32_t holds = 0;           ///< of those who read it: nothing more goes out
     /// The memory of agents that ended so that a thread could be the only one.
     std::vector<target::AddressRange> agents_sent_away;

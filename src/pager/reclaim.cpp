@@ -24,8 +24,6 @@ constexpr std::size_t kSharedMax = 512;
 constexpr std::chrono::milliseconds kAgentIsStopped{100};
 // Compressed pages make room when nothing else has for so long.
 constexpr std::chrono::milliseconds kStuckBeforeReleasing{10};
-constexpr std::uint32_t kDoubtTenths =
-    100;  // 10 s: no madvise(2) takes that long unless its process is stopped
 
 /// Whether the reply can be that of the request.
 bool answers(const agent_request& request, const agent_reply& reply) {
@@ -49,6 +47,7 @@ void Pager::pump() {
         forget_what_was_overtaken(process);
         if (process.leaving) bring_back(process);
     }
+    keep_up_tables();
     return_frames_of_the_stopped();
     give_up_slots_in_time();
     if (full_) trade_places();
@@ -396,6 +395,7 @@ void Pager::note_busy(Process& process, std::uint64_t start, std::uint64_t end) 
         // Buffers are pinned as a whole; what was unshared along with it is spared the trial.
         if (unshared != nullptr) behind = std::min(unshared->end, end);
         const std::uint32_t now = tenths_now();
+        process.has_doubts = true;
         for (std::uint64_t page = start; page < behind; page += kPageSize) {
             const PageWord word = process.pages->get(page);
             if (!word.is_inside()) continue;
@@ -524,6 +524,7 @@ bool Pager::put_back(Process& process, FrameIndex frame, std::uint64_t address) 
     const PageWord word = process.pages->get(address);
     let_go(process, address, word);
     process.pages->set(address, word.pinned(tenths_now()));
+    process.has_doubts = true;
     area_.return_frames({frame, 1});
     arrived(process, 1);
     process.put_back++;

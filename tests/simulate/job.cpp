@@ -293,6 +293,7 @@ void SimulatedJob::poll() {
             if (world->processes[i]->alive) look_at(*world->processes[i]);
     }
     pager_->look_for_gone_children();
+    pager_->expire_doubts();
     let_calls_go();
     measure();
     if (world->options.has(Feature::kHold)) hold_copies();
