@@ -25,6 +25,7 @@ import durability_long  # noqa: F401
 import engines  # noqa: F401
 import fault_lab
 import faults  # noqa: F401
+import growth  # noqa: F401
 import harness
 import hostile  # noqa: F401
 import keys  # noqa: F401
@@ -73,21 +74,8 @@ def chosen(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
-    parser.add_argument("--kind", choices=["allocations", "refusals", "faults", "durability", "durability_long", "users",
-                                                   "attaching",
-                                                   "attaching_long", "benching", "ceph", "cores", "engines", "keys", "killed",
-                                                   "attaching_long", "ceph", "cores", "engines", "hostile", "keys", "killed",
-                                                   "killed_long",
-                                                   "many_stores", "nbd", "quotas", "reporting", "sharing", "sizing", "tampering",
-                                                   "watching"],
-                        help="before the program runs, while it does, by servers that lose and delay, by who runs it, by coming "
-                             "to it, by looking at it, by the report of it, by measuring a store, by killing the pager, by "
-                             "the way to the kernel, with several users under one budget, with several stores, over NBD, over Ceph, "
-                             "against a quota, on stores that somebody else writes to, with a malloc that ends it, or where its key lies")
-                             "to it, by looking at it, by the report of it, by killing the pager, by the way to the kernel, "
-                             "with several users under one budget, with several stores, over NBD, over Ceph, against a quota, "
-                             "on stores that somebody else writes to, by servers that answer with anything, with a malloc "
-                             "that ends it, or where its key lies")
+    parser.add_argument("--kind", choices=sorted({function.__module__ for function in fault_lab.CASES.values()}),
+                        help="only the cases of that file; its first lines say of what they are")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--directory", default="/var/tmp", help="on ext4: stores and servers live there")
     parser.add_argument("--list", action="store_true")
