@@ -8,6 +8,12 @@
 #include "store/mirror_store.h"
 
 namespace farswap {
+namespace {
+
+constexpr std::uint64_t kDoubtPiece = 16;              // pages
+constexpr std::uint64_t kDoubtPiecesMax = 1ull << 16;  // a store's list of doubts is searched for each
+
+}  // namespace
 
 void MirrorStore::note_success(MirrorHalf& half) noexcept {
     half.alive_at = io::Clock::now();
@@ -92,7 +98,20 @@ void MirrorStore::continue_return(MirrorHalf& half) noexcept {
     take_back(half);
 }
 
+/// Marks as missing what is in doubt, in pieces of `grain` pages. The half has written its first page and
+/// reserved space while it was out, where pages are free or have come into use without anyone asking; and
+/// what it was given before it was lost may come late, too.
+void MirrorStore::mark_doubts(MirrorHalf& half, PageMarks::Run pages, std::uint64_t grain) noexcept {
+    if (pages.count == 0 || !half.store->in_doubt(pages.first * kPageSize, pages.count * kPageSize)) return;
+    if (pages.count <= grain) return half.missing.set(pages);
+    const std::uint64_t front = pages.count / 2;
+    mark_doubts(half, {pages.first, front}, grain);
+    mark_doubts(half, {pages.first + front, pages.count - front}, grain);
+}
+
 void MirrorStore::take_back(MirrorHalf& half) noexcept {
+    const std::uint64_t pages = reserved_ / kPageSize;
+    mark_doubts(half, {0, pages}, std::max(pages / kDoubtPiecesMax, kDoubtPiece));
     half.state = MirrorHalf::State::kUp;
     half.probe_delay = options_.probe_delay;
     half.shy_until = {};

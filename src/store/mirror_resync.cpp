@@ -79,6 +79,23 @@ void MirrorResync::forget_batch(const MirrorHalf& half) noexcept {
     ++losses_;
 }
 
+void MirrorResync::forget(PageMarks::Run pages) noexcept {
+    for (std::uint32_t i = 0; i < batch_size_;) {
+        const PageMarks::Run& copied = batch_[i];
+        const bool overlap =
+            copied.first < pages.first + pages.count && pages.first < copied.first + copied.count;
+        if (overlap)
+            batch_[i] = batch_[--batch_size_];
+        else
+            ++i;
+    }
+}
+
+/// Whether an old write may still arrive there.
+bool MirrorResync::in_doubt(PageMarks::Run pages) const noexcept {
+    return target_->store->in_doubt(pages.first * kPageSize, pages.count * kPageSize);
+}
+
 /// Starts copies, or the flush of those that are done, or ends the round.
 void MirrorResync::advance() noexcept {
     if (target_ == nullptr || flush_busy_ || round_timer_.armed()) return;
@@ -97,8 +114,8 @@ void MirrorResync::advance() noexcept {
 bool MirrorResync::begin_copy(Copier& copier) noexcept {
     if (batch_size_ + busy_ >= options_.batch_max) return false;
     PageMarks::Run run = target_->missing.next(cursor_, options_.copy_pages);
-    // An old write may still arrive there, over the copy: it is left for a later round.
-    while (run.count > 0 && target_->store->in_doubt(run.first * kPageSize, run.count * kPageSize)) {
+    // What is in doubt is left for a later round: the old write might come over the copy.
+    while (run.count > 0 && in_doubt(run)) {
         cursor_ = run.first + run.count;
         run = target_->missing.next(cursor_, options_.copy_pages);
     }
@@ -146,7 +163,8 @@ void MirrorResync::write_ended(Copier& copier, int result) noexcept {
     } else {
         failures_ = 0;
         pages_copied_ += copier.pages.count;
-        if (copier.losses == losses_) batch_[batch_size_++] = copier.pages;
+        const bool counts = copier.losses == losses_ && !in_doubt(copier.pages);
+        if (counts) batch_[batch_size_++] = copier.pages;
     }
     rest(copier);
 }
@@ -174,7 +192,10 @@ void MirrorResync::flush_ended(int result) noexcept {
     if (result == 0 && !batch_lost_) {
         mirror_.note_success(*target_);
         failures_ = 0;
-        for (std::uint32_t i = 0; i < batch_size_; ++i) target_->missing.clear(batch_[i]);
+        // A write of the job's may have brought pages into doubt that it has freed since: what is missing in
+        // doubt stays missing (MirrorStore::in_doubt).
+        for (std::uint32_t i = 0; i < batch_size_; ++i)
+            if (!in_doubt(batch_[i])) target_->missing.clear(batch_[i]);
         batch_size_ = 0;
         return mirror_.kick();
     }

@@ -33,6 +33,8 @@ struct ResyncOptions {
 /// flush that covers its copy has completed; so a half that loses its writes meanwhile misses it still.
 /// A page is never written by the job and copied at once: a copy does not begin where a write is in flight,
 /// and a write waits for a copy that has begun (MirrorStore::dispatch).
+/// A copy whose first sending may still be executed late, after its connection was lost, does not count: the
+/// page may be free and get other bytes meanwhile. It is made again when that cannot be any more.
 /// All memory is allocated when it is made.
 class MirrorResync {
   public:
@@ -54,6 +56,9 @@ class MirrorResync {
     /// The half may have lost what was written to it since its last flush: the copies, too, if it is the one
     /// that is copied to.
     void forget_batch(const MirrorHalf& half) noexcept;
+
+    /// The pages are being written on the other half alone: copies that were made of them are old.
+    void forget(PageMarks::Run pages) noexcept;
 
     bool running() const noexcept { return target_ != nullptr; }
     bool quiet() const noexcept { return busy_ == 0 && !flush_busy_; }
@@ -82,6 +87,7 @@ class MirrorResync {
     void flush_ended(int result) noexcept;
     void end_round() noexcept;
     MirrorHalf& source() noexcept;
+    bool in_doubt(PageMarks::Run pages) const noexcept;
 
     MirrorStore& mirror_;
     io::Loop& loop_;

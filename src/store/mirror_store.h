@@ -9,6 +9,10 @@
 // Writes that a half had acknowledged but not flushed when it was lost are in doubt there. The next flush
 // says -ESTALE, so that they are written again (Store::flush): no list of them is kept here.
 //
+// What a half may still write late (Store::in_doubt) is the user's affair where the user has written. Where
+// the mirror has, which is anywhere, it is the mirror's: such pages are missing on that half until the doubt
+// is over, and meanwhile they are neither read there, nor written, nor copied.
+//
 // One half can be taken out only while the other has everything. Else errors are passed up, as those of any
 // store.
 #pragma once
@@ -63,9 +67,7 @@ class MirrorStore final : public Store {
     void flush(FlushRequest& flush) noexcept override;
     void reserve(ReserveRequest& reserve) noexcept override;
     void cancel(Request& request) noexcept override;
-    bool in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept override {
-        return halves_[0].store->in_doubt(offset, length) || halves_[1].store->in_doubt(offset, length);
-    }
+    bool in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept override;
     void close() noexcept override;
     Counters counters() const noexcept override;
 
@@ -127,6 +129,7 @@ class MirrorStore final : public Store {
     void finish(Operation& operation, int result) noexcept;
     void finish_later(Request& request, int result) noexcept;
     MirrorHalf* reader_for(const Operation& operation) noexcept;
+    static bool closed_to_writes(const MirrorHalf& half, const Request& request) noexcept;
     bool written_by_others(std::uint64_t offset, std::uint64_t length) const noexcept;
 
     // Losing and finding a half: mirror_health.cpp.
@@ -139,6 +142,7 @@ class MirrorStore final : public Store {
     bool at_rest(const MirrorHalf& half) const noexcept;
     void continue_return(MirrorHalf& half) noexcept;
     void take_back(MirrorHalf& half) noexcept;
+    static void mark_doubts(MirrorHalf& half, PageMarks::Run pages, std::uint64_t grain) noexcept;
     void say_complete(const MirrorHalf& half) noexcept;
 
     // Flushes and reservations.

@@ -65,12 +65,22 @@ bool MirrorStore::start(Request& request) noexcept {
     return true;
 }
 
+/// Whether the half has to do without the write: it is out, or an older copy of pages that it lacks may still
+/// come there, over what is written now.
+bool MirrorStore::closed_to_writes(const MirrorHalf& half, const Request& request) noexcept {
+    return !half.up() ||
+           (half.missing.any(pages_of(request)) && half.store->in_doubt(request.offset, request.length));
+}
+
 void MirrorStore::start_write(Operation& operation) noexcept {
+    const PageMarks::Run pages = pages_of(*operation.request);
     for (Leg& leg : operation.legs) {
-        leg.done = leg.skipped = !leg.half->up();
+        leg.done = leg.skipped = closed_to_writes(*leg.half, *operation.request);
         leg.failures = 0;
         leg.result = 0;
-        if (leg.skipped) leg.half->missing.set(pages_of(*operation.request));
+        if (!leg.skipped) continue;
+        leg.half->missing.set(pages);
+        resync_.forget(pages);
     }
     const bool alone = operation.legs[0].skipped || operation.legs[1].skipped;
     for (Leg& leg : operation.legs)
@@ -279,6 +289,16 @@ void MirrorStore::cancel(Request& request) noexcept {
     }
     waiting_ = kept;
     if (found) finish_later(request, -ECANCELED);
+}
+
+/// The doubts that the user has to know of. Pages that a half lacks stay so while they are in doubt there
+/// (MirrorResync::flush_ended), and take no write: what comes late there is never read.
+bool MirrorStore::in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept {
+    const std::uint64_t first = offset / kPageSize;
+    const std::uint64_t end = (offset + length + kPageSize - 1) / kPageSize;
+    return std::ranges::any_of(halves_, [&](const MirrorHalf& half) {
+        return half.store->in_doubt(offset, length) && !half.missing.all({first, end - first});
+    });
 }
 
 /// Whether a write of the job's to these bytes is under way: they cannot be copied now.

@@ -62,6 +62,11 @@ bool PageMarks::any(Run run) const noexcept {
     return found.count != 0 && found.first - run.first < run.count;
 }
 
+bool PageMarks::all(Run run) const noexcept {
+    const Run found = next(run.first, run.count);
+    return run.count == 0 || (found.first == run.first && found.count == run.count);
+}
+
 PageMarks::Run PageMarks::next(std::uint64_t from, std::uint64_t count_max) const noexcept {
     if (marked_ == 0 || from >= pages_) return {};
     std::uint64_t word = from / 64;

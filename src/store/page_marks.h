@@ -22,6 +22,7 @@ class PageMarks {
     void set(Run run) noexcept;
     void clear(Run run) noexcept;
     bool any(Run run) const noexcept;
+    bool all(Run run) const noexcept;
     bool empty() const noexcept { return marked_ == 0; }
     std::uint64_t marked() const noexcept { return marked_; }
 

@@ -1,6 +1,6 @@
 // A store in memory for tests: holds every operation until the test lets it complete, in any order; keeps
-// unflushed writes apart so that a restart can lose them; fails, corrupts and runs full on demand. Checks its
-// callers.
+// unflushed writes apart so that a restart can lose them; fails, corrupts, runs full and executes writes a
+// second time, late, on demand. Checks its callers.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -50,6 +50,7 @@ class MemoryStore final : public Store {
                                   other.request->offset < request.offset + request.length;
             EXPECT_FALSE(overlaps) << "overlapping requests in flight";
         }
+        if (request.op & WRITE) check_doubts(request);
         const Kind kind = (request.op & WRITE) ? Kind::kWrite : Kind::kRead;
         lengths.push_back(request.length / kPageSize);
         if (request.op & WRITE) written.push_back({request.offset, request.length});
@@ -73,9 +74,11 @@ class MemoryStore final : public Store {
     }
 
     bool in_doubt(std::uint64_t offset, std::uint64_t length) const noexcept override {
-        return std::ranges::any_of(doubts, [&](const auto& doubt) {
-            return doubt.first < offset + length && offset < doubt.first + doubt.second;
-        });
+        const auto overlaps = [&](std::uint64_t first, std::uint64_t size) {
+            return first < offset + length && offset < first + size;
+        };
+        return std::ranges::any_of(doubts, [&](const auto& at) { return overlaps(at.first, at.second); }) ||
+               std::ranges::any_of(late_, [&](const auto& at) { return overlaps(at.offset, kPageSize); });
     }
 
     // The test's side.
@@ -130,6 +133,33 @@ class MemoryStore final : public Store {
         for (Operation& operation : pending_)
             if (operation.kind == Kind::kWrite && random() % 2) operation.executed_before_restart = true;
     }
+
+    /// The connection breaks: what is in flight is sent again over the next one, and the server may execute
+    /// the first copies of the writes, and of the zeros that reserve space, at any time after the second.
+    void break_connection() {
+        for (const Operation& operation : pending_) {
+            if (operation.kind == Kind::kWrite) keep_late(*operation.request);
+            if (operation.kind != Kind::kReserve) continue;
+            for (std::uint64_t at = options_.reserved; at < operation.reserve->bytes; at += kPageSize)
+                late_.push_back({at, {}});
+        }
+    }
+    /// Pages that may be written late.
+    std::size_t late() const { return late_.size(); }
+    /// The server executes one of them, and it is over with it.
+    void execute_late(std::size_t index) {
+        const std::uint64_t page = late_.at(index).offset / kPageSize;
+        Page& kept = volatile_.contains(page) ? volatile_[page].page : durable_[page];
+        // The same once more takes nothing from what a flush under way has to make durable.
+        if (kept != late_.at(index).page) volatile_[page] = {late_.at(index).page, ++sequence_};
+        forget_late(index);
+    }
+    /// The server will never execute it.
+    void forget_late(std::size_t index) { late_.erase(late_.begin() + static_cast<std::ptrdiff_t>(index)); }
+    void execute_all_late() {
+        while (!late_.empty()) execute_late(0);
+    }
+
     /// Flips a bit of what is stored at the offset.
     void corrupt(std::uint64_t offset) {
         const std::uint64_t index = offset / kPageSize;
@@ -172,6 +202,7 @@ class MemoryStore final : public Store {
         written;                                     ///< offset and length of each write, in bytes
     std::vector<std::uint64_t>* read_log = nullptr;  ///< takes the offset of each page that a read gives out
     bool closed = false;
+    bool timeouts_come_late = false;  ///< a write that timed out may be executed later
     /// Offset and length of what in_doubt() owns up to.
     std::vector<std::pair<std::uint64_t, std::uint64_t>> doubts;
 
@@ -180,6 +211,10 @@ class MemoryStore final : public Store {
     struct Volatile {
         Page page;
         std::uint64_t sequence;
+    };
+    struct Late {
+        std::uint64_t offset;
+        Page page;
     };
     struct Operation {
         Kind kind;
@@ -203,6 +238,24 @@ class MemoryStore final : public Store {
         return -failure.error;
     }
 
+    void keep_late(const Request& request) {
+        const UncountedAllocations uncounted;
+        for (std::uint32_t done = 0; done < request.length; done += kPageSize) {
+            late_.push_back({request.offset + done, {}});
+            std::memcpy(late_.back().page.data(), request.data + done, kPageSize);
+        }
+    }
+
+    /// Where a write of unknown fate may come late, no other bytes than those may be written (in_doubt).
+    void check_doubts(const Request& request) {
+        for (const Late& late : late_) {
+            if (late.offset - request.offset >= request.length) continue;
+            const std::byte* bytes = request.data + (late.offset - request.offset);
+            EXPECT_EQ(std::memcmp(late.page.data(), bytes, kPageSize), 0)
+                << options_.name << ": other bytes in doubt at page " << late.offset / kPageSize;
+        }
+    }
+
     void complete_transfer(const Operation& operation) {
         Request& request = *operation.request;
         int result = operation.forced ? operation.forced : injected(operation.kind);
@@ -214,6 +267,7 @@ class MemoryStore final : public Store {
                 transfer_page(operation, (request.offset + done) / kPageSize, request.data + done);
             result = static_cast<int>(request.length);
         }
+        if (timeouts_come_late && operation.kind == Kind::kWrite && result == -ETIMEDOUT) keep_late(request);
         request.complete(request, result);
     }
 
@@ -259,6 +313,7 @@ class MemoryStore final : public Store {
     std::vector<Operation> pending_;
     std::unordered_map<std::uint64_t, Page> durable_;
     std::unordered_map<std::uint64_t, Volatile> volatile_;
+    std::vector<Late> late_;
     std::array<Failure, 4> failures_;
     std::uint64_t sequence_ = 0;
     std::uint64_t broken_ = ~std::uint64_t{0};  ///< page index
