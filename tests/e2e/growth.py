@@ -24,7 +24,7 @@ class Window(Program):
         self.process.stdin.write(f"{stretches}\n".encode())
         self.process.stdin.flush()
         wait_until(lambda: self.process.poll() is not None or len(re.findall("gone by", self.text())) == self.asked,
-                   f"{stretches} stretches more", limit_s=200)
+                   f"{stretches} stretches more", limit_s=350)
 
     def end(self):
         self.process.stdin.close()
