@@ -34,7 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     PROMISE(!bytes || (ram && ram->bytes == *bytes && ram->percent == 0));
     if (ram && ram->percent != 0) {
         PROMISE(text.ends_with('%') && ram->bytes == 0 && ram->percent > 0 && ram->percent <= 100);
-        for (const std::uint64_t whole : {std::uint64_t{0}, kMiB, kMiB * 16384 + 1, kSizeMax})
+        for (const std::uint64_t whole :
+             {std::uint64_t{0}, farswap::kMiB, farswap::kMiB * 16384 + 1, kSizeMax})
             PROMISE(resolve(*ram, whole) <= whole);
     }
     return 0;
