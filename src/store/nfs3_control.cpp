@@ -21,7 +21,6 @@ namespace {
 
 using std::chrono::steady_clock;
 
-
 nfs_fh3 wire(const FileHandle& handle) {
     // libnfs only reads through it.
     return {{handle.size, const_cast<char*>(reinterpret_cast<const char*>(handle.bytes.data()))}};

@@ -12,12 +12,12 @@ namespace {
 using namespace v4;
 using xdr::Reader, xdr::Writer;
 
-constexpr std::size_t kNameMax = 255;            // bytes of a name that we send; the file systems' own limit
-constexpr std::uint32_t kNameTakenMax = 4096;    // ... and of one that we are sent
-constexpr std::uint32_t kBitmapMax = 8;          // words of a bitmap4; attributes are below 3 * 32
-constexpr std::uint32_t kAttributesMax = 4096;   // bytes of the attributes that we ask for, and much more
-constexpr std::uint32_t kUnstable = 0;           // section 18.32, stable_how4
-constexpr std::uint32_t kTypeDirectory = 2;      // section 3.2.3, NF4DIR
+constexpr std::size_t kNameMax = 255;           // bytes of a name that we send; the file systems' own limit
+constexpr std::uint32_t kNameTakenMax = 4096;   // ... and of one that we are sent
+constexpr std::uint32_t kBitmapMax = 8;         // words of a bitmap4; attributes are below 3 * 32
+constexpr std::uint32_t kAttributesMax = 4096;  // bytes of the attributes that we ask for, and much more
+constexpr std::uint32_t kUnstable = 0;          // section 18.32, stable_how4
+constexpr std::uint32_t kTypeDirectory = 2;     // section 3.2.3, NF4DIR
 
 // Section 5.6 to 5.8, numbers of attributes.
 constexpr std::uint32_t kType = 1, kSize = 4, kMaxRead = 30, kMaxWrite = 31, kMode = 33, kSpaceAvail = 42;

@@ -7,8 +7,8 @@
 
 namespace farswap::test {
 
-/// Seeds 1 to `all`, for INSTANTIATE_TEST_SUITE_P; in the builds with sanitizers 1 to a sixth of `all`, and two at least. What
-/// the sanitizers look for does not depend on the seed as what the models look for does.
+/// Seeds 1 to `all`, for INSTANTIATE_TEST_SUITE_P; in the builds with sanitizers 1 to a sixth of `all`, and
+/// two at least. What the sanitizers look for does not depend on the seed as what the models look for does.
 inline auto seeds(unsigned all) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     all = std::max(2u, all / 6);

@@ -57,10 +57,11 @@ struct Driver {
         return open_nfs_store(parse_url(url).value(), {.size_default = 0, .job = job}, *loop);
     }
 
-    /// False after 30 s: the test has failed.
+    /// False after 90 s, three times what a server that does not know the file any more is asked for: the
+    /// test has failed.
     template <typename Condition>
     [[nodiscard]] bool run_until(Condition condition) {
-        const auto end = io::Clock::now() + 30s;
+        const auto end = io::Clock::now() + 90s;
         while (!condition() && io::Clock::now() < end) loop->run_once(100ms);
         return condition();
     }

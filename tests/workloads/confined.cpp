@@ -1,5 +1,6 @@
-// A program behind a seccomp filter, or in strict mode, that checks its memory until its standard input ends, or as
-// often as its second argument says. Says "ready" when it is confined. Its first argument is what is forbidden:
+// A program behind a seccomp filter, or in strict mode, that checks its memory until its standard input ends,
+// or as often as its second argument says. Says "ready" when it is confined. Its first argument is what is
+// forbidden:
 //   errno:NUMBER  the system call answers EPERM      kill:NUMBER  the system call ends the program
 //   strict        all but read, write, exit, sigreturn end the program: it only waits for that end
 // With `exec PROGRAM ARGUMENTS...` behind it, that program is confined instead.
