@@ -50,8 +50,8 @@ def scenario(tools, name, *arguments, **options):
     return Program(name, [str(tools.workloads / name), *arguments], kind="scenario", **options)
 
 
-def scenarios(tools, directory):
-    common = ["--filler", FILLER, "--rounds", "2", "--dir", str(directory)]
+def scenarios(tools, directory, filler=FILLER):
+    common = ["--filler", filler, "--rounds", "2", "--dir", str(directory)]
     quick = {"odirect", "uring_fixed", "futex", "robust", "threads", "signals", "mmap_race", "exec_chain", "exec_late", "guard",
              "orphans", "newuser", "tsync", "regrow"}
     names = ["odirect", "uring_plain", "uring_fixed", "pinned", "readwrite", "futex", "robust", "altstack", "threads", "mmap_race",

@@ -26,6 +26,7 @@ from harness import MIB
 
 SKIPPED = 77
 CHAOS_MEMORY = 512 * MIB
+CHAOS_FILLER = "24M"  # chaos pushes pages out by itself
 CAP_MIN = 24 * MIB  # below, farswap refuses: its pool and the program need room to move
 
 
@@ -229,7 +230,8 @@ def parse_options():
 def chosen(options, tools, directory):
     rows = []
     if options.kind in (None, "scenario"):
-        rows += programs.verifiers(tools) + programs.scenarios(tools, directory)
+        filler = CHAOS_FILLER if options.chaos else programs.FILLER
+        rows += programs.verifiers(tools) + programs.scenarios(tools, directory, filler)
     if options.kind in (None, "real"):
         rows += programs.real_programs(directory, options.quick)
     if options.kind in (None, "runtime"):
