@@ -35,6 +35,12 @@ TEST(PageMarks, BehavesAsAVectorOfFlags) {
             const auto end = std::find(found, model.end(), false);
             ASSERT_EQ(run.count, std::min<std::uint64_t>(100, static_cast<std::uint64_t>(end - found)));
             ASSERT_EQ(marks.any({from, 1}), *begin);
+            ASSERT_TRUE(marks.all(run));
+            ASSERT_EQ(marks.all({from, run.count}), run.first == from);
+            if (run.first + run.count < pages) {
+                const bool more = model[static_cast<std::size_t>(run.first + run.count)];
+                ASSERT_EQ(marks.all({run.first, run.count + 1}), more);
+            }
             ASSERT_TRUE(marks.any({from, run.first - from + 1}));
             ASSERT_FALSE(run.first > from && marks.any({from, run.first - from}));
         }
