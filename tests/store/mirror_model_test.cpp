@@ -50,7 +50,7 @@ class MirrorModelTest : public MirrorTest, public ::testing::WithParamInterface<
     void grow() {
         if (growing_ || limit_ == kPages) return;
         growing_ = true;
-        reserve_.bytes = std::min(limit_ + 1 + below(12), kPages) * kPageSize;
+        reserve_.bytes = std::min(limit_ + 1 + below(3), kPages) * kPageSize;
         reserve_.owner = this;
         reserve_.complete = [](ReserveRequest& ended, int) {
             auto& self = *static_cast<MirrorModelTest*>(ended.owner);
@@ -101,8 +101,15 @@ class MirrorModelTest : public MirrorTest, public ::testing::WithParamInterface<
         done_.push_back(&operation);
     }
 
+    /// Where it hurts most, if that is free: where an older write may still come.
+    std::uint64_t place_to_write() {
+        const MemoryStore& half = *halves_[below(2)];
+        if (half.late() == 0 || below(2) == 0) return below(limit_);
+        return std::min(half.late_page(below(half.late())), limit_ - 1);
+    }
+
     void write_something() {
-        const std::uint64_t first = below(limit_);
+        const std::uint64_t first = place_to_write();
         const std::uint64_t most = std::min(1 + below(6), limit_ - first);
         std::uint64_t count = 0;
         while (count < most && !pages_[first + count].used && !pages_[first + count].parked) ++count;
@@ -203,7 +210,9 @@ class MirrorModelTest : public MirrorTest, public ::testing::WithParamInterface<
         ++step_;
         if (below(16) == 0) end_a_doubt();
         if (below(16) == 0) unpark();
-        if (below(512) == 0) grow();
+        if (below(1024) == 0) grow();
+        // What the mirror writes while a half is away or behind is little; some of it shall come late.
+        if (below(64) == 0 && !mirror_->complete()) halves_[below(2)]->break_connection();
         switch (below(16)) {
             case 0:
                 write_something();

@@ -146,6 +146,7 @@ class MemoryStore final : public Store {
     }
     /// Pages that may be written late.
     std::size_t late() const { return late_.size(); }
+    std::uint64_t late_page(std::size_t index) const { return late_.at(index).offset / kPageSize; }
     /// The server executes one of them, and it is over with it.
     void execute_late(std::size_t index) {
         const std::uint64_t page = late_.at(index).offset / kPageSize;
