@@ -26,7 +26,7 @@ from harness import MIB
 
 SKIPPED = 77
 CHAOS_MEMORY = 512 * MIB
-CHAOS_FILLER = "24M"  # chaos pushes pages out by itself
+CHAOS_FILLER = "48M"  # chaos pushes pages out by itself
 CAP_MIN = 24 * MIB  # below, farswap refuses: its pool and the program need room to move
 
 
