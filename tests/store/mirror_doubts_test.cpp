@@ -15,17 +15,6 @@ class MirrorDoubtsTest : public MirrorTest {
             b_->complete_all();
         }
     }
-    int reserve(std::uint64_t bytes) {
-        std::optional<int> result;
-        ReserveRequest request{
-            .bytes = bytes,
-            .complete = [](ReserveRequest& ended,
-                           int outcome) { *static_cast<std::optional<int>*>(ended.owner) = outcome; },
-            .owner = &result};
-        mirror_->reserve(request);
-        EXPECT_TRUE(drive([&] { return result.has_value(); }));
-        return result.value_or(1);
-    }
     /// Writes what makes the page safe, although a flush may ask for it again.
     void store(std::uint64_t page, std::uint64_t value) {
         for (int i = 0; i < 3; ++i) {

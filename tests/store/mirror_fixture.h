@@ -139,6 +139,19 @@ class MirrorTest : public ::testing::Test {
         return false;
     }
 
+    /// What a reservation of that many bytes ends with.
+    int reserve(std::uint64_t bytes) {
+        std::optional<int> result;
+        ReserveRequest request{
+            .bytes = bytes,
+            .complete = [](ReserveRequest& ended,
+                           int outcome) { *static_cast<std::optional<int>*>(ended.owner) = outcome; },
+            .owner = &result};
+        mirror_->reserve(request);
+        EXPECT_TRUE(drive([&] { return result.has_value(); }));
+        return result.value_or(1);
+    }
+
     int write(std::uint64_t page, std::uint64_t value, std::uint64_t count = 1) {
         Transfer transfer(WRITE, page, count);
         for (std::uint64_t i = 0; i < count; ++i) transfer.pages.fill(i, value + i);

@@ -316,17 +316,6 @@ TEST_F(MirrorTest, TheLastCompleteHalfIsNeverTakenOut) {
 
 TEST_F(MirrorTest, ReservedSpaceIsWhatBothHave) {
     open({.reserved = 1 << 20});
-    const auto reserve = [this](std::uint64_t bytes) {
-        std::optional<int> result;
-        ReserveRequest request{
-            .bytes = bytes,
-            .complete = [](ReserveRequest& ended,
-                           int outcome) { *static_cast<std::optional<int>*>(ended.owner) = outcome; },
-            .owner = &result};
-        mirror_->reserve(request);
-        EXPECT_TRUE(drive([&] { return result.has_value(); }));
-        return result.value_or(1);
-    };
     EXPECT_EQ(reserve((1 << 20) + 512), 0) << "not whole pages";
     EXPECT_EQ(mirror_->reserved(), (1u << 20) + kPageSize);
     EXPECT_EQ(reserve(2 << 20), 0);
