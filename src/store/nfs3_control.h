@@ -1,24 +1,23 @@
-// The control plane of an NFSv3 server, by libnfs.
+// The control plane of an NFSv3 server. Knows procedures; how a call is made is nfs_rpc_client.h.
 #pragma once
 
 #include "store/nfs_control.h"
-
-struct rpc_context;
+#include "store/nfs_rpc_client.h"
 
 namespace farswap::nfs {
 
-/// An RPC connection of libnfs.
 class Control3 final : public Control {
   public:
     static Result<std::unique_ptr<Control>> connect(const Server& server, Deadline deadline);
+    /// Over a connection that there is. Of `server` the credential matters, and for mount() all but the NFS
+    /// service's port.
+    Control3(RpcConnection connected, const Server& server);
+    Control3(RpcClient nfs, const Server& server) : server_(server), nfs_(std::move(nfs)) {}
 
-    ~Control3() override;
-    Control3(const Control3&) = delete;
-    Control3& operator=(const Control3&) = delete;
-
-    void set_deadline(Deadline deadline) noexcept override { deadline_ = deadline; }
-    bool broken() const noexcept override { return !rpc_; }
-    Result<Address> peer() const override;
+    void set_deadline(Deadline deadline) noexcept override { nfs_.connection().set_deadline(deadline); }
+    bool broken() const noexcept override { return nfs_.connection().broken(); }
+    Result<Address> peer() const override { return nfs_.connection().peer(); }
+    /// Asks the mount service, over a connection of its own.
     Result<Found> mount(const std::string& path) override;
     Result<Found> lookup(const FileHandle& directory, const std::string& name) override;
     Result<Found> attributes(const FileHandle& file) override;
@@ -28,26 +27,19 @@ class Control3 final : public Control {
     Result<Limits> limits(const FileHandle& root) override;
     Result<std::uint32_t> read(const FileHandle& file, std::uint64_t offset,
                                std::span<std::byte> into) override;
-    Result<bool> write(const FileHandle& file, std::uint64_t offset, std::span<const std::byte> data,
-                       std::uint32_t write_max, Verifier& verifier) override;
     Result<bool> commit(const FileHandle& file, const Verifier& verifier) override;
 
   private:
-    struct Pending;
-    Control3(const Server& server, Deadline deadline);
+    Result<Written> write_once(const FileHandle& file, std::uint64_t offset,
+                               std::span<const std::byte> data) override;
+    Status run(const char* what, std::uint32_t procedure, const RpcClient::Put& put,
+               const RpcClient::Take& take);
+    Result<std::span<const std::byte>> transfer(const char* what, Procedure procedure, const FileHandle& file,
+                                                std::uint64_t offset, std::uint32_t length,
+                                                std::span<const std::byte> data, Reply& reply);
 
-    Status open(const std::string& host, int port, std::uint32_t program, const char* service);
-    template <typename Reply, typename Start, typename Take>
-    Status call(const char* what, Start start, Take take);
-    Status wait(Pending& pending, const char* what);
-    Result<FileHandle> mount_path(const std::string& path);
-
-    struct Destroy {
-        void operator()(rpc_context* rpc) const noexcept;
-    };
     const Server server_;
-    std::unique_ptr<rpc_context, Destroy> rpc_;
-    Deadline deadline_;
+    RpcClient nfs_;
 };
 
 }  // namespace farswap::nfs

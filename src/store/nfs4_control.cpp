@@ -6,14 +6,14 @@
 #include <cstring>
 #include <optional>
 
+#include "store/nfs_listing.h"
+
 namespace farswap::nfs {
 namespace {
 
 using namespace v4;
 using xdr::Reader, xdr::Writer;
 
-constexpr std::size_t kNameMax = 255;           // bytes of a name that we send; the file systems' own limit
-constexpr std::uint32_t kNameTakenMax = 4096;   // ... and of one that we are sent
 constexpr std::uint32_t kBitmapMax = 8;         // words of a bitmap4; attributes are below 3 * 32
 constexpr std::uint32_t kAttributesMax = 4096;  // bytes of the attributes that we ask for, and much more
 constexpr std::uint32_t kUnstable = 0;          // section 18.32, stable_how4
@@ -78,11 +78,6 @@ bool take_found(CompoundReply& reply, Reader& reader, Control::Found& found) {
 
 void put_name(Compound& call, Op op, const std::string& name) {
     call.op(op).opaque(name.data(), static_cast<std::uint32_t>(name.size()));
-}
-
-Status check_name(const std::string& name) {
-    if (name.empty() || name.size() > kNameMax) return fail_errno(ENAMETOOLONG, "{:.40}...", name);
-    return {};
 }
 
 void put_state(Writer& out, const StateId& state) {
@@ -213,41 +208,36 @@ Status Control4::remove(const FileHandle& directory, const std::string& name) {
 }
 
 Result<std::vector<std::string>> Control4::list(const FileHandle& directory, const std::string& prefix) {
-    std::vector<std::string> names;
-    std::uint64_t cookie = 0;
-    Verifier verifier{};
-    for (bool end = false; !end;) {
+    Listing listing(prefix);
+    while (!listing.done()) {
         auto status = dialogue_->run(
             "list",
             [&](Compound& call) {
                 put_handle(call, directory);
                 Writer& out = call.op(Op::kReaddir);
-                out.u64(cookie);
-                out.raw(verifier.data(), verifier.size());
+                out.u64(listing.cookie());
+                out.raw(listing.verifier().data(), listing.verifier().size());
                 out.u32(kListBytes);
                 out.u32(kListBytes);
                 put_set(out, 0);
             },
             [&](CompoundReply& reply, Reader& reader) {
                 if (!reply.next(reader, Op::kPutfh) || !reply.next(reader, Op::kReaddir)) return false;
-                reader.raw(verifier);
-                end = true;  // unless there are entries to go on from
+                reader.raw(listing.verifier());
                 while (reader.u32() != 0 && !reader.short_of_bytes()) {
-                    cookie = reader.u64();
-                    const auto name = reader.opaque(kNameTakenMax);
+                    const std::uint64_t cookie = reader.u64();
+                    const auto name = reader.opaque(Listing::kNameReadMax);
                     Reader values({});
-                    if (!take_attributes(reader, 0, values) && !reader.short_of_bytes()) return reply.spoil();
-                    end = false;
-                    const std::string_view text(reinterpret_cast<const char*>(name.data()), name.size());
-                    if (text.starts_with(prefix)) names.emplace_back(text);
+                    const bool good = take_attributes(reader, 0, values).has_value();
+                    if (reader.short_of_bytes()) return false;
+                    if (!good) return reply.spoil();
+                    listing.take(cookie, name);
                 }
-                const bool eof = reader.u32() != 0;
-                end = end || eof;
-                return true;
+                return listing.end_reply(reader.u32() != 0) || reply.spoil();
             });
         if (!status) return std::unexpected(status.error());
     }
-    return names;
+    return std::move(listing.names());
 }
 
 Result<Control::Limits> Control4::limits(const FileHandle& root) {
@@ -307,41 +297,29 @@ Result<std::uint32_t> Control4::read(const FileHandle& file, std::uint64_t offse
     return count;
 }
 
-Result<bool> Control4::write(const FileHandle& file, std::uint64_t offset, std::span<const std::byte> data,
-                             std::uint32_t write_max, Verifier& verifier) {
-    bool first = true, same_server = true;
-    while (!data.empty()) {
-        const auto piece = data.first(std::min<std::size_t>(data.size(), write_max));
-        const auto length = static_cast<std::uint32_t>(piece.size());
-        std::uint32_t count = 0;
-        Verifier now{};
-        auto status = dialogue_->run(
-            "write",
-            [&](Compound& call) {
-                put_handle(call, file);
-                Writer& out = call.op(Op::kWrite);
-                put_state(out, kAnonymous);
-                out.u64(offset);
-                out.u32(kUnstable);
-                out.u32(length);
-            },
-            [&](CompoundReply& reply, Reader& reader) {
-                if (!reply.next(reader, Op::kPutfh) || !reply.next(reader, Op::kWrite)) return false;
-                count = std::min(reader.u32(), length);
-                reader.u32();  // how stable it is
-                reader.raw(now);
-                return true;
-            },
-            piece);
-        if (!status) return std::unexpected(status.error());
-        if (count == 0) return fail(EIO, "write: the server took nothing");
-        same_server = same_server && (first || now == verifier);
-        verifier = now;
-        first = false;
-        data = data.subspan(count);
-        offset += count;
-    }
-    return same_server;
+Result<Control::Written> Control4::write_once(const FileHandle& file, std::uint64_t offset,
+                                              std::span<const std::byte> data) {
+    Written written;
+    auto status = dialogue_->run(
+        "write",
+        [&](Compound& call) {
+            put_handle(call, file);
+            Writer& out = call.op(Op::kWrite);
+            put_state(out, kAnonymous);
+            out.u64(offset);
+            out.u32(kUnstable);
+            out.u32(static_cast<std::uint32_t>(data.size()));
+        },
+        [&](CompoundReply& reply, Reader& reader) {
+            if (!reply.next(reader, Op::kPutfh) || !reply.next(reader, Op::kWrite)) return false;
+            written.count = reader.u32();
+            reader.u32();  // how stable it is
+            reader.raw(written.verifier);
+            return true;
+        },
+        data);
+    if (!status) return std::unexpected(status.error());
+    return written;
 }
 
 Result<bool> Control4::commit(const FileHandle& file, const Verifier& verifier) {

@@ -23,11 +23,11 @@ class Control4 final : public Control {
     Result<Limits> limits(const FileHandle& root) override;
     Result<std::uint32_t> read(const FileHandle& file, std::uint64_t offset,
                                std::span<std::byte> into) override;
-    Result<bool> write(const FileHandle& file, std::uint64_t offset, std::span<const std::byte> data,
-                       std::uint32_t write_max, Verifier& verifier) override;
     Result<bool> commit(const FileHandle& file, const Verifier& verifier) override;
 
   private:
+    Result<Written> write_once(const FileHandle& file, std::uint64_t offset,
+                               std::span<const std::byte> data) override;
     Result<Found> find(const char* what, const v4::Dialogue::Put& put, std::span<const v4::Op> before);
     Status close(const FileHandle& file, const v4::StateId& state);
 

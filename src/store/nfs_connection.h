@@ -1,8 +1,8 @@
 // One TCP connection to an NFS server with a fixed table of calls in flight, kept up by reconnecting. Knows
 // calls, not what they are for; decides neither deadlines nor what a lost write means.
 //
-// libnfs is not used here: version 4.0.0 keeps a half-received reply over a reconnect and then decodes the
-// new connection's bytes out of step, copies every byte twice, allocates for every call and cannot give up a
+// libnfs 4.0.0 would not do: it keeps a half-received reply over a reconnect and then decodes the new
+// connection's bytes out of step, copies every byte twice, allocates for every call and cannot give up a
 // call. The calls here are sent from and received into the caller's memory, and nothing is allocated after
 // construction.
 #pragma once

@@ -3,7 +3,6 @@
 // loop.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -11,12 +10,10 @@
 #include <vector>
 
 #include "base/result.h"
-#include "store/nfs_socket.h"
+#include "store/nfs_rpc_connection.h"
 #include "store/nfs_wire.h"
 
 namespace farswap::nfs {
-
-using Deadline = std::chrono::steady_clock::time_point;
 
 inline constexpr std::uint32_t kListBytes = 32 * 1024;  ///< of a READDIR reply, at most
 
@@ -73,10 +70,24 @@ class Control {
                                        std::span<std::byte> into) = 0;
     /// All of `data`, UNSTABLE, in transfers of at most `write_max` bytes. -> false when the server restarted
     /// meanwhile.
-    virtual Result<bool> write(const FileHandle& file, std::uint64_t offset, std::span<const std::byte> data,
-                               std::uint32_t write_max, Verifier& verifier) = 0;
+    Result<bool> write(const FileHandle& file, std::uint64_t offset, std::span<const std::byte> data,
+                       std::uint32_t write_max, Verifier& verifier);
     /// -> false when the server has restarted since it gave `verifier`.
     virtual Result<bool> commit(const FileHandle& file, const Verifier& verifier) = 0;
+
+  protected:
+    struct Written {
+        std::uint32_t count = 0;  ///< bytes; more than there were count as all
+        Verifier verifier{};
+    };
+    /// One transfer.
+    virtual Result<Written> write_once(const FileHandle& file, std::uint64_t offset,
+                                       std::span<const std::byte> data) = 0;
+    /// ENAMETOOLONG; also of an empty name.
+    static Status check_name(const std::string& name);
 };
+
+/// Why a service cannot be asked, with what to do about it. `where` names the service and its host.
+std::unexpected<Error> cannot_reach(const std::string& where, const Error& why);
 
 }  // namespace farswap::nfs

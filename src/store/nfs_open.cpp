@@ -129,9 +129,9 @@ Result<Opened> open_by(const Url& url, const Server& server) {
 }
 
 /// Whether a server that cannot be talked to by NFSv3 for that reason may know NFSv4 alone: nobody listens at
-/// its rpcbind or mountd, or they know nothing of NFSv3 (libnfs has no code for that but EIO).
+/// its rpcbind or mountd, or they know nothing of NFSv3.
 bool may_be_newer(int code) {
-    return code == ECONNREFUSED || code == EPROTONOSUPPORT || code == EIO;
+    return code == ECONNREFUSED || code == EPROTONOSUPPORT;
 }
 
 Result<Opened> open_place(const Url& url) {

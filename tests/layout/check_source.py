@@ -20,7 +20,7 @@ ONLY_HEADERS = {("daemon", "target"): {"target/helper_protocol.h", "target/uapi.
 # System interfaces that belong to one layer. A second user would mean that a layer knows what it must not know.
 OWNED_HEADERS = {
     "liburing.h": {"io"},
-    "nfsc/": {"store"},
+    "libnbd.h": {"store"},
     # The command line tries out what the machine allows, for `farswap check`.
     "linux/userfaultfd.h": {"target", "cli"},
     "sys/ptrace.h": {"keeper", "target", "cli"},

@@ -46,9 +46,9 @@ class CheckSourceTest(unittest.TestCase):
         self.assertNotIn("a.h:3", self.layers())
 
     def test_foreign_system_interface_is_found(self):
-        self.write("src/pager/a.cpp", "#include <sys/ptrace.h>\n#include <nfsc/libnfs.h>\n")
+        self.write("src/pager/a.cpp", "#include <sys/ptrace.h>\n#include <libnbd.h>\n")
         self.assertIn("<sys/ptrace.h> belongs to cli and keeper and target", self.layers())
-        self.assertIn("<nfsc/libnfs.h> belongs to store", self.layers())
+        self.assertIn("<libnbd.h> belongs to store", self.layers())
 
     def test_public_header_that_needs_a_private_one_is_found(self):
         self.write("include/farswap/a.h", '#include "base/fd.h"\n')

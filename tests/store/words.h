@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 namespace farswap::test {
@@ -14,6 +15,15 @@ struct Words {
     Words& u32(std::uint32_t value) {
         for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::byte>(value >> shift));
         return *this;
+    }
+    Words& u64(std::uint64_t value) {
+        return u32(static_cast<std::uint32_t>(value >> 32)).u32(static_cast<std::uint32_t>(value));
+    }
+    /// Variable-length opaque data: length, bytes, padding.
+    Words& text(std::string_view text) {
+        u32(static_cast<std::uint32_t>(text.size()));
+        for (const char c : text) bytes.push_back(static_cast<std::byte>(c));
+        return fill((4 - text.size() % 4) % 4, 0);
     }
     Words& fill(std::size_t count, int value) {
         bytes.insert(bytes.end(), count, static_cast<std::byte>(value));
