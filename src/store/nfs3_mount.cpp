@@ -2,21 +2,26 @@
 #include "store/nfs3_mount.h"
 
 #include <algorithm>
+#include <cerrno>
 
 namespace farswap::nfs {
 namespace {
 
-constexpr std::uint32_t kMnt = 1;           // section 5.2.1
-constexpr std::size_t kPathMax = 1024;      // section 5.1.2, MNTPATHLEN
-constexpr std::uint32_t kSysFlavour = 1;    // RFC 5531 section 8.2
-constexpr std::uint32_t kFlavoursMax = 64;  // that we read: there are about twenty
+constexpr std::uint32_t kMnt = 1;                           // section 5.2.1
+constexpr std::size_t kPathMax = 1024;                      // section 5.1.2, MNTPATHLEN
+constexpr std::uint32_t kFlavoursMax = 64;                  // that we read: there are about twenty
+constexpr std::uint32_t kNoneFlavour = 0, kSysFlavour = 1;  // RFC 5531 section 8.2
 
-/// Whether AUTH_SYS is among them, or none is named, as by old servers. False: they make no sense.
+/// Whether a call by AUTH_SYS will do: that is among them, or AUTH_NONE, by which a server says that it does
+/// not look at who asks, or none is named, as by old servers. False: they make no sense.
 bool take_flavours(xdr::Reader& reader, bool& ours) {
     const std::uint32_t count = reader.u32();
     if (count > kFlavoursMax) return false;
     ours = count == 0;
-    for (std::uint32_t i = 0; i < count; ++i) ours = reader.u32() == kSysFlavour || ours;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const std::uint32_t flavour = reader.u32();
+        ours = ours || flavour == kSysFlavour || flavour == kNoneFlavour;
+    }
     return true;
 }
 
@@ -44,8 +49,7 @@ Result<FileHandle> mount_export(RpcClient& mountd, const std::string& path) {
     if (!status) return std::unexpected(status.error());
     // mountstat3 has the numbers of nfsstat3 (section 5.1.5).
     if (refusal != 0) return fail_errno(errno_of_status(refusal), "mount");
-    if (!ours)
-        return fail(EPROTONOSUPPORT, "mount: the server wants Kerberos there; export it with sec=sys, too");
+    if (!ours) return fail(ENOKEY, "mount: the server wants Kerberos there; export it with sec=sys, too");
     return handle;
 }
 

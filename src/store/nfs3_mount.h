@@ -13,8 +13,7 @@ namespace farswap::nfs {
 inline constexpr Program kMountProgram{100005, 3};
 
 /// MOUNTPROC3_MNT. ENOENT, EACCES and others of mountstat3 (the server does not export it to us),
-/// EPROTONOSUPPORT (only by an authentication that is not AUTH_SYS), ENAMETOOLONG, and those of
-/// RpcClient::call().
+/// ENOKEY (only by an authentication that is not AUTH_SYS), ENAMETOOLONG, and those of RpcClient::call().
 Result<FileHandle> mount_export(RpcClient& mountd, const std::string& path);
 
 /// A file handle of NFSv3, which has one to kHandle3Max bytes. False: there is none.

@@ -42,7 +42,7 @@ Result<Address> RpcConnection::peer() const {
     Address address;
     address.size = sizeof address.storage;
     if (!fd_ || ::getpeername(fd_.get(), reinterpret_cast<sockaddr*>(&address.storage), &address.size) < 0)
-        return fail(ENOTCONN, "the connection to the NFS service is gone");
+        return fail(ENOTCONN, "the connection is gone");
     return address;
 }
 
@@ -53,13 +53,24 @@ Status RpcConnection::open(const std::string& host, int port, LocalPort local) {
     const int error = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
     if (error != 0) return fail(EHOSTUNREACH, "{}", ::gai_strerror(error));
     const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> list(found, &::freeaddrinfo);
-    Status status = fail(EHOSTUNREACH, "it has no address");
-    for (const addrinfo* at = found; at != nullptr && !status; at = at->ai_next) {
-        Address address;
+    std::vector<Address> addresses;
+    for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
+        Address& address = addresses.emplace_back();
         address.size = at->ai_addrlen;
         std::memcpy(&address.storage, at->ai_addr, address.size);
-        status = open_address(address, local);
     }
+    return open(addresses, local);
+}
+
+Status RpcConnection::open(std::span<const Address> addresses, LocalPort local) {
+    const Deadline whole = deadline_;
+    Status status = fail(EHOSTUNREACH, "it has no address");
+    for (auto untried = std::ssize(addresses); untried > 0 && !status; --untried) {
+        const auto now = steady_clock::now();
+        deadline_ = now + (whole - now) / untried;
+        status = open_address(addresses.last(static_cast<std::size_t>(untried)).front(), local);
+    }
+    deadline_ = whole;
     return status;
 }
 
@@ -91,8 +102,9 @@ Status RpcConnection::wait_for(short events) {
         const int ready = left.count() <= 0 ? 0 : ::poll(&poller, 1, static_cast<int>(left.count()));
         if (ready > 0) return {};
         if (ready < 0 && errno == EINTR) continue;
+        const Status why = ready == 0 ? late() : fail_errno(errno, "poll");
         fd_.reset();
-        return ready == 0 ? late() : fail_errno(errno, "poll");
+        return why;
     }
 }
 
@@ -147,6 +159,8 @@ Status RpcConnection::receive(std::span<std::byte> into) {
 Status RpcConnection::receive_record() {
     reply_.clear();
     for (bool last = false; !last;) {
+        // A server that is always ready is not waited for: fragments of a byte would hold us for seconds.
+        if (steady_clock::now() >= deadline_) return late();
         std::array<std::byte, 4> mark;
         if (auto status = receive(mark); !status) return status;
         const std::uint32_t word = xdr::load_u32(mark.data()), size = word & ~kLastFragment;

@@ -31,6 +31,9 @@ class RpcConnection {
     /// Connects to the first of the host's addresses that takes it. EHOSTUNREACH (no such host),
     /// ECONNREFUSED, ETIMEDOUT.
     Status open(const std::string& host, int port, LocalPort local);
+    /// Connects to the first of these that takes it. Each has its share of the time that is left when its
+    /// turn comes: one that swallows what is sent to it leaves some for the others.
+    Status open(std::span<const Address> addresses, LocalPort local);
 
     void set_deadline(Deadline deadline) noexcept { deadline_ = deadline; }
     Deadline deadline() const noexcept { return deadline_; }

@@ -1,8 +1,9 @@
 // Asks rpcbind; see nfs_rpcbind.h.
 #include "store/nfs_rpcbind.h"
 
+#include <cerrno>
 #include <charconv>
-#include <string_view>
+#include <utility>
 
 namespace farswap::nfs {
 namespace {

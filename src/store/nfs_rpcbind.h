@@ -1,6 +1,9 @@
 // Where a server's RPC programs listen, by its rpcbind. Source: RFC 1833.
 #pragma once
 
+#include <string>
+#include <string_view>
+
 #include "base/result.h"
 #include "store/nfs_rpc_client.h"
 

@@ -3,13 +3,19 @@
 #include "store/nfs3_control.h"
 
 #include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "store/nfs3_mount.h"
+#include "store/nfs3_service.h"
 #include "store/nfs_listing.h"
 #include "store/nfs_rpcbind.h"
 #include "words.h"
@@ -19,7 +25,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using test::Bytes, test::Words;
-using testing::ElementsAre;
+using testing::AllOf, testing::ElementsAre, testing::HasSubstr, testing::Not;
 
 constexpr auto kEnough = 20s;                       // that no test waits for
 constexpr auto kOneWait = 150ms;                    // one repetition of a call that is put off, and not two
@@ -140,7 +146,7 @@ TEST_F(Nfs3ControlTest, ServerThatPutsOffForeverIsSaidToDoSo) {
     const auto made = control(kOneWait).create(handle(5), "farswap-1");
     ASSERT_FALSE(made);
     EXPECT_EQ(made.error().code, ETIMEDOUT);
-    EXPECT_THAT(made.error().message, testing::HasSubstr("puts it off"));
+    EXPECT_THAT(made.error().message, HasSubstr("puts it off"));
 }
 
 TEST_F(Nfs3ControlTest, NothingIsAskedOnceTheTimeIsOver) {
@@ -153,6 +159,25 @@ TEST_F(Nfs3ControlTest, ReplyMayComeInFragments) {
     const auto found = control().attributes(handle(5));
     ASSERT_TRUE(found) << found.error().message;
     EXPECT_EQ(found->size, 5u);
+}
+
+// A server that always has something to say is never waited for.
+TEST_F(Nfs3ControlTest, EndlessFragmentsEndAtTheDeadline) {
+    Words fragments;
+    for (int i = 0; i < 10'000; ++i) fragments.u32(1).fill(1, 0);
+    const Fd server = std::move(server_);
+    std::jthread sender([&](const std::stop_token& stop) {
+        for (std::size_t at = 0; !stop.stop_requested(); at %= fragments.bytes.size()) {
+            pollfd room{server.get(), POLLOUT, 0};
+            (void)::poll(&room, 1, 10);
+            const ssize_t sent =
+                ::send(server.get(), fragments.bytes.data() + at, fragments.bytes.size() - at, MSG_NOSIGNAL);
+            if (sent > 0) at += static_cast<std::size_t>(sent);
+        }
+    });
+    Control3 client = control(50ms);
+    EXPECT_EQ(client.attributes(handle(5)).error().code, ETIMEDOUT);
+    EXPECT_TRUE(client.broken());
 }
 
 TEST_F(Nfs3ControlTest, ListsOnlyNamesThatAFileOfOursCanHave) {
@@ -231,7 +256,20 @@ TEST_F(Nfs3ControlTest, MountTakesTheHandle) {
 TEST_F(Nfs3ControlTest, MountSaysThatOnlyKerberosWillDo) {
     reply(put_handle(Words().u32(0), 9).u32(1).u32(390003));
     RpcClient mountd(connection(), kMountProgram, {});
-    EXPECT_THAT(mount_export(mountd, "/srv").error().message, testing::HasSubstr("sec=sys"));
+    const auto root = mount_export(mountd, "/srv");
+    ASSERT_FALSE(root);
+    EXPECT_THAT(root.error().message, HasSubstr("sec=sys"));
+    // Neither what is said of a server without NFSv3, which would be tried by NFSv4.1, nor of a directory
+    // above.
+    EXPECT_EQ(root.error().code, ENOKEY);
+}
+
+TEST_F(Nfs3ControlTest, MountWhereNobodyIsAskedWhoHeIsTakesTheHandle) {
+    reply(put_handle(Words().u32(0), 9).u32(2).u32(390003).u32(0));
+    RpcClient mountd(connection(), kMountProgram, {});
+    const auto root = mount_export(mountd, "/srv");
+    ASSERT_TRUE(root) << root.error().message;
+    EXPECT_EQ(root->bytes[0], std::byte{9});
 }
 
 // What libnfs 4.0.0 wrote behind its memory for.
@@ -268,6 +306,54 @@ TEST_F(Nfs3ControlTest, RpcbindIsAskedForTcpOverIpv6) {
     ASSERT_TRUE(port) << port.error().message;
     EXPECT_EQ(*port, 2049);
     EXPECT_EQ(call().second, Words().u32(100003).u32(3).text("tcp6").u32(0).u32(0).bytes);
+}
+
+TEST(PortUnknownTest, SaysWhatToDo) {
+    const auto message = [](int code) {
+        return port_unknown("the NFS service", "filer", {code, "why"}).error().message;
+    };
+    EXPECT_THAT(message(EPROTONOSUPPORT),
+                AllOf(HasSubstr("does not speak NFSv3: why"), HasSubstr("?version=4")));
+    EXPECT_THAT(message(EPROTONOSUPPORT), Not(HasSubstr("is the server up")));
+    EXPECT_THAT(message(ETIMEDOUT), AllOf(HasSubstr("port 111"), HasSubstr("?nfsport=")));
+}
+
+/// A listener on the loopback interface. `full`: it takes no connection any more, and does not say so.
+class Listener {
+  public:
+    explicit Listener(bool full) : fd_(new_socket()) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        EXPECT_EQ(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+        EXPECT_EQ(::listen(fd_.get(), 0), 0);
+        address_.size = sizeof address_.storage;
+        EXPECT_EQ(::getsockname(fd_.get(), socket_address(), &address_.size), 0);
+        for (int i = 0; full && i < 4; ++i) {
+            waiting_.push_back(new_socket());
+            (void)::connect(waiting_.back().get(), socket_address(), address_.size);
+        }
+    }
+    const Address& address() const { return address_; }
+
+  private:
+    static Fd new_socket() { return Fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)); }
+    sockaddr* socket_address() { return reinterpret_cast<sockaddr*>(&address_.storage); }
+
+    Fd fd_;
+    Address address_;
+    std::vector<Fd> waiting_;
+};
+
+TEST(RpcConnectionTest, AddressThatSwallowsCallsLeavesTimeForTheNext) {
+    const Listener silent(true), good(false);
+    RpcConnection connection(std::chrono::steady_clock::now() + 500ms);
+    const std::array addresses{silent.address(), good.address()};
+    const auto status = connection.open(addresses, RpcConnection::LocalPort::kAny);
+    ASSERT_TRUE(status) << status.error().message;
+    EXPECT_FALSE(connection.broken());
+    EXPECT_EQ(connection.open(std::span(addresses).first(1), RpcConnection::LocalPort::kAny).error().code,
+              ETIMEDOUT);
 }
 
 TEST(UniversalAddressTest, EndsInThePort) {
