@@ -433,8 +433,11 @@ Result<std::vector<Orphan>> list_nfs_orphans(const Url& url) {
     if (!names) return fail_for(url, names.error());
     for (const std::string& name : *names) {
         auto orphan = inspect(*opened->control, opened->place, name);
-        if (orphan) orphans.push_back(std::move(*orphan));
-        // else: somebody else's file, or one that was removed meanwhile
+        if (orphan) {
+            orphans.push_back(std::move(*orphan));
+        } else if (opened->control->broken() || orphan.error().code == ETIMEDOUT) {
+            return fail_for(url, orphan.error());
+        }  // else: somebody else's file, or one that was removed meanwhile
     }
     return orphans;
 }

@@ -198,6 +198,21 @@ TEST_P(NfsOpenTest, BrokenConnectionLeavesNoFile) {
     EXPECT_EQ(files(), 0u) << "the last cut was left for the end of a store";
 }
 
+// Names that could not be looked into are not passed over, as those of somebody else's files are.
+TEST_P(NfsOpenTest, BrokenConnectionCostsNoOrphanInAList) {
+    for (const char* name : {"farswap-a", "farswap-b", "farswap-c"}) leave_orphan(name);
+    Proxy proxy(server->nfs_port());
+    std::size_t listed = 0;
+    for (std::int64_t cut = 1; cut < 100'000 && listed == 0; cut += 401) {
+        proxy.cut_after(cut);
+        const auto orphans = list_nfs_orphans(parse_url(server->url_by_port(proxy.port())).value());
+        if (!orphans) continue;
+        listed = orphans->size();
+        EXPECT_EQ(listed, 3u) << "after " << cut << " bytes";
+    }
+    EXPECT_EQ(listed, 3u);
+}
+
 TEST_P(NfsOpenTest, ServerWithoutMountServiceIsAskedByNfs4UnlessAVersionIsGiven) {
     const auto url = [&](const std::string& more) {
         return fmt::format("nfs://127.0.0.1{}?nfsport={}&mountport=1&size=1M{}",
