@@ -6,10 +6,9 @@
 
 #include "store/nfs3_control.h"
 #include "store/nfs4_control.h"
+#include "store/nfs_listing.h"
 
 namespace farswap::nfs {
-
-constexpr std::size_t kNameSentMax = 255;  // bytes; the file systems' own limit
 
 Result<std::unique_ptr<Control>> Control::connect(const Server& server, Deadline deadline) {
     return server.version == 4 ? Control4::connect(server, deadline) : Control3::connect(server, deadline);
@@ -34,7 +33,7 @@ Result<bool> Control::write(const FileHandle& file, std::uint64_t offset, std::s
 }
 
 Status Control::check_name(const std::string& name) {
-    if (name.empty() || name.size() > kNameSentMax) return fail_errno(ENAMETOOLONG, "{:.40}...", name);
+    if (name.empty() || name.size() > Listing::kNameMax) return fail_errno(ENAMETOOLONG, "{:.40}...", name);
     return {};
 }
 

@@ -26,7 +26,8 @@ struct Server {
     Credential credential;
 };
 
-/// A connection to the server's NFS service. After a call that timed out every further one fails.
+/// A connection to the server's NFS service. After a call that was not answered in time every further one
+/// fails.
 class Control {
   public:
     struct Found {
@@ -45,7 +46,7 @@ class Control {
 
     virtual ~Control() = default;
 
-    /// The calls that follow have this long; the first that does not make it is the last.
+    /// The calls that follow have this long; the first that is not answered by then is the last.
     virtual void set_deadline(Deadline deadline) noexcept = 0;
     /// The connection is gone, and so is every further call.
     virtual bool broken() const noexcept = 0;

@@ -1,6 +1,8 @@
 // Calls of one RPC program; see nfs_rpc_client.h.
 #include "store/nfs_rpc_client.h"
 
+#include <utility>
+
 namespace farswap::nfs {
 
 RpcClient::RpcClient(RpcConnection connection, const Program& program, const Credential& credential)
