@@ -236,6 +236,13 @@ TEST_P(NfsOpenTest, ServerWithoutPortsInItsUrlIsFoundByRpcbind) {
     EXPECT_EQ(files(), 0u);
 }
 
+TEST_P(NfsOpenTest, TimesNullCalls) {
+    const auto took = time_nfs_null_calls(parse_url(server->url()).value(), 10ms);
+    ASSERT_TRUE(took) << took.error().message;
+    EXPECT_GT(took->size(), 1u);
+    EXPECT_GT(std::ranges::min(*took), 0ns);
+}
+
 TEST_P(NfsOpenTest, UnreachableServerIsReportedSoon) {
     server->kill();
     const auto start = io::Clock::now();
