@@ -45,33 +45,34 @@ bool is_end_of_connection(int error) {
 }  // namespace
 
 Connection::Connection(io::Loop& loop, std::vector<Endpoint> endpoints, Handle handle,
-                       const Geometry& expected, std::string what, Watcher& watcher)
+                       const Geometry& expected, std::string what, Watcher& watcher,
+                       std::chrono::milliseconds silence_max)
     : loop_(loop),
       endpoints_(std::move(endpoints)),
       expected_(expected),
       what_(std::move(what)),
       watcher_(watcher),
-      handle_(std::move(handle)) {
+      handle_(std::move(handle)),
+      patience_(silence_max) {
     for (Call& call : calls_) call.connection = this;
-    watch_.owner = timer_.owner = settle_timer_.owner = this;
+    watch_.owner = timer_.owner = settle_timer_.owner = tick_timer_.owner = this;
     watch_.ready = [](io::Watch& watch, std::uint32_t events) {
         static_cast<Connection*>(watch.owner)->on_ready(events);
     };
     timer_.fire = [](io::Timer& timer) { static_cast<Connection*>(timer.owner)->on_timer(); };
     settle_timer_.fire = [](io::Timer& timer) { static_cast<Connection*>(timer.owner)->settle(); };
+    tick_timer_.fire = [](io::Timer& timer) { static_cast<Connection*>(timer.owner)->on_tick(); };
     watch();
 }
 
 Connection::~Connection() {
-    loop_.cancel(timer_);
-    loop_.cancel(settle_timer_);
+    for (io::Timer* timer : {&timer_, &settle_timer_, &tick_timer_}) loop_.cancel(*timer);
     dropping_ = true;
     close();
 }
 
 Handle Connection::give_up() noexcept {
-    loop_.cancel(timer_);
-    loop_.cancel(settle_timer_);
+    for (io::Timer* timer : {&timer_, &settle_timer_, &tick_timer_}) loop_.cancel(*timer);
     if (watch_.added) loop_.remove(watch_);
     const bool usable = state_ == State::kUp && free_ == kCallsMax;
     state_ = State::kDown;
@@ -232,6 +233,21 @@ void Connection::on_timer() noexcept {
     if (state_ == State::kDown) connect();
 }
 
+/// A server that is alive may still owe an answer for ever, and there is no asking for it again over the same
+/// connection.
+void Connection::on_tick() noexcept {
+    ++tick_;
+    std::uint32_t oldest = 0;
+    bool any = false;
+    for (const Call& call : calls_) {
+        if (call.state != Call::State::kSent) continue;
+        any = true;
+        oldest = std::max(oldest, tick_ - call.sent_tick);
+    }
+    if (patience_.over(oldest)) return drop("no answer to a call for too long");
+    if (any) loop_.arm(tick_timer_, io::Clock::now() + patience_.tick());
+}
+
 // ---- the state machine of libnbd
 
 /// Has the loop wait for what libnbd waits for.
@@ -298,6 +314,8 @@ bool Connection::send(Call& call) noexcept {
     callback.callback = answered;
     callback.user_data = &call;
     call.state = Call::State::kSent;
+    call.sent_tick = tick_;
+    if (!tick_timer_.armed()) loop_.arm(tick_timer_, io::Clock::now() + patience_.tick());
     std::int64_t cookie = -1;
     switch (call.kind) {
         case Call::Kind::kRead:

@@ -13,6 +13,7 @@
 #include "io/loop.h"
 #include "store/backoff.h"
 #include "store/nbd_endpoint.h"
+#include "store/patience.h"
 
 namespace farswap::nbd {
 
@@ -38,6 +39,7 @@ struct Call {
     enum class State { kFree, kTaken, kQueued, kSent, kAnswered };
     State state = State::kFree;
     int error = 0;
+    std::uint32_t sent_tick = 0;  ///< the connection's, when libnbd took it
     Connection* connection = nullptr;
     Call* next = nullptr;
 };
@@ -66,9 +68,10 @@ class Connection {
     };
 
     /// Goes on with `handle`, which is connected and idle. `expected` is what the export must offer after
-    /// each reconnect. `what` is for messages.
+    /// each reconnect. `what` is for messages. Once a call has had no answer for `silence_max` the connection
+    /// is given up (see Patience).
     Connection(io::Loop& loop, std::vector<Endpoint> endpoints, Handle handle, const Geometry& expected,
-               std::string what, Watcher& watcher);
+               std::string what, Watcher& watcher, std::chrono::milliseconds silence_max);
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
@@ -108,6 +111,7 @@ class Connection {
     void requeue_sent() noexcept;
     void on_ready(std::uint32_t events) noexcept;
     void on_timer() noexcept;
+    void on_tick() noexcept;
     void settle() noexcept;
     void send_queued() noexcept;
     bool send(Call& call) noexcept;
@@ -128,6 +132,9 @@ class Connection {
     io::Watch watch_;
     io::Timer timer_;         ///< kConnecting: gives the attempt up; kDown: starts the next
     io::Timer settle_timer_;  ///< runs what must not run inside a call of the caller's
+    io::Timer tick_timer_;    ///< while calls are under way
+    std::uint32_t tick_ = 0;
+    Patience patience_;
     Backoff backoff_;
     bool sends_held_ = false;
     bool reported_ = false;  ///< the loss has been reported, and so the return will be

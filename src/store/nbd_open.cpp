@@ -181,7 +181,8 @@ Status check_nbd_url(const Url& url) {
 }
 
 Result<std::unique_ptr<Store>> open_nbd_store(const Url& url, const StoreOptions&, io::Loop& loop,
-                                              const LeaseTiming& timing) {
+                                              const LeaseTiming& timing,
+                                              std::chrono::milliseconds silence_max) {
     if (Status good = check_nbd_url(url); !good) return std::unexpected(good.error());
     const auto endpoints = resolve(url);
     if (!endpoints) return std::unexpected(endpoints.error());
@@ -201,7 +202,7 @@ Result<std::unique_ptr<Store>> open_nbd_store(const Url& url, const StoreOptions
         return std::unexpected(taken.error());
     claimed.writes = control->release();
     claimed.reads = connect_reads(claimed);
-    return std::make_unique<NbdStore>(loop, std::move(claimed), timing);
+    return std::make_unique<NbdStore>(loop, std::move(claimed), timing, silence_max);
 }
 
 }  // namespace farswap

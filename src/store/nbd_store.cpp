@@ -30,7 +30,8 @@ int result_of(int error) {
 
 }  // namespace
 
-NbdStore::NbdStore(io::Loop& loop, ClaimedExport claimed, const LeaseTiming& timing)
+NbdStore::NbdStore(io::Loop& loop, ClaimedExport claimed, const LeaseTiming& timing,
+                   std::chrono::milliseconds silence_max)
     : loop_(loop),
       name_(std::move(claimed.name)),
       endpoints_(std::move(claimed.endpoints)),
@@ -41,11 +42,11 @@ NbdStore::NbdStore(io::Loop& loop, ClaimedExport claimed, const LeaseTiming& tim
       timing_(timing),
       lease_(claimed.lease),
       ours_at_(io::Clock::now()),
-      write_connection_(loop, endpoints_, std::move(claimed.writes), geometry_, name_, *this) {
+      write_connection_(loop, endpoints_, std::move(claimed.writes), geometry_, name_, *this, silence_max) {
     if (claimed.reads) {
         Connection::Watcher& watcher = *this;
         read_connection_ = std::make_unique<Connection>(loop, endpoints_, std::move(claimed.reads), geometry_,
-                                                        name_ + " (reads)", watcher);
+                                                        name_ + " (reads)", watcher, silence_max);
     }
     writes_.connection = &write_connection_;
     reads_.connection = shared() ? &write_connection_ : read_connection_.get();

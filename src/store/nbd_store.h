@@ -24,9 +24,11 @@
 
 namespace farswap {
 
-/// As open_store(), for a URL of scheme nbd or nbd+unix.
+/// As open_store(), for a URL of scheme nbd or nbd+unix. A connection on which a call has had no answer for
+/// `silence_max` is given up.
 Result<std::unique_ptr<Store>> open_nbd_store(const Url& url, const StoreOptions& options, io::Loop& loop,
-                                              const LeaseTiming& timing = {});
+                                              const LeaseTiming& timing = {},
+                                              std::chrono::milliseconds silence_max = kSilenceMax);
 /// As check_store_url(), for these and nbds, nbds+unix (refused).
 Status check_nbd_url(const Url& url);
 bool is_nbd_scheme(const Url& url);
@@ -45,7 +47,8 @@ struct ClaimedExport {
 
 class NbdStore final : public Store, private Connection::Watcher {
   public:
-    NbdStore(io::Loop& loop, ClaimedExport claimed, const LeaseTiming& timing);
+    NbdStore(io::Loop& loop, ClaimedExport claimed, const LeaseTiming& timing,
+             std::chrono::milliseconds silence_max);
     ~NbdStore() override;
 
     const std::string& name() const noexcept override { return name_; }

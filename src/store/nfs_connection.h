@@ -16,10 +16,10 @@
 #include "base/fd.h"
 #include "io/loop.h"
 #include "store/backoff.h"
-#include "store/nfs_patience.h"
 #include "store/nfs_receiver.h"
 #include "store/nfs_socket.h"
 #include "store/nfs_wire.h"
+#include "store/patience.h"
 
 namespace farswap::nfs {
 

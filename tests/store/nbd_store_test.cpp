@@ -24,10 +24,11 @@ class NbdStoreTest : public testing::Test, protected Driver {
     void TearDown() override {
         if (store) store->close();
     }
-    Result<std::unique_ptr<Store>> try_open(const std::string& url, const LeaseTiming& timing = {}) {
+    Result<std::unique_ptr<Store>> try_open(const std::string& url, const LeaseTiming& timing = {},
+                                            std::chrono::milliseconds silence_max = kSilenceMax) {
         const auto parsed = parse_url(url);
         if (!parsed) return std::unexpected(parsed.error());
-        return open_nbd_store(*parsed, {}, *loop, timing);
+        return open_nbd_store(*parsed, {}, *loop, timing, silence_max);
     }
     void serve(std::vector<std::string> arguments) {
         server = std::make_unique<NbdServer>(std::move(arguments));
@@ -188,6 +189,61 @@ TEST_F(NbdStoreTest, FailureThatNoFlushWasToldOfIsReportedToTheNext) {
     EXPECT_EQ(flush(*store), 0);
     EXPECT_EQ(store->counters().lost_writes, 1u);
     EXPECT_EQ(store->counters().reconnects, 0u);
+}
+
+/// One that is alive, and answers everything but one call.
+class NbdSilenceTest : public NbdStoreTest {
+  protected:
+    /// The first of these calls behind drop_one() is answered when the test is over.
+    void serve_dropping(const std::string& call) {
+        char path[] = "/var/tmp/farswap-nbd-disk-XXXXXX";
+        const int fd = ::mkstemp(path);
+        ASSERT_GE(fd, 0);
+        ASSERT_EQ(::ftruncate(fd, 64 << 20), 0);
+        ::close(fd);
+        disk = path;
+        const auto drop = [&](const std::string& name) {
+            return name != call ? ""
+                                : "if rm " + disk + ".drop 2>/dev/null; then until [ -e " + disk +
+                                      ".over ]; do sleep 0.02; done; fi; ";
+        };
+        server = std::make_unique<NbdServer>(std::vector<std::string>{
+            "eval", "thread_model=echo parallel", "get_size=echo 64M",
+            "pread=" + drop("pread") + "dd if=" + disk +
+                " skip=$4 count=$3 iflag=skip_bytes,count_bytes status=none",
+            "pwrite=dd of=" + disk + " seek=$4 oflag=seek_bytes conv=notrunc status=none",
+            "flush=" + drop("flush") + "exit 0"});
+        auto opened = try_open(server->url(), {.beat = 50ms}, 500ms);
+        ASSERT_TRUE(opened) << opened.error().message;
+        store = std::move(*opened);
+    }
+    void drop_one() { std::ofstream(disk + ".drop").put(0); }
+    bool dropped() const { return !std::filesystem::exists(disk + ".drop"); }
+    void TearDown() override {
+        std::ofstream(disk + ".over").put(0);
+        NbdStoreTest::TearDown();
+        server.reset();
+        std::filesystem::remove(disk + ".over");
+    }
+};
+
+TEST_F(NbdSilenceTest, FlushThatIsNeverAnsweredCostsTheConnection) {
+    serve_dropping("flush");
+    ASSERT_EQ(write(*store, 0, pattern(0, kPageSize)), static_cast<int>(kPageSize));
+    drop_one();
+    EXPECT_EQ(flush(*store), -ESTALE);
+    ASSERT_EQ(write(*store, 0, pattern(0, kPageSize)), static_cast<int>(kPageSize));
+    EXPECT_EQ(flush(*store), 0);
+    EXPECT_GE(store->counters().reconnects, 1u);
+}
+
+TEST_F(NbdSilenceTest, LookAtTheLeaseThatIsNeverAnsweredCostsTheConnection) {
+    serve_dropping("pread");
+    drop_one();
+    ASSERT_TRUE(run_until([&] { return dropped() && store->counters().reconnects > 0; }));
+    EXPECT_EQ(write(*store, 0, pattern(0, kPageSize)), static_cast<int>(kPageSize));
+    EXPECT_TRUE(read(*store, 0, kPageSize) == pattern(0, kPageSize));
+    EXPECT_EQ(flush(*store), 0);
 }
 
 TEST_F(NbdStoreTest, SendsAgainWhatWasUnderWay) {

@@ -6,16 +6,16 @@
 #include <chrono>
 #include <cstdint>
 
-namespace farswap::nfs {
+namespace farswap {
 
 /// After so long the client of Linux sends a call again (nfs(5), timeo=600 over TCP).
 inline constexpr std::chrono::milliseconds kSilenceMax{60'000};
 
-/// A server may lose a call without a word: RFC 5531 leaves it to the client to ask again, and servers do
-/// lose some that they have no memory for, or that they take for a repetition. It may as well be slow: a disk
-/// that hangs, or a COMMIT of gigabytes, and asking again is no help then. So the limit doubles whenever it
-/// is reached, up to ten times the first (nfs(5): 600 s), and is the first again when for that long no call
-/// has been without an answer for a quarter of it.
+/// A server may lose a call without a word: RFC 5531 leaves it to the client to ask again, and NFS servers do
+/// lose some that they have no memory for, or that they take for a repetition; NBD's protocol says nothing of
+/// it. It may as well be slow: a disk that hangs, or a COMMIT of gigabytes, and asking again is no help then.
+/// So the limit doubles whenever it is reached, up to ten times the first (nfs(5): 600 s), and is the first
+/// again when for that long no call has been without an answer for a quarter of it.
 ///
 /// Time is counted in ticks of the loop, so that a process that was stopped does not take its own absence for
 /// the server's: it lacks one tick, whose answers it finds in the socket before the next.
@@ -43,4 +43,4 @@ class Patience {
     std::uint32_t calm_ = 0;        ///< ticks in a row at which no call was old
 };
 
-}  // namespace farswap::nfs
+}  // namespace farswap

@@ -1,9 +1,9 @@
 // How long a server may owe an answer, in ticks of which the test knows all.
-#include "store/nfs_patience.h"
+#include "store/patience.h"
 
 #include <gtest/gtest.h>
 
-namespace farswap::nfs {
+namespace farswap {
 namespace {
 
 using namespace std::chrono_literals;
@@ -15,14 +15,14 @@ std::uint32_t lose_a_call(Patience& patience) {
     return age;
 }
 
-TEST(NfsPatience, GivesALostCallUpAfterTheLimit) {
+TEST(Patience, GivesALostCallUpAfterTheLimit) {
     Patience patience(60s);
     const std::uint32_t ticks = lose_a_call(patience);
     EXPECT_GT(patience.tick() * ticks, 60s);
     EXPECT_LE(patience.tick() * ticks, 64s);
 }
 
-TEST(NfsPatience, DoublesUpToTenTimesForAServerThatDoesNotAnswerAtAll) {
+TEST(Patience, DoublesUpToTenTimesForAServerThatDoesNotAnswerAtAll) {
     Patience patience(60s);
     std::chrono::nanoseconds last{};
     for (const auto most : {60s, 120s, 240s, 480s, 600s, 600s}) {
@@ -33,7 +33,7 @@ TEST(NfsPatience, DoublesUpToTenTimesForAServerThatDoesNotAnswerAtAll) {
 }
 
 /// COMMITs of 100 s, as fast as they come: one connection is lost on the first of them.
-TEST(NfsPatience, LeavesASlowServerInPeace) {
+TEST(Patience, LeavesASlowServerInPeace) {
     Patience patience(60s);
     EXPECT_LT(lose_a_call(patience), 20u);
     const auto ticks = static_cast<std::uint32_t>(100s / patience.tick());
@@ -42,7 +42,7 @@ TEST(NfsPatience, LeavesASlowServerInPeace) {
 }
 
 /// One call in a while is lost, and what is sent again is answered at once.
-TEST(NfsPatience, ForgetsWhenAllIsWellForAMinute) {
+TEST(Patience, ForgetsWhenAllIsWellForAMinute) {
     Patience patience(60s);
     for (int lost = 0; lost < 10; ++lost) {
         EXPECT_LE(patience.tick() * lose_a_call(patience), 64s);
@@ -53,4 +53,4 @@ TEST(NfsPatience, ForgetsWhenAllIsWellForAMinute) {
 }
 
 }  // namespace
-}  // namespace farswap::nfs
+}  // namespace farswap
