@@ -1,6 +1,7 @@
 // Formats a job's report; see report.h.
 #include "cli/report.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cli/recording_json.h"
@@ -76,10 +77,13 @@ std::vector<std::string> summary_lines(const JobReport& report) {
                      fmt::format("{} in {} at the most  too large {}", pages(s.swap.pages_packed_at_peak),
                                  format_size(s.swap.bytes_packed_peak), count(s.pages_too_large))));
         else if (s.swap.bytes_packed_peak > 0)
-            lines.push_back(line(
-                "tier", fmt::format("{} in {} at the most  found there {}  went on to a store {}",
-                                    pages(s.swap.pages_packed_at_peak), format_size(s.swap.bytes_packed_peak),
-                                    count(s.swap.tier_found), count(s.swap.tier_written_back))));
+            lines.push_back(
+                line("tier",
+                     fmt::format(
+                         "{} in {} at the most  share {}% of the cap  found there {}  went on to a store {}",
+                         pages(s.swap.pages_packed_at_peak), format_size(s.swap.bytes_packed_peak),
+                         s.swap.tier_limit * 100 / std::max<std::uint64_t>(s.ram_cap, 1),
+                         count(s.swap.tier_found), count(s.swap.tier_written_back))));
         lines.push_back(
             line("faults", fmt::format("{}  first touch {}  second chance {}  cache {}  store {}",
                                        count(s.faults), count(s.faults_first), count(s.second_chances),
