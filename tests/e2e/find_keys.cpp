@@ -1,12 +1,15 @@
-// Looks for AES-256 keys in the memory of a process: by their expanded form, 15 round keys in a row, each of
+// Looks for AES-256 keys in the memory of processes: by their expanded form, 15 round keys in a row, each of
 // which follows from those before (FIPS 197, 5.2), and by the key itself and by each round key where that was
-// found. Knows no key beforehand.
+// found in any of them. Knows no key beforehand.
 //
-// find_keys PID: prints "schedule|key|round ADDRESS FLAGS NAME" for each, FLAGS being the VmFlags of its
-// mapping. A round key, of 16 bytes, that is no part of a schedule is what was in a register.
+// find_keys PID...: prints "schedule|key|round PID ADDRESS FLAGS NAME" for each, FLAGS being the VmFlags of
+// its mapping. A round key, of 16 bytes, that is no part of a schedule is what was in a register. One of the
+// processes may end meanwhile, or have no memory any more.
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -17,7 +20,10 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "target/uapi.h"
 
 namespace {
 
@@ -90,91 +96,162 @@ std::vector<Mapping> mappings_of(const std::string& process) {
     return mappings;
 }
 
+/// What of [start, end) is in memory and no page of zeros that all share: a pager's mappings are mostly
+/// empty. All of it where the kernel does not tell (Linux 6.7, PAGEMAP_SCAN).
+std::vector<std::pair<std::uint64_t, std::uint64_t>> present_in(int pagemap, std::uint64_t start,
+                                                                std::uint64_t end) {
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> found;
+    while (start < end) {
+        std::array<page_region, 64> regions;
+        pm_scan_arg scan{};
+        scan.size = sizeof scan;
+        scan.start = start;
+        scan.end = end;
+        scan.vec = reinterpret_cast<std::uintptr_t>(regions.data());
+        scan.vec_len = regions.size();
+        scan.category_inverted = scan.category_mask = PAGE_IS_PFNZERO;
+        scan.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+        scan.return_mask = PAGE_IS_PRESENT;
+        const int count = ::ioctl(pagemap, PAGEMAP_SCAN, &scan);
+        if (count < 0) {
+            found.emplace_back(start, end);
+            break;
+        }
+        for (int i = 0; i < count; i++) found.emplace_back(regions[i].start, regions[i].end);
+        start = scan.walk_end;
+    }
+    return found;
+}
+
+/// The memory of a process.
+struct Memory {
+    int bytes = -1, pagemap = -1;
+};
+
 /// Calls look(address, bytes) for each piece of the mapping that can be read; pieces overlap by a schedule.
 template <typename Look>
-void for_each_piece(int memory, const Mapping& mapping, Look look) {
+void for_each_piece(const Memory& memory, const Mapping& mapping, Look look) {
     constexpr std::size_t kPiece = 1 << 20, kOverlap = 4096;
     static std::vector<unsigned char> bytes(kPiece + kOverlap);
-    for (std::uint64_t at = mapping.start; at < mapping.end; at += kPiece) {
-        const std::size_t wanted = std::min<std::uint64_t>(kPiece + kOverlap, mapping.end - at);
-        const ssize_t got = ::pread(memory, bytes.data(), wanted, static_cast<off_t>(at));
-        if (got > 0) look(at, bytes.data(), static_cast<std::size_t>(got));
+    for (const auto& [start, end] : present_in(memory.pagemap, mapping.start, mapping.end)) {
+        for (std::uint64_t at = start; at < end; at += kPiece) {
+            const std::size_t wanted = std::min<std::uint64_t>(kPiece + kOverlap, end - at);
+            const ssize_t got = ::pread(memory.bytes, bytes.data(), wanted, static_cast<off_t>(at));
+            if (got > 0) look(at, bytes.data(), static_cast<std::size_t>(got));
+        }
     }
 }
 
-void print(const char* what, std::uint64_t at, const Mapping& mapping) {
-    std::printf("%s %lx%s %s\n", what, static_cast<unsigned long>(at), mapping.flags.c_str(),
-                mapping.name.empty() ? "anonymous" : mapping.name.c_str());
-}
+/// What is known of all of them.
+struct Keys {
+    std::set<Key> whole;
+    std::map<std::uint64_t, std::uint64_t> rounds;  ///< both halves of each round key
+};
+
+/// One process, and where keys lie in it.
+class Searched {
+  public:
+    explicit Searched(const std::string& process)
+        : process_(process),
+          memory_{::open(("/proc/" + process + "/mem").c_str(), O_RDONLY | O_CLOEXEC),
+                  ::open(("/proc/" + process + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC)},
+          mappings_(mappings_of(process)) {}
+
+    bool is_open() const { return memory_.bytes >= 0 && memory_.pagemap >= 0; }
+
+    void look_for_schedules(Keys& keys) {
+        for (const Mapping& mapping : mappings_) {
+            for_each_piece(memory_, mapping,
+                           [&](std::uint64_t start, const unsigned char* bytes, std::size_t length) {
+                               for (std::size_t i = 0; i + kWords * 4 <= length; i += 4) {
+                                   if (!is_schedule(bytes + i) || !schedules_.insert(start + i).second)
+                                       continue;
+                                   Key key;
+                                   std::memcpy(key.data(), bytes + i, key.size());
+                                   keys.whole.insert(key);
+                                   for (std::size_t at = 0; at < kWords * 4; at += kRoundBytes)
+                                       keys.rounds[word_at(bytes + i + at)] = word_at(bytes + i + at + 8);
+                                   print("schedule", start + i, mapping);
+                               }
+                           });
+        }
+    }
+
+    void look_for_keys(const Keys& keys) {
+        for (const Mapping& mapping : mappings_) {
+            std::set<std::uint64_t> seen;
+            for_each_piece(
+                memory_, mapping, [&](std::uint64_t start, const unsigned char* bytes, std::size_t length) {
+                    for (const Key& key : keys.whole) {
+                        const unsigned char* at = bytes;
+                        const unsigned char* const end = bytes + length;
+                        while ((at = static_cast<const unsigned char*>(::memmem(
+                                    at, static_cast<std::size_t>(end - at), key.data(), key.size()))) !=
+                               nullptr) {
+                            const std::uint64_t address = start + static_cast<std::uint64_t>(at - bytes);
+                            if (!schedules_.contains(address) && seen.insert(address).second)
+                                print("key", address, mapping);
+                            keys_.insert({address, address + kRoundBytes});
+                            at++;
+                        }
+                    }
+                });
+        }
+    }
+
+    void look_for_rounds(const Keys& keys) {
+        // Most bytes are told from round keys by the first two of them.
+        std::vector<bool> begins(1 << 16);
+        for (const auto& [first, second] : keys.rounds) begins[first & 0xffff] = true;
+        for (const Mapping& mapping : mappings_) {
+            std::set<std::uint64_t> seen;
+            for_each_piece(memory_, mapping,
+                           [&](std::uint64_t start, const unsigned char* bytes, std::size_t length) {
+                               for (std::size_t i = 0; i + kRoundBytes <= length; i += 4) {
+                                   const std::uint64_t first = word_at(bytes + i);
+                                   if (!begins[first & 0xffff]) continue;
+                                   const auto found = keys.rounds.find(first);
+                                   if (found == keys.rounds.end() || found->second != word_at(bytes + i + 8))
+                                       continue;
+                                   if (is_in_schedule(start + i) || keys_.contains(start + i)) continue;
+                                   if (seen.insert(start + i).second) print("round", start + i, mapping);
+                               }
+                           });
+        }
+    }
+
+  private:
+    bool is_in_schedule(std::uint64_t address) const {
+        const auto behind = schedules_.upper_bound(address);
+        return behind != schedules_.begin() && address - *std::prev(behind) < kWords * 4;
+    }
+
+    void print(const char* what, std::uint64_t at, const Mapping& mapping) const {
+        std::printf("%s %s %lx%s %s\n", what, process_.c_str(), static_cast<unsigned long>(at),
+                    mapping.flags.c_str(), mapping.name.empty() ? "anonymous" : mapping.name.c_str());
+    }
+
+    std::string process_;
+    Memory memory_;
+    std::vector<Mapping> mappings_;
+    std::set<std::uint64_t> schedules_;
+    std::set<std::uint64_t> keys_;  ///< both round keys that a key begins with
+};
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 2) return 2;
-    const std::string process = argv[1];
-    const int memory = ::open(("/proc/" + process + "/mem").c_str(), O_RDONLY | O_CLOEXEC);
-    if (memory < 0) {
+    if (argc < 2) return 2;
+    std::vector<Searched> all;
+    for (int i = 1; i < argc; i++) {
+        all.emplace_back(argv[i]);
+        if (all.back().is_open()) continue;
         std::perror("find_keys: the memory of the process");
         return 1;
     }
-    const auto mappings = mappings_of(process);
-    std::set<std::uint64_t> schedules;
-    std::set<Key> keys;
-    std::map<std::uint64_t, std::uint64_t> rounds;  // both halves of each round key
-    for (const Mapping& mapping : mappings) {
-        for_each_piece(memory, mapping,
-                       [&](std::uint64_t start, const unsigned char* bytes, std::size_t length) {
-                           for (std::size_t i = 0; i + kWords * 4 <= length; i += 4) {
-                               if (!is_schedule(bytes + i) || !schedules.insert(start + i).second) continue;
-                               Key key;
-                               std::memcpy(key.data(), bytes + i, key.size());
-                               keys.insert(key);
-                               for (std::size_t at = 0; at < kWords * 4; at += kRoundBytes)
-                                   rounds[word_at(bytes + i + at)] = word_at(bytes + i + at + 8);
-                               print("schedule", start + i, mapping);
-                           }
-                       });
-    }
-    std::set<std::uint64_t> keys_at;  // both round keys that a key begins with
-    for (const Mapping& mapping : mappings) {
-        std::set<std::uint64_t> seen;
-        for_each_piece(
-            memory, mapping, [&](std::uint64_t start, const unsigned char* bytes, std::size_t length) {
-                for (const Key& key : keys) {
-                    const unsigned char* at = bytes;
-                    const unsigned char* const end = bytes + length;
-                    while ((at = static_cast<const unsigned char*>(
-                                ::memmem(at, static_cast<std::size_t>(end - at), key.data(), key.size()))) !=
-                           nullptr) {
-                        const std::uint64_t address = start + static_cast<std::uint64_t>(at - bytes);
-                        if (!schedules.contains(address) && seen.insert(address).second)
-                            print("key", address, mapping);
-                        keys_at.insert({address, address + kRoundBytes});
-                        at++;
-                    }
-                }
-            });
-    }
-    // Most bytes are told from round keys by the first two of them.
-    std::vector<bool> begins(1 << 16);
-    for (const auto& [first, second] : rounds) begins[first & 0xffff] = true;
-    const auto is_in_schedule = [&](std::uint64_t address) {
-        const auto behind = schedules.upper_bound(address);
-        return behind != schedules.begin() && address - *std::prev(behind) < kWords * 4;
-    };
-    for (const Mapping& mapping : mappings) {
-        std::set<std::uint64_t> seen;
-        for_each_piece(memory, mapping,
-                       [&](std::uint64_t start, const unsigned char* bytes, std::size_t length) {
-                           for (std::size_t i = 0; i + kRoundBytes <= length; i += 4) {
-                               const std::uint64_t first = word_at(bytes + i);
-                               if (!begins[first & 0xffff]) continue;
-                               const auto found = rounds.find(first);
-                               if (found == rounds.end() || found->second != word_at(bytes + i + 8)) continue;
-                               if (is_in_schedule(start + i) || keys_at.contains(start + i)) continue;
-                               if (seen.insert(start + i).second) print("round", start + i, mapping);
-                           }
-                       });
-    }
+    Keys keys;
+    for (Searched& process : all) process.look_for_schedules(keys);
+    for (Searched& process : all) process.look_for_keys(keys);
+    for (Searched& process : all) process.look_for_rounds(keys);
     return 0;
 }

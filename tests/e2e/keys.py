@@ -1,16 +1,48 @@
-"""Cases of bad_input.py about the job's key: where it is, and its expanded forms, in the memory of a pager that works."""
+"""Cases of bad_input.py about the job's key: where it is, and its expanded forms, in the memory of a pager that works, and in
+that of all who go on when it was killed.
+"""
+import os
+import pathlib
 import re
+import signal
 import subprocess
+import time
 
 from fault_lab import Skip, case
 from faults import wait_until
+from killed import checking_job, state_of
+
+DEATHS = 10
+# Of the kills, those that have to have hit a pager in OpenSSL's code: there round keys are in its registers.
+DEATHS_WHILE_SEALING = 7
+
+
+def need_instructions_for_aes():
+    if "aes" not in open("/proc/cpuinfo").read():
+        raise Skip("no AES instructions: OpenSSL has keys in another form then")
+
+
+def find_keys(lab, *processes):
+    """A line for each place: what it is, the process, the address, the mapping's flags and name."""
+    found = subprocess.run([lab.tools.farswap.parent / "find_keys", *map(str, processes)], capture_output=True, text=True,
+                           check=False)
+    return found.stdout.splitlines()
+
+
+def schedules(lines):
+    return [line for line in lines if line.startswith("schedule ")]
+
+
+def expect_locked(lab, lines):
+    for line in lines:
+        flags = re.split(r" +", line)
+        lab.expect("lo" in flags and "dd" in flags, f"in memory that is not locked or is in core files: {line}")
 
 
 @case
 def keys_are_in_locked_memory_only(lab):
     """Neither a key nor its expanded form is in a mapping that is not locked, or that a core file would have."""
-    if "aes" not in open("/proc/cpuinfo").read():
-        raise Skip("no AES instructions: OpenSSL has keys in another form then")
+    need_instructions_for_aes()
     command = [lab.tools.farswap, "run", "-q", "--ram", "40M", "--swap", lab.file_url(), "--",
                lab.tools.workloads / "verify", "--size", "96M", "--operations", "100000"]
     with open(lab.output(), "wb") as out:
@@ -18,17 +50,72 @@ def keys_are_in_locked_memory_only(lab):
     lines = []
 
     def has_all():
-        found = subprocess.run([lab.tools.farswap.parent / "find_keys", str(job.pid)], capture_output=True, text=True, check=False)
-        lines[:] = found.stdout.splitlines()
+        lines[:] = find_keys(lab, job.pid)
         # Of the job's key, of sealing, and of opening from when a page has come back.
-        return sum(line.startswith("schedule ") for line in lines) >= 3
+        return len(schedules(lines)) >= 3
 
     try:
         wait_until(lambda: has_all() or job.poll() is not None)
     finally:
         job.kill()
         job.wait()
-    lab.expect(sum(line.startswith("schedule ") for line in lines) >= 3, f"expanded keys: {lines}")
-    for line in lines:
-        flags = re.split(r" +", line)
-        lab.expect("lo" in flags and "dd" in flags, f"in memory that is not locked or is in core files: {line}")
+    lab.expect(len(schedules(lines)) >= 3, f"expanded keys: {lines}")
+    expect_locked(lab, lines)
+
+
+def place_in(process):
+    """The name of the mapping whose code the main thread, which is stopped, executes; "": it is in a system call."""
+    words = pathlib.Path(f"/proc/{process}/syscall").read_text().split()
+    if words[0] != "-1":
+        return ""
+    place = int(words[2], 16)
+    for line in pathlib.Path(f"/proc/{process}/maps").read_text().splitlines():
+        start, end = (int(word, 16) for word in line.split()[0].split("-"))
+        if start <= place < end:
+            return line.split()[-1]
+    return ""
+
+
+def stop_while_it_seals(job, limit_s=20):
+    """Stops the pager again and again until that was in OpenSSL's code, and leaves it stopped. False: it never was."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline and not job.is_over():
+        os.kill(job.pager, signal.SIGSTOP)
+        wait_until(lambda: state_of(job.pager) in ("t", "T", "Z", ""))
+        if "libcrypto" in place_in(job.pager):
+            return True
+        os.kill(job.pager, signal.SIGCONT)
+        time.sleep(0.0007)
+    return False
+
+
+def processes_of(job):
+    """All that live of the job: the programs, the keeper and the pager."""
+    programs = {int(line.split()[0]) for line in job.left()}
+    return sorted(programs | {job.keeper, job.pager})
+
+
+@case
+def killed_pagers_leave_no_keys(lab):
+    """Killed while it seals, a pager has round keys in its registers, which the keeper reads and gives to the heir. What was kept
+    for that is locked and wiped, and no process of the job has anything of it elsewhere. The same after the death of each heir.
+    """
+    need_instructions_for_aes()
+    job = checking_job(lab, flags=("--compress", "off"))
+    job.wait_until_paged(60)
+    sealed = 0
+    for death in range(1, DEATHS + 1):
+        sealed += stop_while_it_seals(job)
+        if not lab.expect(not job.is_over() and job.kill_pager(), f"nobody goes on after {death} deaths: {job.errors()[-300:]!r}"):
+            return
+        # What was kept of the registers is wiped by the heir's first instructions, and this line comes long after.
+        wait_until(lambda: f"process {job.pager} pages on" in job.errors(), 60)
+        lines = find_keys(lab, *processes_of(job))
+        lab.expect(len(schedules(lines)) >= 2 * 3, f"after {death} deaths, expanded keys: {lines}")
+        expect_locked(lab, lines)
+        # In locked memory neither: the registers that were kept would lie there until the next death.
+        rounds = [line for line in lines if line.startswith("round ")]
+        if not lab.expect(not rounds, f"after {death} deaths, what was in registers: {rounds[:4]}"):
+            return
+    lab.expect(sealed >= DEATHS_WHILE_SEALING, f"only {sealed} of {job.deaths} pagers were killed while they sealed a page")
+    job.expect_success()
