@@ -1,8 +1,10 @@
 // All slots are in use: who goes on, who waits, and what is said.
 #include <algorithm>
 #include <cerrno>
+#include <string>
 
 #include "base/log.h"
+#include "base/no_allocation.h"
 #include "pager/pager.h"
 
 namespace farswap {
@@ -10,6 +12,18 @@ namespace {
 
 constexpr std::uint32_t kSlotsAtOnce = 64;
 constexpr std::chrono::minutes kSayAgain{1};
+constexpr std::size_t kStoresNamedMax = 4;
+
+/// How much there is, and where: so that it can be told which of several is to be made larger.
+std::string capacity_of(const SwapArea& area) {
+    std::string text = fmt::format("{} MiB", area.slots_capacity() * kPageSize >> 20);
+    if (area.keeps_in_memory()) return text;
+    const auto& stores = area.stores();
+    for (std::size_t i = 0; i < std::min(stores.size(), kStoresNamedMax); i++)
+        text += fmt::format("{}{}", i == 0 ? " on " : ", ", stores[i]->name());
+    if (stores.size() > kStoresNamedMax) text += fmt::format(" and {} more", stores.size() - kStoresNamedMax);
+    return text;
+}
 
 }  // namespace
 
@@ -18,15 +32,16 @@ constexpr std::chrono::minutes kSayAgain{1};
 void Pager::swap_is_full() {
     if (give_up_slots(kSlotsAtOnce, ~0u) > 0) return arm_retry();
     full_ = true;
-    const std::uint64_t mebibytes = area_.slots_capacity() * kPageSize >> 20;
     if (waits_when_full_) {
         const auto now = io::Clock::now();
         if (now < full_said_next_) return;
         full_said_next_ = now + kSayAgain;
-        log::warning("swap is full ({} MiB): the program waits for memory until some of it is freed",
-                     mebibytes);
+        const MayAllocate message("once a minute, while nothing can leave");
+        log::warning("swap is full ({}): the program waits for memory until some of it is freed",
+                     capacity_of(area_));
     } else {
-        stop_for(ENOSPC, "swap is full ({} MiB): the program was stopped; give it {}", mebibytes,
+        const MayAllocate message("the job is about to end");
+        stop_for(ENOSPC, "swap is full ({}): the program was stopped; give it {}", capacity_of(area_),
                  area_.keeps_in_memory() ? "more --ram, or a store (--swap URL)"
                                          : "a larger store (?size=) or a second --swap");
     }

@@ -1,6 +1,7 @@
 """Cases of bad_input.py in which farswap must refuse before the program runs, or in which the program cannot run."""
 import os
 import pathlib
+import re
 import resource
 import signal
 import socket
@@ -374,16 +375,49 @@ sys.exit(waiter.wait())
 """
 
 
+def full_stores(lab):
+    """Of 64 MiB each, on a disk and on a server. -> URL, directory."""
+    yield lab.file_url("?size=64M"), lab.store
+    server = lab.server()
+    yield f"{server.url}&size=64M", server.store_directory()
+
+
 @case
 def full_stores_are_waited_for(lab):
     """Two processes need more than the stores hold: one waits until the other has ended, if that is asked for."""
-    stdin, tell = os.pipe()
-    job = Background(lab, lab.file_url("?size=64M"), harness.PYTHON, "-c", HOLD_AND_WAIT, ram="48M", flags=["--on-full", "wait"],
-                     limit_s=120, stdin=stdin)
-    error = lab.directory / f"run{lab.runs}.err"
-    lab.expect(wait_until(lambda: error.exists() and "swap is full" in error.read_text()), "nothing says that swap is full")
-    os.write(tell, b".")
-    run = job.end()
-    os.close(stdin)
-    os.close(tell)
-    lab.expect(run.status == 0 and str(70 << 20) in run.output.read_text(), f"exit status {run.status}: {run.error}")
+    for url, directory in full_stores(lab):
+        stdin, tell = os.pipe()
+        job = Background(lab, url, harness.PYTHON, "-c", HOLD_AND_WAIT, ram="48M", flags=["--on-full", "wait"], limit_s=120,
+                         stdin=stdin)
+        error = lab.directory / f"run{lab.runs}.err"
+        says = f"swap is full \\(64 MiB on .*{directory}.*\\): the program waits"
+        lab.expect(wait_until(lambda error=error, says=says: error.exists() and re.search(says, error.read_text()), 100),
+                   f"nothing says that swap is full, and where: {error.read_text()!r}")
+        os.write(tell, b".")
+        run = job.end()
+        os.close(stdin)
+        os.close(tell)
+        lab.expect(run.status == 0 and str(70 << 20) in run.output.read_text(), f"exit status {run.status}: {run.error}")
+        lab.expect_nothing_left(run, directory)
+
+
+@case
+def full_stores_stop_the_job(lab):
+    """The same need, and nobody who is to wait: one line that names the store, whether that was asked for or not."""
+    hold = "import os; held = os.urandom(160 << 20); print(len(held))"
+    for url, directory in full_stores(lab):
+        for flags in (["--on-full", "stop"], []):
+            run = lab.job(url, harness.PYTHON, "-c", hold, ram="48M", flags=["--quiet", *flags], limit_s=120)
+            lab.expect_refusal(run, REFUSED, f"swap is full \\(64 MiB on .*{directory}.*\\): the program was stopped",
+                               "a larger store|a second --swap", left_in=[directory])
+
+
+@case
+def full_stores_of_several_are_named(lab):
+    """All of them: which one is to be made larger is the operator's to say."""
+    other = lab.directory / "other"
+    other.mkdir()
+    hold = "import os; held = os.urandom(160 << 20); print(len(held))"
+    run = lab.job(lab.file_url("?size=32M"), harness.PYTHON, "-c", hold, ram="48M",
+                  flags=["--quiet", "--swap", f"file:{other}?size=32M"], limit_s=120)
+    lab.expect_refusal(run, REFUSED, f"swap is full \\(64 MiB on .*{lab.store}.*, .*{other}.*\\)", left_in=[lab.store, other])
