@@ -30,6 +30,7 @@
 #include "cli/user_time.h"
 #include "keeper/keeper.h"
 #include "pager/budget.h"
+#include "pager/kill_census.h"
 #include "store/no_store.h"
 #include "store/open.h"
 #include "target/attachable.h"
@@ -216,7 +217,7 @@ Status Run::prepare_overcommit() {
 /// before leases name it.
 Status Run::start_keeper() {
     if (!options_.keeper) return {};
-    const auto started = keeper::start();
+    const auto started = keeper::start(kills::note);
     if (!started)
         log::info("no keeper, so that a pager that is killed ends its job: {}", started.error().message);
     return {};
@@ -290,6 +291,7 @@ Status Run::open_stores() {
                                   .births = keeper::births});
     if (!area) return std::unexpected(area.error());
     area_ = std::move(*area);
+    kills::watch(area_.get());
     return {};
 }
 
@@ -373,6 +375,7 @@ void Run::go_on_as_heir(ControlServer& control) {
     const auto killed = keeper::last_kill();
     log::debug("killed in system call {} with {:#x}, at {:#x}", killed.system_call, killed.argument,
                killed.instruction - reinterpret_cast<std::uintptr_t>(&__executable_start));
+    log::debug("the pager was killed so far: {}", kills::so_far());
     log::write_line(fmt::format("process {} pages on in place of one that was killed", ::getpid()));
 }
 
@@ -484,6 +487,7 @@ void Run::describe_stores(JobReport& report) const {
 
 void Run::clean_up() {
     if (area_) area_->shutdown(kShutdownLimit);
+    kills::watch(nullptr);
     area_.reset();
     pool_.reset();
     loop_.reset();

@@ -19,6 +19,7 @@
 #include <cstring>
 #include <filesystem>
 #include <string_view>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/fd.h"
@@ -111,6 +112,7 @@ class Watch {
     static void go_on(pid_t thread, int signal) noexcept;
     void stopped(pid_t thread, int status) noexcept;
     void exits(pid_t thread) noexcept;
+    void take(KeptThread& kept) noexcept;
     void ended(pid_t thread, int status) noexcept;
     pid_t wait(int& status) noexcept;
     bool stand_at_their_ends() noexcept;
@@ -127,7 +129,8 @@ class Watch {
 
     pid_t pager_ = 0;
     bool is_killed_ = false;
-    bool is_lost_ = false;  ///< one of its threads is gone before its registers were read
+    bool main_had_begun_ = false;  ///< the main thread that was killed last was more than an heir
+    bool is_lost_ = false;         ///< one of its threads is gone before its registers were read
     std::string_view why_lost_;
     std::array<rlimit, RLIM_NLIMITS> limits_{};
 };
@@ -213,8 +216,14 @@ void Watch::exits(pid_t thread) noexcept {
     if (kept != nullptr) kept->is_ending = true;
     if (is_lost_ || kept == nullptr)
         let_die("it had more threads than can be kept");
-    else if (kept->take(heirs_code()) == KeptThread::Outcome::kLost)
-        let_die("a thread was gone before it had been read");
+    else
+        take(*kept);
+}
+
+void Watch::take(KeptThread& kept) noexcept {
+    const auto outcome = kept.take(heirs_code());
+    if (&kept == &shared.threads[0]) main_had_begun_ = outcome == KeptThread::Outcome::kTaken;
+    if (outcome == KeptThread::Outcome::kLost) let_die("a thread was gone before it had been read");
 }
 
 void Watch::let_die(std::string_view why) noexcept {
@@ -257,6 +266,7 @@ void Watch::succeed() noexcept {
     const pid_t traced = shared.traced;
     if (traced != 0) raw_call(SYS_kill, traced, SIGKILL);
     copy_limits();
+    if (shared.look != nullptr) shared.look(std::exchange(main_had_begun_, false));
     for (std::size_t i = 0; i < shared.count; i++)
         if (shared.threads[i].thread != 0) raw_ptrace(PTRACE_CONT, shared.threads[i].thread);
     // What they had asked the kernel for asynchronously is over when they are.
@@ -375,11 +385,12 @@ Status describe_ourselves() {
 
 }  // namespace
 
-Status start() {
+Status start(Look look) {
     if (FARSWAP_SANITIZED) return fail(ENOSYS, "built with a sanitizer");
     FARSWAP_ASSERT(shared.keeper == 0);
     if (auto mapped = map_extended(); !mapped) return mapped;
     if (auto described = describe_ourselves(); !described) return described;
+    shared.look = look;
     shared.phase = Phase::kWaitsForLeave;
     sigset_t all, before;
     sigfillset(&all);

@@ -10,13 +10,19 @@
 
 namespace farswap::keeper {
 
+/// Called at each kill, when all threads of the process stand at their ends, and before another process goes
+/// on. Runs in the keeper: it may read what is never in the middle of a change, and write what is nobody
+/// else's; it may not allocate, wait, make a system call, or use what a thread has of its own. `has_begun`:
+/// false where who was killed had not become its predecessor yet.
+using Look = void (*)(bool has_begun) noexcept;
+
 /// Starts the keeper of this process, all of whose threads it traces (ptrace(2)). No thread may be started or
 /// ended meanwhile; one that is started later can be lost in a kill in its first moment, and then the process
 /// ends. When the process is killed by SIGKILL, another one with the same memory, descriptors and threads
 /// goes on at the very instruction; killed otherwise, or in the moment in which one of its threads ends, the
 /// keeper says so in one line and lets go of the descriptors. EPERM: it may not be traced, or is already;
 /// ENOSYS: built with a sanitizer, which the keeper cannot be.
-Status start();
+Status start(Look look = nullptr);
 
 /// Ends the keeper. To be called before an end that is meant: without it, an end by SIGKILL is undone.
 void stop() noexcept;

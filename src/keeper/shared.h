@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "keeper/keeper.h"
 #include "keeper/kept_thread.h"
 
 namespace farswap::keeper {
@@ -23,6 +24,7 @@ struct Shared {
     std::atomic<std::uint32_t> births{0};
     std::array<char, 16> name{};   ///< of the pager's threads (PR_SET_NAME)
     std::atomic<pid_t> traced{0};  ///< see Indivisible
+    Look look = nullptr;           ///< set before the keeper runs
     /// Where, seen from a thread's pointer to its own storage, the C library keeps the thread's number, whose
     /// address the kernel knows (set_tid_address(2)).
     std::ptrdiff_t number_offset = 0;

@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/no_allocation.h"
+#include "base/step.h"
 #include "pager/pager.h"
 #include "target/moved_bytes.h"
 
@@ -433,6 +434,7 @@ void Pager::note_packed() {
 /// missing only if they were taken back from a stopped process; memory cannot be read only while a process
 /// ends or executes another program.
 bool Pager::copy_moved(Process& process) {
+    const During staged(Step::kStaged);
     std::uint32_t done = 0;
     const auto all = static_cast<std::uint32_t>(process.moved.size());
     while (done < all) {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/assert.h"
+#include "base/step.h"
 #include "swap/checksum.h"
 
 namespace farswap {
@@ -60,6 +61,7 @@ std::uint32_t PageRecords::pack_if_worth_it(const std::byte* page) noexcept {
 
 void PageRecords::make(SlotMap& map, SlotId slot, std::uint32_t store, const std::byte* page,
                        std::byte* record) noexcept {
+    const During sealing(Step::kSealing);
     const std::uint32_t before = map.units(slot);
     const std::uint32_t units = before == 0                ? pack_if_worth_it(page)
                                 : before == kUnitsPerBlock ? before
@@ -80,6 +82,7 @@ void PageRecords::make(SlotMap& map, SlotId slot, std::uint32_t store, const std
 
 bool PageRecords::open(const SlotMap& map, SlotId slot, std::uint32_t store, std::byte* record,
                        std::byte* page) noexcept {
+    const During opening(Step::kOpening);
     const std::uint32_t units = map.units(slot);
     const std::uint32_t length = units * kUnitBytes;
     const bool is_packed = units < kUnitsPerBlock;

@@ -54,7 +54,8 @@ class ReadIn {
 
     /// Answers everybody who waits for a place in line with -ECANCELED and asks what is in flight to end.
     void stop() noexcept;
-    bool quiet() const noexcept { return runs_.in_use() == 0; }
+    bool quiet() const noexcept { return reads_under_way() == 0; }
+    std::uint32_t reads_under_way() const noexcept { return runs_.in_use(); }
 
     /// Since when the oldest read from the store is to be answered.
     std::optional<io::Clock::time_point> waits_since(const StorePart& part) noexcept;

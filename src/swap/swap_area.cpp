@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -533,6 +534,18 @@ std::uint32_t SwapArea::seal_epoch() const noexcept {
 
 const std::vector<std::unique_ptr<Store>>& SwapArea::stores() const noexcept {
     return state_->stores;
+}
+
+SwapArea::UnderWay SwapArea::under_way() const noexcept {
+    UnderWay found;
+    for (const std::unique_ptr<WriteOut>& out : state_->writes) {
+        found.writes += out->writes_under_way();
+        found.flushes += out->is_flushing() ? 1 : 0;
+    }
+    for (const StorePart& part : std::as_const(*state_->slots).parts())
+        found.pages_uncommitted += part.written.size;
+    found.reads = state_->reads.reads_under_way();
+    return found;
 }
 
 std::vector<StoreWait> SwapArea::waits() const {

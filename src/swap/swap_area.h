@@ -211,6 +211,16 @@ class SwapArea {
     /// Of the seals that are made now; 0: none are.
     std::uint32_t seal_epoch() const noexcept;
     const std::vector<std::unique_ptr<Store>>& stores() const noexcept;
+    /// What is on its way between memory and stores.
+    struct UnderWay {
+        std::uint32_t writes = 0;             ///< requests, those that wait for another attempt included
+        std::uint32_t pages_uncommitted = 0;  ///< whose write was answered, and no flush since
+        std::uint32_t flushes = 0;
+        std::uint32_t reads = 0;
+    };
+    /// Adds numbers up, and follows only what stays as it is: it may be asked whatever the loop's thread
+    /// does, when that stands still.
+    UnderWay under_way() const noexcept;
     /// The stores that owe an answer now; mostly for a moment.
     std::vector<StoreWait> waits() const;
 

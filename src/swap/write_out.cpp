@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/step.h"
 #include "swap/retry.h"
 
 namespace farswap {
@@ -231,6 +232,7 @@ std::uint32_t WriteOut::gather_again(PageRun& run) noexcept {
 }
 
 void WriteOut::submit(PageRun& run) noexcept {
+    const During writing(Step::kWriting);
     FARSWAP_ASSERT(run.request.offset + run.request.length <= part_.store->reserved());
     run.submitted = true;
     part_.store->submit(run.request);
@@ -267,6 +269,7 @@ void WriteOut::write_ended(Request& request, int result) {
 
 /// Puts the pins and tells every page of the run what became of it.
 void WriteOut::end_run(PageRun& run, SlotEvent event) noexcept {
+    const During writing(Step::kWriting);
     PageRunTable::unpin(run);
     pages_writing_ -= run.count;
     for (std::uint32_t i = 0; i < run.count; ++i) {
@@ -288,6 +291,7 @@ void WriteOut::consider_flush() noexcept {
 }
 
 void WriteOut::submit_flush() noexcept {
+    const During committing(Step::kCommitting);
     loop_.cancel(flush_timer_);
     epoch_ = (epoch_ + 1) & SwapCache::kEpochMask;
     written_in_epoch_ = 0;
@@ -335,6 +339,7 @@ void WriteOut::flush_ended(FlushRequest& flush, int result) {
 
 /// The flush covered every epoch but the current one.
 void WriteOut::settle_flushed() noexcept {
+    const During committing(Step::kCommitting);
     SwapCache& cache = slots_.cache();
     while (part_.written.head != kNoFrame && cache.epoch(part_.written.head) != epoch_)
         slots_.apply(cache.slot_of(part_.written.head), SlotEvent::kFlushed);

@@ -54,6 +54,8 @@ class WriteOut {
         return part_.dirty.size + part_.overdue.size + pages_writing_ + part_.written.size;
     }
     bool quiet() const noexcept { return runs_.in_use() == 0 && !flush_busy_; }
+    std::uint32_t writes_under_way() const noexcept { return runs_.in_use(); }
+    bool is_flushing() const noexcept { return flush_submitted_; }
     /// Since when its oldest write or flush is to be answered.
     std::optional<io::Clock::time_point> waits_since() noexcept;
     std::uint64_t pages_written() const noexcept { return pages_written_; }

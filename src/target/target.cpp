@@ -66,6 +66,7 @@ Target::~Target() {
     for (io::Watch* watch : {&uffd_watch_, &socket_watch_, &pidfd_watch_}) {
         if (watch->added) loop_.remove(*watch);
     }
+    set_moving(false);
     for (const uffd_msg& message : heard_) {
         if (message.event == UFFD_EVENT_FORK) Fd(static_cast<int>(message.arg.fork.ufd)).reset();
     }
@@ -139,7 +140,7 @@ bool Target::ask_agent(agent_request& request) noexcept {
     if (send(socket_.get(), &request, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) != static_cast<ssize_t>(bytes))
         return false;
     waiting_ = true;
-    moving_ = request.op == AGENT_MOVE;
+    set_moving(request.op == AGENT_MOVE);
     asked_at_ = io::Clock::now();
     return true;
 }
@@ -190,14 +191,21 @@ void Target::look_whether_gone() {
     }
     const MayAllocate end("a process has ended");
     gone_ = true;
-    waiting_ = moving_ = false;
+    waiting_ = false;
+    set_moving(false);
     const char state = read_state(process_);
     events_.on_gone(*this, state != 0 && state != 'Z' && state != 'X');
 }
 
+void Target::set_moving(bool moves) noexcept {
+    if (moves && !moving_) moves_.fetch_add(1, std::memory_order_relaxed);
+    if (!moves && moving_) moves_.fetch_sub(1, std::memory_order_relaxed);
+    moving_ = moves;
+}
+
 void Target::move_settled() noexcept {
     FARSWAP_ASSERT(is_moved());
-    moving_ = false;
+    set_moving(false);
     if (!uffd_watch_.added && !gone_) loop_.add(uffd_watch_);
 }
 

@@ -5,6 +5,7 @@
 #include <linux/userfaultfd.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -95,6 +96,8 @@ class Target {
     bool is_moving() const noexcept { return moving_; }
     /// The reply to a MOVE has come.
     bool is_moved() const noexcept { return moving_ && !waiting_; }
+    /// How many are, of all.
+    static std::uint32_t moves_under_way() noexcept { return moves_.load(std::memory_order_relaxed); }
     /// What the last MOVE took is accounted for.
     void move_settled() noexcept;
     /// Has the agent end. It is asked for nothing afterwards; without it the userfaultfd is ours alone.
@@ -202,8 +205,11 @@ class Target {
     Result<AddressRange> candidate_at(std::uint64_t address, const AddressRange* cut_from = nullptr) const;
     std::optional<AddressRange> cut_off(const AddressRange& range, std::uint64_t beyond) const;
     bool deliver(std::span<const uffd_msg> messages);
+    void set_moving(bool moves) noexcept;
     bool hear();
     bool has_heard_of_the_end_of(std::uint64_t start, std::uint64_t bytes) const;
+
+    static inline constinit std::atomic<std::uint32_t> moves_{0};
 
     io::Loop& loop_;
     TargetEvents& events_;

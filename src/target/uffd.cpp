@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "base/step.h"
 #include "target/uapi.h"
 
 namespace farswap::target {
@@ -16,6 +17,7 @@ int Uffd::register_range(std::uint64_t start, std::uint64_t bytes) const noexcep
 }
 
 FillResult Uffd::copy(std::uint64_t address, const void* content, std::uint64_t bytes) const noexcept {
+    const During copying(Step::kCopying);
     FillResult result;
     while (result.bytes < bytes) {
         uffdio_copy request{};

@@ -150,6 +150,26 @@ def kill_again_and_again(job, times, seed=1, pause_max_s=0.08):
             return
 
 
+def census_of(job):
+    """What was under way at the kills so far, as the last heir that has said so counts it (FARSWAP_LOG=debug): a number for each
+    phase, by its name; `in_...`: the pager's own thread was at it, `with_...`: some of it was under way."""
+    lines = re.findall(r"the pager was killed so far: (.*)", job.errors())
+    if not lines:
+        return {}
+    kills, in_steps, with_kinds = re.fullmatch(r"(.*) in: (.*) with: (.*)", lines[-1]).groups()
+    return {prefix + name: int(count) for prefix, text in (("", kills), ("in_", in_steps), ("with_", with_kinds))
+            for name, count in (word.split("=") for word in text.split())}
+
+
+def expect_census(lab, job):
+    """Each kill is counted, and in one place."""
+    census = census_of(job)
+    lab.expect(census.get("kills") == job.deaths, f"{job.deaths} deaths; counted: {census}")
+    places = sum(count for name, count in census.items() if name.startswith("in_")) + census.get("not_begun", 0)
+    lab.expect(places == job.deaths, f"{job.deaths} deaths, {places} places: {census}")
+    lab.expect(census.get("with_write", 0) > 0, f"no kill found a write under way: {census}")
+
+
 def expect_deaths(lab, job, least):
     lab.expect(job.deaths >= least, f"only {job.deaths} pagers were killed while the job ran")
     # One that is killed before it has taken over says nothing; the next one counts it.
@@ -162,11 +182,12 @@ def expect_deaths(lab, job, least):
 @case
 def pager_killed_again_and_again(lab):
     """Two threads check every byte while one pager after the other dies."""
-    job = checking_job(lab)
+    job = checking_job(lab, env={"FARSWAP_LOG": "debug"})
     job.wait_until_paged(60)
     kill_again_and_again(job, 60)
     job.expect_success()
     expect_deaths(lab, job, 60)
+    expect_census(lab, job)
 
 
 @case

@@ -467,6 +467,36 @@ TEST_F(KeeperTest, StopsAndGoesOnAsAnyProcess) {
     EXPECT_EQ(result(), "well");
 }
 
+// By the keeper, while nobody else runs.
+std::atomic<std::uint32_t> looked{0}, looked_at_begun{0};
+
+// Who wants to know what a kill has interrupted sees it before anything of it goes on.
+TEST_F(KeeperTest, EachKillIsLookedAtBeforeAnotherProcessGoesOn) {
+    constexpr std::uint32_t kKills = 40;
+    start(
+        [](Board& board) -> std::string {
+            const auto started = keeper::start([](bool has_begun) noexcept {
+                looked++;
+                looked_at_begun += has_begun ? 1 : 0;
+            });
+            if (!started) return started.error().message;
+            pid_t known = 0;
+            while (!board.stop) {
+                const auto births = keeper::births();
+                const std::uint32_t seen = looked;
+                if (keeper::births() == births && seen != births)
+                    return std::to_string(births) + " births, and " + std::to_string(seen) + " looks";
+                show(board, known);
+            }
+            return looked == kKills && looked_at_begun > 0 && looked_at_begun <= looked
+                       ? ""
+                       : std::to_string(looked) + ", of which begun " + std::to_string(looked_at_begun);
+        },
+        false);
+    kill_again_and_again(kKills);
+    EXPECT_EQ(result(), "well");
+}
+
 TEST_F(KeeperTest, CannotGoOnInTheMiddleOfSomethingIndivisible) {
     start([](Board& board) -> std::string {
         const pid_t traced = fork();

@@ -551,5 +551,28 @@ TEST_F(SwapAreaTest, ARecordThatIsWrittenAfterALossIsTheSame) {
     EXPECT_EQ(store_->bytes_at(2 * kPageSize), before) << "a write of the first time may still come late";
 }
 
+TEST_F(SwapAreaTest, WhatIsUnderWayIsCounted) {
+    const auto is = [this](SwapArea::UnderWay wanted) {
+        const auto found = area_->under_way();
+        return found.writes == wanted.writes && found.pages_uncommitted == wanted.pages_uncommitted &&
+               found.flushes == wanted.flushes && found.reads == wanted.reads;
+    };
+    EXPECT_TRUE(is({}));
+    const auto slots = add_pages(64, 0);
+    EXPECT_TRUE(is({.writes = 1}));
+    store_->complete_all();
+    EXPECT_TRUE(is({.pages_uncommitted = 64}));
+    run_loop();
+    EXPECT_TRUE(is({.pages_uncommitted = 64, .flushes = 1}));
+    store_->complete_all();
+    EXPECT_TRUE(is({}));
+    drop_clean();
+    Fetch fetch(slots[0]);
+    area_->fetch(fetch);
+    EXPECT_TRUE(is({.reads = 1}));
+    settle();
+    EXPECT_TRUE(is({}));
+}
+
 }  // namespace
 }  // namespace farswap::test
