@@ -29,6 +29,7 @@ PAGE = 4096
 CAP = 400 * MIB
 ENGAGED_AT = CAP * 85 // 100
 POOL = 64 * MIB
+QUARTER_CAP = 200 * MIB  # where a quarter of the program's memory is to have room: above the pool, and soon filled
 # Each command is a line on standard input and is answered by one. A page holds its own number, so that a wrong one shows.
 PROGRAM = """
 import mmap, random, struct, sys, time, ctypes
@@ -71,10 +72,10 @@ for line in sys.stdin: print(eval(line), flush=True)
 class Far:
     """The program under farswap."""
 
-    def __init__(self, tools, url, stats):
+    def __init__(self, tools, url, stats, cap=CAP, flags=()):
         self.process = subprocess.Popen(
-            [tools.farswap, "run", "--ram", str(CAP), "--pool", str(POOL), "--quiet", "--stats", str(stats), "--swap", url, "--",
-             harness.PYTHON, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            [tools.farswap, "run", "--ram", str(cap), "--pool", str(POOL), "--quiet", "--stats", str(stats), "--swap", url, *flags,
+             "--", harness.PYTHON, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.tools, self.stats = tools, stats
         self.text = b""
         assert self.answer() == "ready"
@@ -203,6 +204,33 @@ def pages_that_are_only_read_are_written_once(far, _server):
     assert figures["written"] < pages + again // 100, figures
 
 
+def pages_leave_unchanged(far, written_min):
+    """With a quarter of them in memory: all leave in a first pass, and what is read at random then leaves without a write.
+    `written_min`: the part of them that has to be written at all.
+    """
+    memory = far.grow(4 * QUARTER_CAP)
+    pages, reads = len(memory) // PAGE, 60_000
+    assert far.ask("check()") == "True", "wrong bytes"
+    assert far.ask(f"reread({reads})") == str(reads), "wrong bytes"
+    figures = far.finish()["pages"]
+    again = figures["evicted"] - pages
+    assert again > reads // 2, figures
+    # Each was written once, when it first left; of the others less than 1%.
+    assert pages * written_min <= figures["written"] < pages + again // 100, figures
+
+
+def at_a_quarter_pages_leave_unchanged_with_the_tier(far, _server):
+    pages_leave_unchanged(far, 0)  # compressed as these are they stay there
+
+
+def at_a_quarter_pages_leave_unchanged_without_the_tier(far, _server):
+    pages_leave_unchanged(far, 0.9)
+
+
+def at_a_quarter_pages_leave_unchanged_uncompressed(far, _server):
+    pages_leave_unchanged(far, 0.9)
+
+
 class UffdioCopy(ctypes.Structure):
     """struct uffdio_copy of linux/userfaultfd.h."""
     _fields_ = [("dst", ctypes.c_uint64), ("src", ctypes.c_uint64), ("length", ctypes.c_uint64), ("mode", ctypes.c_uint64),
@@ -285,7 +313,19 @@ class Server(harness.NfsServer):
 CHECKS = [nothing_is_registered_below_85_percent, pages_come_back_while_the_store_is_silent,
           pages_that_are_only_read_are_written_once, a_page_that_is_there_already_is_not_outside,
           pages_of_one_word_are_not_written,
-          without_a_store_pages_are_compressed_in_memory]
+          without_a_store_pages_are_compressed_in_memory,
+          at_a_quarter_pages_leave_unchanged_with_the_tier,
+          at_a_quarter_pages_leave_unchanged_without_the_tier,
+          at_a_quarter_pages_leave_unchanged_uncompressed]
+# Other than on the server, at CAP. `{directory}`: one on a disk.
+OPTIONS = {
+    without_a_store_pages_are_compressed_in_memory: {"url": "none"},
+    at_a_quarter_pages_leave_unchanged_with_the_tier: {"url": "file:{directory}", "cap": QUARTER_CAP},
+    at_a_quarter_pages_leave_unchanged_without_the_tier: {"url": "file:{directory}", "cap": QUARTER_CAP,
+                                                          "flags": ["--cache-tier", "off"]},
+    at_a_quarter_pages_leave_unchanged_uncompressed: {"url": "file:{directory}", "cap": QUARTER_CAP,
+                                                      "flags": ["--compress", "off"]},
+}
 
 
 def main():
@@ -302,8 +342,9 @@ def main():
                 continue
             far = None
             try:
-                far = Far(tools, "none" if check is without_a_store_pages_are_compressed_in_memory else server.url,
-                          directory / "stats.json")
+                options = {"url": server.url, **OPTIONS.get(check, {})}
+                options["url"] = options["url"].format(directory=directory)
+                far = Far(tools, stats=directory / "stats.json", **options)
                 check(far, server)
                 print(f"PASS {check.__name__}", flush=True)
             except AssertionError as error:
