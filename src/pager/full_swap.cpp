@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::uint32_t kSlotsAtOnce = 64;
 constexpr std::chrono::minutes kSayAgain{1};
+constexpr std::chrono::seconds kAskStoresAgain{2};
 constexpr std::size_t kStoresNamedMax = 4;
 
 /// How much there is, and where: so that it can be told which of several is to be made larger.
@@ -34,11 +35,17 @@ void Pager::swap_is_full() {
     full_ = true;
     if (waits_when_full_) {
         const auto now = io::Clock::now();
+        if (now >= stores_asked_next_) {
+            stores_asked_next_ = now + kAskStoresAgain;
+            area_.try_to_grow();
+        }
         if (now < full_said_next_) return;
         full_said_next_ = now + kSayAgain;
         const MayAllocate message("once a minute, while nothing can leave");
-        log::warning("swap is full ({}): the program waits for memory until some of it is freed",
-                     capacity_of(area_));
+        log::warning(
+            "swap is full ({}): the program waits until some of its memory is freed, or the store "
+            "has room again",
+            capacity_of(area_));
     } else {
         const MayAllocate message("the job is about to end");
         stop_for(ENOSPC, "swap is full ({}): the program was stopped; give it {}", capacity_of(area_),

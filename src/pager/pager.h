@@ -368,6 +368,7 @@ class Pager : public target::TargetEvents {
     std::size_t slots_hand_ = 0;  ///< the process that give_up_slots() looks at next
     bool full_ = false;           ///< no page can leave: all slots are in use
     io::Clock::time_point full_said_next_{};
+    io::Clock::time_point stores_asked_next_{};  ///< whether they have room again
     bool waits_when_full_ = false;
     bool failed_ = false;
 };

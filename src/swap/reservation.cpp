@@ -41,6 +41,12 @@ void Reservation::consider() noexcept {
     if (free < chunk_ / 2 || free < spare) submit();
 }
 
+void Reservation::try_again() noexcept {
+    if (!is_short_ || busy_ || stopped_) return;
+    full_ = is_short_ = false;
+    submit();
+}
+
 void Reservation::submit() noexcept {
     const std::uint64_t capacity = block_offset(part_.blocks.capacity());
     request_.bytes = std::min(part_.store->reserved() + chunk_, capacity);
@@ -66,7 +72,7 @@ void Reservation::settle(int result) noexcept {
         chunk_ = std::max(chunk_ / 2, kChunkMin);
         submit();
     } else if (result == -ENOSPC || result == -EDQUOT || result == -EFBIG) {
-        full_ = true;
+        full_ = is_short_ = true;
         log::debug("{} is full: {} MiB is all that it gives", part_.store->name(),
                    part_.store->reserved() >> 20);
     } else if (is_transient(-result) && (++failures_ < options_.attempts_max || is_outage(-result))) {

@@ -23,6 +23,9 @@ class Reservation {
 
     /// Asks for the next chunk if it is time. Call it after slots were handed out.
     void consider() noexcept;
+    /// A store that was full may have room again, as others free theirs: it is asked for a little. Not one
+    /// that has failed.
+    void try_again() noexcept;
     void stop() noexcept;
 
     /// Whether the space may still become larger.
@@ -50,6 +53,7 @@ class Reservation {
     bool busy_ = false;  ///< submitted, or waiting for the next attempt
     bool submitted_ = false;
     bool full_ = false;
+    bool is_short_ = false;  ///< ... because the store had no room
     bool stopped_ = false;
 };
 

@@ -489,6 +489,10 @@ bool SwapArea::slots_exhausted() const noexcept {
     return state_->placement.exhausted();
 }
 
+void SwapArea::try_to_grow() noexcept {
+    for (const std::unique_ptr<Reservation>& reservation : state_->reservations) reservation->try_again();
+}
+
 std::uint64_t SwapArea::slots_used() const noexcept {
     std::uint64_t used = 0;
     for (const StorePart& part : state_->slots->parts()) used += part.slots.used();

@@ -171,6 +171,8 @@ class SwapArea {
     /// No slot is free, nor will be before one is given up, and the stores cannot grow (a reservation failed
     /// with ENOSPC or capacity is reached).
     bool slots_exhausted() const noexcept;
+    /// Stores that were full are asked for room once more. Until they have answered slots are not exhausted.
+    void try_to_grow() noexcept;
     std::uint64_t slots_used() const noexcept;
     /// Pages do not leave memory.
     bool keeps_in_memory() const noexcept;

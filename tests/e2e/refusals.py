@@ -402,6 +402,37 @@ def full_stores_are_waited_for(lab):
 
 
 @case
+def full_stores_get_room_again(lab):
+    """Others fill the disk while the job runs: if it is to wait it goes on when they have made room there, on a server's as on an
+    own one.
+    """
+    point = lab.small_filesystem(256)
+    server = lab.server(str(point))
+    filler = point / "filler"
+    hold = "import os; print('begun', flush=True); os.read(0, 1); held = os.urandom(150 << 20); print(len(held))"
+    for url in (f"file:{point}", server.url):
+        stdin, tell = os.pipe()
+        job = Background(lab, url, harness.PYTHON, "-c", hold, ram="48M", flags=["--on-full", "wait"], limit_s=100, stdin=stdin)
+        output = lab.directory / f"run{lab.runs}"
+        error = pathlib.Path(f"{output}.err")
+        lab.expect(wait_until(lambda output=output: output.exists() and output.read_text(), 60), "it does not begin")
+        with open(filler, "wb") as file:
+            for mib in range(256):
+                try:
+                    os.posix_fallocate(file.fileno(), mib * harness.MIB, harness.MIB)
+                except OSError:
+                    break
+        os.write(tell, b".")
+        lab.expect(wait_until(lambda error=error: "swap is full" in error.read_text(), 60), "nothing says that swap is full")
+        filler.unlink()
+        run = job.end()
+        os.close(stdin)
+        os.close(tell)
+        lab.expect(run.status == 0 and str(150 << 20) in run.output.read_text(), f"exit status {run.status}: {run.error}")
+        lab.expect_nothing_left(run, point)
+
+
+@case
 def full_stores_stop_the_job(lab):
     """The same need, and nobody who is to wait: one line that names the store, whether that was asked for or not."""
     hold = "import os; held = os.urandom(160 << 20); print(len(held))"

@@ -115,6 +115,7 @@ class MemoryStore final : public Store {
     }
 
     /// The next `times` operations of the kind end with -`error`, and do nothing.
+    void set_full_at(std::uint64_t bytes) { options_.full_at = bytes; }
     void fail_next(Kind kind, int error, int times = 1) {
         failures_[static_cast<std::size_t>(kind)] = {error, times};
     }

@@ -61,6 +61,35 @@ TEST_F(ReservationTest, TheUserIsWokenWhenSlotsAreGoneForGood) {
     EXPECT_EQ(wakes_, 1);
 }
 
+TEST_F(ReservationTest, AFullStoreThatHasRoomAgainGrows) {
+    open_growing(4 * kMiB);
+    EXPECT_EQ(add_pages(1100, 0).size(), 1024u);
+    settle();
+    ASSERT_TRUE(area_->slots_exhausted());
+    area_->try_to_grow();
+    EXPECT_FALSE(area_->slots_exhausted()) << "it is being asked";
+    area_->try_to_grow();
+    EXPECT_EQ(store_->pending(Kind::kReserve), 1u) << "once is enough";
+    settle();
+    EXPECT_TRUE(area_->slots_exhausted());
+    EXPECT_TRUE(failures_.empty());
+    store_->set_full_at(64 * kMiB);
+    area_->try_to_grow();
+    settle();
+    EXPECT_GE(store_->reserved(), 8 * kMiB) << "from then on in chunks";
+    EXPECT_EQ(add_pages(64, 0).size(), 64u);
+}
+
+TEST_F(ReservationTest, AStoreThatHasFailedIsNotAskedAgain) {
+    open_growing();
+    store_->fail_next(Kind::kReserve, EACCES, 1);
+    add_pages(1024, 0);
+    settle();
+    ASSERT_EQ(failures_.size(), 1u);
+    area_->try_to_grow();
+    EXPECT_EQ(store_->pending(Kind::kReserve), 0u);
+}
+
 TEST_F(ReservationTest, ATransientErrorIsTriedAgain) {
     open_growing();
     store_->fail_next(Kind::kReserve, ETIMEDOUT, 2);
