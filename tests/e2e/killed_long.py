@@ -12,7 +12,7 @@ from killed import Job, census_of, kill_again_and_again
 SYSTEM_CALLS = {0: "read", 1: "write", 3: "close", 16: "ioctl", 17: "pread", 19: "readv", 24: "sched_yield", 28: "madvise",
                 44: "sendto", 45: "recvfrom", 46: "sendmsg", 47: "recvmsg", 151: "mlockall", 203: "sched_setaffinity",
                 217: "getdents", 228: "clock_gettime", 232: "epoll_wait", 257: "openat", 310: "process_vm_readv",
-                426: "io_uring_enter", 441: "epoll_pwait2"}
+                426: "io_uring_enter", 434: "pidfd_open", 441: "epoll_pwait2"}
 UFFD_CALLS = {0xc028aa03: "COPY", 0xc020aa04: "ZEROPAGE", 0x8010aa02: "WAKE", 0xc018aa06: "WRITEPROTECT", 0xc020aa00: "REGISTER",
               0x8010aa01: "UNREGISTER"}
 # Of a page's way out and back: what it is in, and by which counts of the census: the pager's own thread was at it, and how many
