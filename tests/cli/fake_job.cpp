@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "pager/job.h"
+#include "pager/kill_census.h"
 
 namespace farswap {
 
@@ -99,5 +100,15 @@ JobEnd Job::run() {
     end.stats = stats();
     return end;
 }
+
+namespace kills {
+
+void watch(const SwapArea*) noexcept {}
+void note(bool) noexcept {}
+std::string so_far() {
+    return {};
+}
+
+}  // namespace kills
 
 }  // namespace farswap
