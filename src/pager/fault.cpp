@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/no_allocation.h"
 #include "pager/pager.h"
 
 namespace farswap {
@@ -344,6 +345,7 @@ void Pager::fetch_ready(Fetch& fetch, const std::byte* content, int error) {
         return;
     }
     if (content == nullptr) {
+        const MayAllocate message("the job is about to end");
         const bool is_wrong = error == -EILSEQ;
         stop_for(-error, "page {:#x} of process {} {}{}: {}; the program was stopped", address,
                  process->process(),

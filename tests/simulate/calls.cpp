@@ -18,6 +18,7 @@
 #include <cstring>
 
 #include "base/assert.h"
+#include "base/no_allocation.h"
 #include "target/uapi.h"
 #include "world.h"
 
@@ -25,6 +26,11 @@ using farswap::kPageSize;
 using namespace farswap::simulate;
 
 namespace {
+
+/// Of whatever the kernel does in a call the pager allocates nothing.
+struct Simulated : farswap::MayAllocate {
+    Simulated() noexcept : MayAllocate("the kernel's own") {}
+};
 
 int answer(int error) {
     if (error == 0) return 0;
@@ -34,8 +40,15 @@ int answer(int error) {
 
 int copy(Context& uffd, uffdio_copy& request) {
     std::int64_t done = 0;
-    const int error =
-        uffd.copy(request.dst, reinterpret_cast<const std::byte*>(request.src), request.len, done);
+    // Whom a signal kills meanwhile gets no further than the next page (mfill_atomic() in mm/userfaultfd.c).
+    const bool dies = world->death.is_due();
+    const std::uint64_t pages = request.len / kPageSize;
+    const bool in_part = dies && pages > 1;
+    const std::uint64_t bytes =
+        in_part ? (1 + world->death.random.below(pages - 1)) * kPageSize : std::uint64_t{request.len};
+    int error = uffd.copy(request.dst, reinterpret_cast<const std::byte*>(request.src), bytes, done);
+    if (in_part && error == 0) error = EAGAIN;
+    if (dies) world->death.die();
     request.copy = done > 0 ? done : -error;
     if (is_tracing() && request.len > 0)
         trace(fmt::format("COPY {:#x}+{}: {}, {} done", request.dst, request.len / kPageSize, error,
@@ -204,6 +217,17 @@ bool read_piece(Process& process, std::uint64_t from, std::byte* into, std::size
     return true;
 }
 
+ssize_t read_pieces(Process& process, const iovec* local, const iovec* remote, unsigned long count) {
+    ssize_t done = 0;
+    for (unsigned long i = 0; i < count; ++i) {
+        if (!read_piece(process, reinterpret_cast<std::uint64_t>(remote[i].iov_base),
+                        static_cast<std::byte*>(local[i].iov_base), local[i].iov_len))
+            return done > 0 ? done : answer(EFAULT);
+        done += static_cast<ssize_t>(local[i].iov_len);
+    }
+    return done;
+}
+
 long get_robust_list(pid_t number, robust_list_head** head, std::size_t* length) {
     Process* process = world->find_by_thread(number);
     if (process == nullptr) return answer(ESRCH);
@@ -231,6 +255,7 @@ int __wrap_ioctl(int descriptor, unsigned long request, ...) {
         if (descriptor == -1) return answer(EBADF);
         return __real_ioctl(descriptor, request, argument);
     }
+    const Simulated kernel;
     world->interrupt();
     File* file = world->files.find(descriptor);
     if (file == nullptr) return answer(EBADF);
@@ -244,6 +269,7 @@ int __wrap_ioctl(int descriptor, unsigned long request, ...) {
 ssize_t __real_read(int descriptor, void* into, std::size_t bytes);
 ssize_t __wrap_read(int descriptor, void* into, std::size_t bytes) {
     if (!Files::are_ours(descriptor)) return __real_read(descriptor, into, bytes);
+    const Simulated kernel;
     world->interrupt();
     File* file = world->files.find(descriptor);
     if (file == nullptr) return answer(EBADF);
@@ -258,6 +284,7 @@ ssize_t __wrap_read(int descriptor, void* into, std::size_t bytes) {
 ssize_t __real_pread64(int descriptor, void* into, std::size_t bytes, off_t offset);
 ssize_t __wrap_pread64(int descriptor, void* into, std::size_t bytes, off_t offset) {
     if (!Files::are_ours(descriptor)) return __real_pread64(descriptor, into, bytes, offset);
+    const Simulated kernel;
     world->interrupt();
     File* file = world->files.find(descriptor);
     if (file == nullptr) return answer(EBADF);
@@ -278,6 +305,7 @@ int __wrap_open64(const char* path, int flags, ...) {
     const auto mode = va_arg(arguments, mode_t);
     va_end(arguments);
     if (!Files::is_ours(path)) return __real_open64(path, flags, mode);
+    const Simulated kernel;
     world->interrupt();
     return world->files.open(path);
 }
@@ -285,6 +313,7 @@ int __wrap_open64(const char* path, int flags, ...) {
 int __real_close(int descriptor);
 int __wrap_close(int descriptor) {
     if (!Files::are_ours(descriptor)) return __real_close(descriptor);
+    const Simulated kernel;
     if (world != nullptr) world->files.close(descriptor);
     return 0;
 }
@@ -292,6 +321,7 @@ int __wrap_close(int descriptor) {
 ssize_t __real_send(int descriptor, const void* data, std::size_t bytes, int flags);
 ssize_t __wrap_send(int descriptor, const void* data, std::size_t bytes, int flags) {
     if (!Files::are_ours(descriptor)) return __real_send(descriptor, data, bytes, flags);
+    const Simulated kernel;
     world->interrupt();
     Channel& channel = *world->files.find(descriptor)->channel;
     if (channel.agent_ended) return answer(EPIPE);
@@ -313,6 +343,7 @@ ssize_t __wrap_send(int descriptor, const void* data, std::size_t bytes, int fla
 ssize_t __real_recv(int descriptor, void* into, std::size_t bytes, int flags);
 ssize_t __wrap_recv(int descriptor, void* into, std::size_t bytes, int flags) {
     if (!Files::are_ours(descriptor)) return __real_recv(descriptor, into, bytes, flags);
+    const Simulated kernel;
     world->interrupt();
     Channel& channel = *world->files.find(descriptor)->channel;
     if (channel.replies.empty()) return channel.agent_ended ? 0 : answer(EAGAIN);
@@ -326,17 +357,16 @@ ssize_t __real_process_vm_readv(pid_t number, const iovec* local, unsigned long 
 ssize_t __wrap_process_vm_readv(pid_t number, const iovec* local, unsigned long locals, const iovec* remote,
                                 unsigned long remotes, unsigned long) {
     FARSWAP_ASSERT(locals == remotes);
+    const Simulated kernel;
     world->interrupt();
     Process* process = world->find_by_thread(number);
     if (process == nullptr || !process->alive) return answer(ESRCH);
-    ssize_t done = 0;
-    for (unsigned long i = 0; i < locals; ++i) {
-        if (!read_piece(*process, reinterpret_cast<std::uint64_t>(remote[i].iov_base),
-                        static_cast<std::byte*>(local[i].iov_base), local[i].iov_len))
-            return done > 0 ? done : answer(EFAULT);
-        done += static_cast<ssize_t>(local[i].iov_len);
-    }
-    return done;
+    if (!world->death.is_due()) return read_pieces(*process, local, remote, locals);
+    // The keeper has it made once more, whatever it came to (kept_thread.cpp), and the process may be gone.
+    (void)read_pieces(*process, local, remote, world->death.random.below(locals + 1));
+    world->death.die();
+    if (!process->alive) return answer(ESRCH);
+    return read_pieces(*process, local, remote, locals);
 }
 
 long __real_syscall(long number, ...);
@@ -346,6 +376,7 @@ long __wrap_syscall(long number, ...) {
     long values[6];
     for (long& value : values) value = va_arg(arguments, long);
     va_end(arguments);
+    const Simulated kernel;
     if (world != nullptr && number == SYS_pidfd_open) {
         const auto process = static_cast<pid_t>(values[0]);
         if (world->find(process) == nullptr) return answer(ESRCH);
@@ -360,6 +391,7 @@ long __wrap_syscall(long number, ...) {
 ssize_t __real_getdents64(int descriptor, void* into, std::size_t bytes);
 ssize_t __wrap_getdents64(int descriptor, void* into, std::size_t bytes) {
     if (!Files::are_ours(descriptor)) return __real_getdents64(descriptor, into, bytes);
+    const Simulated kernel;
     File* file = world->files.find(descriptor);
     if (file == nullptr) return answer(EBADF);
     FARSWAP_ASSERT(file->kind == File::Kind::kDirectory);

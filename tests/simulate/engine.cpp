@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "base/no_allocation.h"
 #include "store.h"
 #include "world.h"
 
@@ -19,12 +20,20 @@ class SimulatedEngine final : public Engine {
   public:
     EngineKind kind() const noexcept override { return EngineKind::kEpoll; }
 
-    bool begin(std::uint32_t, const FileOperation&) noexcept override {
+    bool begin(std::uint32_t index, const FileOperation& operation) noexcept override {
+        const MayAllocate simulated("the kernel's own");
+        for (auto* store : world->stores)
+            if (store->begin(index, operation)) return true;
         simulate::fail_run("a request to a file");
     }
-    bool cancel(std::uint32_t) noexcept override { return true; }
+    bool cancel(std::uint32_t index) noexcept override {
+        for (auto* store : world->stores)
+            if (store->cancel(index)) break;
+        return true;
+    }
 
     void add(Watch& watch) noexcept override {
+        const MayAllocate simulated("the kernel's own");
         watch.added = true;
         watches_.push_back(&watch);
     }
@@ -36,6 +45,8 @@ class SimulatedEngine final : public Engine {
     }
 
     void wait(std::chrono::nanoseconds timeout) noexcept override {
+        const MayAllocate simulated("the kernel's own");
+        world->death.may_come();
         // What the pager has done since took its time, too.
         const std::uint64_t before = world->steps;
         const auto cost = static_cast<std::int64_t>(500 + world->random.below(4000));
@@ -62,13 +73,8 @@ class SimulatedEngine final : public Engine {
         }
     }
 
-    int collect(Listener&) noexcept override {
-        found_.clear();
-        for (Watch* watch : watches_)
-            if (world->files.is_readable(watch->fd)) found_.push_back(watch);
-        // In any order.
-        for (std::size_t i = found_.size(); i > 1; --i)
-            std::swap(found_[i - 1], found_[world->random.below(i)]);
+    int collect(Listener& listener) noexcept override {
+        find_ready();
         int called = 0;
         while (!found_.empty()) {
             Watch* watch = found_.back();
@@ -76,7 +82,7 @@ class SimulatedEngine final : public Engine {
             watch->ready(*watch, EPOLLIN);
             ++called;
         }
-        for (std::size_t i = 0; i < world->stores.size(); ++i) called += world->stores[i]->run_due();
+        for (std::size_t i = 0; i < world->stores.size(); ++i) called += world->stores[i]->run_due(listener);
         return called;
     }
 
@@ -87,6 +93,16 @@ class SimulatedEngine final : public Engine {
     void unregister_file(File&) noexcept override {}
 
   private:
+    void find_ready() {
+        const MayAllocate simulated("the kernel's own");
+        found_.clear();
+        for (Watch* watch : watches_)
+            if (world->files.is_readable(watch->fd)) found_.push_back(watch);
+        // In any order.
+        for (std::size_t i = found_.size(); i > 1; --i)
+            std::swap(found_[i - 1], found_[world->random.below(i)]);
+    }
+
     static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
     static std::int64_t next_due() {

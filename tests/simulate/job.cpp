@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/log.h"
+#include "base/no_allocation.h"
 #include "program.h"
 #include "store.h"
 #include "store/mirror_store.h"
@@ -40,6 +42,13 @@ bool is_allowed(const Error& why) {
     }
 }
 
+/// In the place of keeper::births(); asked where a number is taken to seal a page under.
+std::uint32_t births() noexcept {
+    const MayAllocate simulated("the others go on");
+    world->death.may_come();
+    return world->death.births();
+}
+
 }  // namespace
 
 SimulatedJob::SimulatedJob()
@@ -66,12 +75,14 @@ void SimulatedJob::make_area() {
     const Options& options = world->options;
     const std::uint64_t capacity = (options.has(Feature::kFull) ? 300 : kPagesMax) * kPageSize;
     const StoreSize size{.capacity = capacity, .reserved = (32 + random.below(64)) * kPageSize};
+    const bool has_death = options.has(Feature::kDeath);
     const bool in_memory = options.has(Feature::kMemory);
     const bool is_mirrored = options.has(Feature::kMirror) && !in_memory;
     const std::size_t count = in_memory ? 0 : is_mirrored || options.has(Feature::kStores) ? 2 : 1;
     std::vector<std::unique_ptr<Store>> stores;
     for (std::size_t i = 0; i < count; ++i) {
-        auto store = std::make_unique<SimulatedStore>(fmt::format("store {}", i), size);
+        auto store = std::make_unique<SimulatedStore>(
+            fmt::format("store {}", i), size, has_death && world->death.random.once_in(2) ? loop_.get() : nullptr);
         simulated_.push_back(store.get());
         stores.push_back(std::move(store));
     }
@@ -104,10 +115,12 @@ void SimulatedJob::make_area() {
         area.cache_tier = random.between(8, kPagesMax) * kPageSize;
         if (area.compression == Compression::kOff) area.compression = Compression::kLz4;
     }
+    if (has_death) area.births = births;
     area_ = SwapArea::create(*pool_, *loop_, std::move(stores), area).value();
 }
 
 void SimulatedJob::stop_for(const Error& why) {
+    const MayAllocate end("the job is stopped");
     trace("stopped: " + why.message);
     if (stopped_by_) return;
     stopped_by_ = why;
@@ -125,7 +138,12 @@ void SimulatedJob::run() {
     put_agent_in(start_program());
     hand_agents_over();
     loop_->arm(poll_timer_, io::Clock::now());
+    // What goes wrong is told in a line of the log or the sentence of an error, which are not exempt (decision 0026).
+    constexpr std::array kTold = {Feature::kErrors, Feature::kLosses, Feature::kOutages, Feature::kLate,
+                                  Feature::kFailure, Feature::kFull};
+    const bool is_trapped = std::ranges::none_of(kTold, [](Feature one) { return world->options.has(one); });
     while (world->any_alive() || !pager_->processes().empty()) {
+        const NoAllocation none(is_trapped ? "the pager's loop" : nullptr);
         loop_->run_once(std::chrono::nanoseconds::max());
         pager_->pump();
         pager_->bury();
@@ -285,6 +303,7 @@ void SimulatedJob::disturb() {
 }
 
 void SimulatedJob::poll() {
+    const MayAllocate simulated("what stands for the job");
     ++polls_;
     if (world->steps >= world->options.steps) world->winding_down = true;
     hand_agents_over();
@@ -338,9 +357,21 @@ void SimulatedJob::check_counts() {
             fail_run(fmt::format("slot {} is counted {} times, and {} pages refer to it", slot,
                                  area_->count(slot), count));
     }
+    check_seals();
     if (!world->options.has(Feature::kLate) && area_->slots_used() < references.size())
         fail_run(fmt::format("{} slots are in use, and pages refer to {}", area_->slots_used(),
                              references.size()));
+}
+
+/// An heir seals under numbers of another epoch than whoever was before it (decision 0019).
+void SimulatedJob::check_seals() {
+    const std::uint32_t epoch = area_->seal_epoch();
+    const std::uint32_t born = world->death.births();
+    if (epoch == 0) return;  // nothing is sealed
+    if (epoch < epoch_ || (born > born_ && epoch == epoch_))
+        fail_run(fmt::format("the seals' epoch is {}, and was {} before the pager was killed", epoch, epoch_));
+    born_ = born;
+    epoch_ = epoch;
 }
 
 /// What is in use stays below the cap and its slack.

@@ -43,6 +43,7 @@ class SimulatedJob {
     void admit_the_stuck();
     void disturb();
     void check_counts();
+    void check_seals();
     void check_ram() const;
     void check_the_end();
     farswap::Process* owner_of(const simulate::Process& process) const;
@@ -68,6 +69,7 @@ class SimulatedJob {
     std::uint64_t polls_ = 0;
     std::uint64_t disturbed_at_ = 0, checked_at_ = 0;  ///< steps
     std::uint64_t shared_bytes_ = 0;
+    std::uint32_t born_ = 0, epoch_ = 0;  ///< at the last look
 };
 
 }  // namespace farswap::simulate

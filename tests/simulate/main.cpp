@@ -112,9 +112,9 @@ int main(int argc, char** argv) {
             default:
                 if (choice < kNo) refuse();
                 if (choice < kWith)
-                    campaign.first.allowed &= ~(1u << (choice - kNo));
+                    campaign.first.allowed &= ~(1ull << (choice - kNo));
                 else
-                    campaign.first.wanted |= 1u << (choice - kWith);
+                    campaign.first.wanted |= 1ull << (choice - kWith);
         }
     }
     if (optind != argc || campaign.jobs == 0) refuse();

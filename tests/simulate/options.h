@@ -41,6 +41,8 @@ enum class Feature : unsigned {
     kBrief,      ///< with kThreads: they begin and end all the time, with mutexes held
     kRestless,   ///< mappings move all the time, while processes fork
     kCareless,   ///< memory is dropped while another thread forks: known to fail (decision 0006)
+    // By the seed, in a half of the runs:
+    kDeath,  ///< the pager is killed, and another goes on in its place (decision 0025)
     kCount
 };
 inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);
@@ -52,11 +54,11 @@ struct Options {
     std::uint64_t steps = 60'000;
     std::uint32_t processes = 0;  ///< at one time; 0: by the seed
     std::uint32_t pages = 0;      ///< that the program uses, about; 0: by the seed
-    std::uint32_t allowed = ~0u;  ///< features that the seed may choose
-    std::uint32_t wanted = 0;     ///< features that each run has, as far as they are allowed
+    std::uint64_t allowed = ~0ull;  ///< features that the seed may choose
+    std::uint64_t wanted = 0;     ///< features that each run has, as far as they are allowed
     bool trace = false;
     // By the seed:
-    std::uint32_t chosen = 0;
+    std::uint64_t chosen = 0;
     std::uint32_t threads = 0;
     std::uint32_t frames = 0;
     std::uint32_t cap_pages = 0;

@@ -98,7 +98,7 @@ class Shrinker {
         for (unsigned feature = 0; feature < kFeatures; ++feature) {
             if ((smallest_.allowed >> feature & 1) == 0) continue;
             Options less = smallest_;
-            less.allowed &= ~(1u << feature);
+            less.allowed &= ~(1ull << feature);
             attempt(less);
         }
         for (const std::uint32_t processes : {1u, 2u, 3u}) {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/no_allocation.h"
 #include "world.h"
 
 namespace farswap::simulate {
@@ -21,7 +22,8 @@ bool overlap(std::uint64_t a, std::uint64_t a_bytes, std::uint64_t b, std::uint6
 
 }  // namespace
 
-SimulatedStore::SimulatedStore(std::string name, StoreSize size) : name_(std::move(name)), size_(size) {
+SimulatedStore::SimulatedStore(std::string name, StoreSize size, io::Loop* ring)
+    : name_(std::move(name)), size_(size), ring_(ring) {
     world->stores.push_back(this);
 }
 
@@ -36,21 +38,46 @@ void SimulatedStore::submit(Request& request) noexcept {
     if (request.offset + request.length > size_.reserved)
         fail_run(name_ + ": a request beyond what is reserved");
     if (closed_) fail_run(name_ + ": a request after it was closed");
+    if (ring_ != nullptr) return ring_->submit(request, file_);
+    const MayAllocate simulated("the server's own");
     const bool writes = (request.op & WRITE) != 0;
+    check_apart(request.offset, request.length, writes);
+    start({.kind = writes ? Kind::kWrite : Kind::kRead,
+           .request = &request,
+           .offset = request.offset,
+           .data = request.data,
+           .length = request.length},
+          request.timeout);
+}
+
+bool SimulatedStore::begin(std::uint32_t index, const io::FileOperation& operation) {
+    if (operation.file != &file_) return false;
+    const bool writes = operation.kind == io::FileOperation::Kind::kWrite;
+    check_apart(operation.offset, operation.length, writes);
+    start({.kind = writes ? Kind::kWrite : Kind::kRead,
+           .index = index,
+           .offset = operation.offset,
+           .data = operation.data,
+           .length = operation.length},
+          std::chrono::milliseconds(0));
+    return true;
+}
+
+void SimulatedStore::check_apart(std::uint64_t offset, std::uint32_t length, bool writes) const {
     for (const Operation& other : operations_) {
-        if (other.request == nullptr || (!writes && other.kind != Kind::kWrite)) continue;
-        if (overlap(request.offset, request.length, other.request->offset, other.request->length))
-            fail_run(fmt::format("{}: overlapping requests at {} and {}", name_, request.offset,
-                                 other.request->offset));
+        if (!other.is_transfer() || (!writes && other.kind != Kind::kWrite)) continue;
+        if (overlap(offset, length, other.offset, other.length))
+            fail_run(fmt::format("{}: overlapping requests at {} and {}", name_, offset, other.offset));
     }
-    start({.kind = writes ? Kind::kWrite : Kind::kRead, .request = &request}, request.timeout);
 }
 
 void SimulatedStore::flush(FlushRequest& flush) noexcept {
+    const MayAllocate simulated("the server's own");
     start({.kind = Kind::kFlush, .flush = &flush, .covers = sequence_}, flush.timeout);
 }
 
 void SimulatedStore::reserve(ReserveRequest& reserve) noexcept {
+    const MayAllocate simulated("the server's own");
     start({.kind = Kind::kReserve, .reserve = &reserve}, std::chrono::seconds(30));
 }
 
@@ -90,10 +117,38 @@ void SimulatedStore::decide(Operation& operation, std::chrono::milliseconds time
 }
 
 void SimulatedStore::cancel(Request& request) noexcept {
+    if (ring_ != nullptr) return ring_->cancel(request);
     for (Operation& operation : operations_) {
         if (operation.request != &request) continue;
         operation.result = -ECANCELED;
         operation.due = world->now;
+    }
+}
+
+bool SimulatedStore::cancel(std::uint32_t index) {
+    for (Operation& operation : operations_) {
+        if (ring_ == nullptr || !operation.is_transfer() || operation.index != index) continue;
+        operation.result = -ECANCELED;
+        operation.due = world->now;
+        return true;
+    }
+    return false;
+}
+
+void SimulatedStore::submitter_died() {
+    Random& random = world->death.random;
+    for (Operation& operation : operations_) {
+        if (ring_ == nullptr || !operation.is_transfer() || operation.result < 0 || random.once_in(2)) continue;
+        const std::uint64_t sectors = operation.length / kSector;
+        operation.due = world->now;
+        if (sectors > 1 && random.once_in(3)) {  // it ends with what it has done
+            operation.length = static_cast<std::uint32_t>((1 + random.below(sectors - 1)) * kSector);
+            continue;
+        }
+        if (operation.kind == Kind::kWrite)
+            write(operation.offset, operation.data, random.below(sectors + 1) * kSector);
+        operation.result = -ECANCELED;
+        operation.is_orphan = true;
     }
 }
 
@@ -114,8 +169,11 @@ std::int64_t SimulatedStore::next_due() const {
     return due;
 }
 
-int SimulatedStore::run_due() {
-    run_late();
+int SimulatedStore::run_due(io::Engine::Listener& listener) {
+    {
+        const MayAllocate simulated("the server's own");
+        run_late();
+    }
     int ended = 0;
     for (std::size_t left = operations_.size(); left > 0; --left) {
         const auto next = std::ranges::min_element(operations_, {},
@@ -123,18 +181,21 @@ int SimulatedStore::run_due() {
         if (next == operations_.end() || next->due > world->now) break;
         const Operation operation = *next;
         operations_.erase(next);
-        end(operation);
+        end(operation, listener);
         ++ended;
     }
     return ended;
 }
 
-void SimulatedStore::end(Operation operation) {
+void SimulatedStore::end(Operation operation, io::Engine::Listener& listener) {
     switch (operation.kind) {
         case Kind::kRead:
         case Kind::kWrite: {
-            Request& request = *operation.request;
-            request.complete(request, transfer(operation));
+            const int result = transfer(operation);
+            if (Request* request = operation.request; request != nullptr)
+                request->complete(*request, result);
+            else
+                listener.ended(operation.index, result);
             break;
         }
         case Kind::kFlush:
@@ -151,27 +212,28 @@ void SimulatedStore::end(Operation operation) {
 }
 
 int SimulatedStore::transfer(const Operation& operation) {
-    Request& request = *operation.request;
+    const MayAllocate simulated("the server's own");
+    if (operation.is_orphan) return operation.result;
     // The memory belongs to the request until it ends: the bytes of a write are those that lie there now.
     if (operation.kind == Kind::kWrite && operation.result < 0) {
         if (operation.result == -ETIMEDOUT || operation.result == -ECANCELED)
-            leave_in_doubt(request, 3 * kSecond);
+            leave_in_doubt(operation, 3 * kSecond);
         // What failed may have been done in part.
         if (world->random.once_in(2))
-            write(request.offset, request.data, world->random.below(request.length));
+            write(operation.offset, operation.data, world->random.below(operation.length));
     }
     if (operation.result < 0) return operation.result;
     if (operation.kind == Kind::kRead) {
         ++counters_.reads;
-        read(request.offset, request.data, request.length);
+        read(operation.offset, operation.data, operation.length);
     } else {
         ++counters_.writes;
-        if (!operation.lost) write(request.offset, request.data, request.length);
+        if (!operation.lost) write(operation.offset, operation.data, operation.length);
         // Sent again over a second connection: what the first one brought is still on its way.
         if (world->options.has(Feature::kTwice) && world->random.once_in(10))
-            leave_in_doubt(request, 20 * kMillisecond);
+            leave_in_doubt(operation, 20 * kMillisecond);
     }
-    return static_cast<int>(request.length);
+    return static_cast<int>(operation.length);
 }
 
 void SimulatedStore::read(std::uint64_t offset, std::byte* into, std::size_t bytes) const {
@@ -198,6 +260,7 @@ void SimulatedStore::write(std::uint64_t offset, const std::byte* from, std::siz
 }
 
 int SimulatedStore::flush_result(const Operation& operation) {
+    const MayAllocate simulated("the server's own");
     ++counters_.flushes;
     if (operation.result < 0) {
         // As fsync(2): after an error nothing that was not safe need be there any more.
@@ -220,10 +283,10 @@ int SimulatedStore::flush_result(const Operation& operation) {
 }
 
 /// A write whose answer nobody waited for: a server may still have it.
-void SimulatedStore::leave_in_doubt(const Request& request, std::int64_t delay_max) {
+void SimulatedStore::leave_in_doubt(const Operation& operation, std::int64_t delay_max) {
     if (!world->options.has(Feature::kLate)) return;
-    late_.push_back({.offset = request.offset,
-                     .bytes = {request.data, request.data + request.length},
+    late_.push_back({.offset = operation.offset,
+                     .bytes = {operation.data, operation.data + operation.length},
                      .at = world->now + static_cast<std::int64_t>(
                                             world->random.below(static_cast<std::uint64_t>(delay_max))),
                      .executed = world->random.once_in(3)});

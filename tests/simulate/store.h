@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "farswap/store.h"
+#include "io/engine.h"
 
 namespace farswap::simulate {
 
@@ -20,7 +21,9 @@ struct StoreSize {
 
 class SimulatedStore final : public Store {
   public:
-    SimulatedStore(std::string name, StoreSize size);
+    /// With a ring its transfers are the loop's requests, as those of a file are; without, as a server's, its
+    /// own.
+    SimulatedStore(std::string name, StoreSize size, io::Loop* ring);
     ~SimulatedStore() override;
 
     const std::string& name() const noexcept override { return name_; }
@@ -41,7 +44,13 @@ class SimulatedStore final : public Store {
     /// When the next operation ends, ns; the largest number when none is under way.
     std::int64_t next_due() const;
     /// Ends those whose time has come; calls back. How many.
-    int run_due();
+    int run_due(io::Engine::Listener& listener);
+    /// Of the loop's engine. False: it is not this store's.
+    bool begin(std::uint32_t index, const io::FileOperation& operation);
+    bool cancel(std::uint32_t index);
+    /// The thread is dead that had asked for them: the kernel ends some of the ring's, at whatever they had come
+    /// to, and finishes the others.
+    void submitter_died();
     /// Lets something happen to the store itself.
     void disturb();
     bool is_lying() const { return corrupted_; }
@@ -52,13 +61,19 @@ class SimulatedStore final : public Store {
     enum class Kind { kRead, kWrite, kFlush, kReserve };
     struct Operation {
         Kind kind;
-        Request* request = nullptr;
+        Request* request = nullptr;  ///< a transfer's; null: of the ring, by its index
         FlushRequest* flush = nullptr;
         ReserveRequest* reserve = nullptr;
+        std::uint32_t index = 0;
+        std::uint64_t offset = 0;  ///< transfers: bytes
+        std::byte* data = nullptr;
+        std::uint32_t length = 0;
         std::int64_t due = 0;
         int result = 0;            ///< negative: it will fail so
         std::uint64_t covers = 0;  ///< flush: of what completed up to this sequence number
         bool lost = false;         ///< write: executed before a restart
+        bool is_orphan = false;    ///< ended with the thread that had asked for it
+        bool is_transfer() const { return kind == Kind::kRead || kind == Kind::kWrite; }
     };
     struct Late {
         std::uint64_t offset = 0;
@@ -73,18 +88,21 @@ class SimulatedStore final : public Store {
 
     void start(Operation operation, std::chrono::milliseconds timeout);
     void decide(Operation& operation, std::chrono::milliseconds timeout);
-    void end(Operation operation);
+    void check_apart(std::uint64_t offset, std::uint32_t length, bool writes) const;
+    void end(Operation operation, io::Engine::Listener& listener);
     int transfer(const Operation& operation);
     void read(std::uint64_t offset, std::byte* into, std::size_t bytes) const;
     void write(std::uint64_t offset, const std::byte* from, std::size_t bytes);
     int flush_result(const Operation& operation);
-    void leave_in_doubt(const Request& request, std::int64_t delay_max);
+    void leave_in_doubt(const Operation& operation, std::int64_t delay_max);
     void run_late();
     void restart();
     void corrupt();
 
     std::string name_;
     StoreSize size_;
+    io::Loop* ring_;
+    io::File file_;
     std::deque<Operation> operations_;
     std::map<std::uint64_t, Sector> durable_;    ///< by sector
     std::map<std::uint64_t, Written> volatile_;  ///< written, not flushed

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/no_allocation.h"
+
 namespace farswap::simulate {
 
 World* world = nullptr;
@@ -25,7 +27,7 @@ std::int64_t virtual_time() {
     return world->now;
 }
 
-World::World(const Options& chosen) : options(chosen), random(chosen.seed) {
+World::World(const Options& chosen) : options(chosen), random(chosen.seed), death(chosen) {
     world = this;
 }
 
@@ -108,6 +110,7 @@ bool World::step() {
 }
 
 void World::interrupt() {
+    death.may_come();
     if (!random.once_in(3)) return;
     for (std::uint64_t left = 1 + random.below(4); left > 0; --left) step();
 }
@@ -153,6 +156,7 @@ bool is_tracing() {
 
 void trace(const std::string& line) {
     if (world == nullptr) return;
+    const MayAllocate simulated("what is told");
     std::string& last = trace_lines[traced++ % kTraceLines];
     last = fmt::format("{:>8} {:>14.6f} {}", world->steps, world->now / 1e9, line);
     if (world->options.trace) fmt::print(stderr, "{}\n", last);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "death.h"
 #include "files.h"
 #include "kernel.h"
 #include "options.h"
@@ -58,6 +59,7 @@ class World {
 
     const Options options;
     Random random;
+    Death death;
     std::int64_t now = 1'000'000'000;  ///< ns
     std::uint64_t steps = 0;
     std::vector<std::unique_ptr<Process>> processes;
