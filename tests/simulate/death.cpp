@@ -42,7 +42,12 @@ void Death::die() {
         if (!world->step()) world->now = end;
     trace("the pager's heir goes on");
     is_dead_ = false;
+    went_on_ = world->steps;
     plan_next();
+}
+
+std::uint64_t Death::last_step() const {
+    return is_dead_ ? world->steps : went_on_;
 }
 
 }  // namespace farswap::simulate

@@ -25,6 +25,9 @@ class Death {
     /// As keeper::births().
     std::uint32_t births() const { return births_; }
 
+    /// The last step that was made while there was no pager.
+    std::uint64_t last_step() const;
+
     Random random;
 
   private:
@@ -34,6 +37,7 @@ class Death {
     bool is_dead_ = false;
     std::uint64_t due_ = 0;           ///< steps of the world
     std::uint64_t points_to_go_ = 0;  ///< from then on
+    std::uint64_t went_on_ = 0;       ///< step
     std::uint32_t births_ = 0;
 };
 

@@ -64,6 +64,8 @@ SimulatedJob::SimulatedJob()
     pager_->process_gone = [this](farswap::Process& gone, bool) {
         std::erase_if(owners_, [&](const auto& one) { return one.second == &gone; });
     };
+    if (world->options.has(Feature::kLeave))
+        leave_at_ = world->random.between(world->options.steps / 8, world->options.steps / 8 * 7);
     poll_timer_.owner = this;
     poll_timer_.fire = [](io::Timer& timer) { static_cast<SimulatedJob*>(timer.owner)->poll(); };
 }
@@ -187,12 +189,14 @@ void SimulatedJob::put_agent_in(simulate::Process& process) {
     trace(fmt::format("process {} gets agent {} at {:#x}{}", process.id, agent.thread, base,
                       child ? ", a child" : ""));
     if (child != nullptr) child->injecting = true;
+    process.agent_is_new = true;
     ready_.push_back({process.id, process.programs, std::move(agent), child});
 }
 
 void SimulatedJob::hand_agents_over() {
     for (Ready& ready : std::exchange(ready_, {})) {
         simulate::Process* process = world->find(ready.process);
+        process->agent_is_new = false;
         const bool same = process->alive && process->programs == ready.program;
         if (ready.child != nullptr) {
             if (owner_of(*process) != ready.child) continue;  // it is gone
@@ -307,7 +311,9 @@ void SimulatedJob::poll() {
     ++polls_;
     if (world->steps >= world->options.steps) world->winding_down = true;
     hand_agents_over();
-    if (!stopped_by_) {
+    const bool leaves = world->steps >= leave_at_;
+    if (!stopped_by_ && leaves) step_departures();
+    if (!stopped_by_ && !leaves) {
         for (std::size_t i = 0; i < world->processes.size(); ++i)
             if (world->processes[i]->alive) look_at(*world->processes[i]);
     }
@@ -316,7 +322,7 @@ void SimulatedJob::poll() {
     let_calls_go();
     measure();
     if (world->options.has(Feature::kHold)) hold_copies();
-    if (budget_.used() >= budget_.engage_at()) {
+    if (budget_.used() >= budget_.engage_at() && !leaves) {
         for (const auto& [number, owner] : owners_) {
             if (owner->gone) continue;
             if (polls_ % 64 == 0) owner->target->forgive_refusals();
@@ -327,7 +333,7 @@ void SimulatedJob::poll() {
     admit_the_stuck();
     disturb();
     if (world->steps - checked_at_ > 1000) check_counts();
-    check_ram();
+    if (!leaves) check_ram();  // what comes back comes back, cap or not
     world->check_that_all_are_served();
     loop_->arm(poll_timer_, io::Clock::now() + std::min<std::chrono::nanoseconds>(
                                                    budget_.poll_period(), std::chrono::milliseconds(20)));

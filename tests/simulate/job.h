@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "pager/budget.h"
@@ -35,6 +36,7 @@ class SimulatedJob {
     void poll();
     void measure();
     void look_at(simulate::Process& process);
+    void step_departures();
     void let_calls_go();
     bool deal_with(GateCall& call);
     void put_agent_in(simulate::Process& process);
@@ -55,6 +57,14 @@ class SimulatedJob {
         farswap::Process* child;  ///< null: a process of its own
     };
 
+    /// Let go of, but for its agent's mappings.
+    struct Ejection {
+        pid_t process;
+        std::uint64_t program;
+        std::vector<target::AddressRange> ranges;
+    };
+    bool eject(const Ejection& ejection);
+
     JobStats stats_;
     std::unique_ptr<io::Loop> loop_;
     std::unique_ptr<Pool> pool_;
@@ -65,6 +75,9 @@ class SimulatedJob {
     io::Timer poll_timer_;
     std::map<pid_t, farswap::Process*> owners_;
     std::vector<Ready> ready_;
+    std::uint64_t leave_at_ = ~std::uint64_t{0};  ///< step from which all are let go
+    std::set<pid_t> left_;
+    std::vector<Ejection> ejecting_;
     std::optional<Error> stopped_by_;
     std::uint64_t polls_ = 0;
     std::uint64_t disturbed_at_ = 0, checked_at_ = 0;  ///< steps

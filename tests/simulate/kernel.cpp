@@ -178,6 +178,7 @@ int Context::register_range(std::uint64_t start, std::uint64_t bytes) {
 }
 
 void Context::shut() {
+    released = true;
     if (memory != nullptr) {
         for (auto& [at, vma] : memory->vmas)
             if (vma.uffd == this) vma.uffd = nullptr;
@@ -187,6 +188,7 @@ void Context::shut() {
     wake(0, ~std::uint64_t{0});
     for (Event* event : std::deque<Event*>(events)) {
         event->read = true;
+        if (event->child != nullptr) event->child->shut();
         std::erase(events, event);
         if (event->waiter != nullptr) event->waiter->unblock();
     }
@@ -196,12 +198,17 @@ namespace {
 
 Task<> wait_for_page(Thread& thread, Context& context, std::uint64_t address, bool wp) {
     FaultWait wait(context, thread, address, wp);
-    while (!wait.woken) co_await thread.block(wp ? "to write to a protected page" : "a page", address);
+    while (!wait.woken && !context.released) co_await thread.block(wp ? "to write to a protected page" : "a page", address);
 }
 
 Task<> deliver(Thread& thread, Event& event) {
     event.waiter = &thread;
-    event.context.events.push_back(&event);
+    if (event.context.released) {  // userfaultfd_event_wait_completion(): nobody will read it
+        event.read = true;
+        if (event.child != nullptr) event.child->shut();
+    } else {
+        event.context.events.push_back(&event);
+    }
     while (!event.read) co_await thread.block("an event to be read", event.from);
     event.finish();
 }
@@ -390,6 +397,7 @@ Task<std::shared_ptr<Memory>> Kernel::fork(Thread& thread) {
         Vma copy = vma;
         if (copy.uffd != nullptr) copy.uffd = event->child;
         copy.locked = false;
+        copy.is_unknown |= vma.agents && thread.process->agent_is_new;
         child->vmas.emplace(start, copy);
         if (vma.wipe_on_fork) continue;
         for (auto entry = parent.entries.lower_bound(start);

@@ -82,6 +82,7 @@ struct Process {
     std::int64_t born = 0;
     std::uint64_t minor_faults = 0;
     std::uint64_t programs = 0;  ///< executed so far
+    bool agent_is_new = false;   ///< the pager has not been told of its agent yet
 };
 
 /// A thread that waits for a page, for as long as this lives.
@@ -125,6 +126,7 @@ class Context {
     std::vector<FaultWait*> waiting;  ///< read
     std::deque<Event*> events;
     int descriptors = 0;
+    bool released = false;  ///< the last one is closed
 
     bool is_readable() const { return !pending.empty() || !events.empty(); }
     void wake(std::uint64_t start, std::uint64_t bytes);

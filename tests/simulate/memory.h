@@ -41,6 +41,7 @@ struct Vma {
     std::uint64_t start = 0, end = 0;
     Context* uffd = nullptr;  ///< registered with it
     bool agents = false;      ///< the agent's own memory
+    bool is_unknown = false;  ///< inherited, of an agent that the pager had not been told of
     bool dont_fork = false;   ///< MADV_DONTFORK
     bool wipe_on_fork = false;
     bool locked = false;  ///< mlock(2): MOVE refuses it

@@ -9,7 +9,7 @@ const std::array<std::string_view, kFeatures> kFeatureNames = {
     "pin",       "lock",  "fork-advice", "hold",    "chaos",   "slow",     "errors",  "losses",
     "outages",   "late",  "stores",      "corrupt", "failure", "full",     "memory",  "tier",
     "preempted", "twice", "mirror",      "grow",    "brief",   "restless", "careless",
-    "death"};
+    "leave",     "death"};
 
 void Options::choose() {
     Random random(seed ^ 0x5eedull);

@@ -41,6 +41,7 @@ enum class Feature : unsigned {
     kBrief,      ///< with kThreads: they begin and end all the time, with mutexes held
     kRestless,   ///< mappings move all the time, while processes fork
     kCareless,   ///< memory is dropped while another thread forks: known to fail (decision 0006)
+    kLeave,      ///< the job lets its processes go while they run
     // By the seed, in a half of the runs:
     kDeath,  ///< the pager is killed, and another goes on in its place (decision 0025)
     kCount

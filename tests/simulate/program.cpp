@@ -50,9 +50,10 @@ std::uint64_t any_page(Memory& memory) {
 }
 
 /// Without a gate the pager learns from the parent's mappings, a moment after a fork, what its child has got
-/// wiped: what is changed by then is missed (tests/README.md).
+/// wiped, or after its own death: what is changed by then is missed (tests/README.md).
 bool must_keep_its_advice(const Memory& memory) {
-    return memory.is_forking() || (!world->options.is_gated() && world->steps < memory.forked_at + 1000);
+    const std::uint64_t since = std::max(memory.forked_at, world->death.last_step());
+    return memory.is_forking() || (!world->options.is_gated() && world->steps < since + 1000);
 }
 
 /// A part of a mapping that nobody else is about to change.
