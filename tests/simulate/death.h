@@ -14,8 +14,8 @@ class Death {
   public:
     explicit Death(const Options& options);
 
-    /// A point at which the pager may be killed: before and in its system calls, where it reads the clock, and
-    /// where it takes a number to seal under. True: it dies here. die() has to follow.
+    /// A point at which the pager may be killed: before and in its system calls, where it reads the clock,
+    /// and where it takes a number to seal under. True: it dies here. die() has to follow.
     bool is_due();
     /// What the others do until the heir goes on, and what the kernel ends.
     void die();

@@ -1,5 +1,6 @@
-// The job lets its processes go while they run, as src/pager/departures.cpp does: what is outside comes back, and
-// nothing of the pager's stays. The program goes on without, and still every byte that it reads is looked at.
+// The job lets its processes go while they run, as src/pager/departures.cpp does: what is outside comes back,
+// and nothing of the pager's stays. The program goes on without, and still every byte that it reads is looked
+// at.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -48,16 +49,15 @@ bool SimulatedJob::eject(const Ejection& ejection) {
         memory.split(range.start);
         memory.split(range.end);
         memory.drop_range(range.start, range.end);
-        std::erase_if(memory.vmas, [&](const auto& one) {
-            return one.first >= range.start && one.first < range.end;
-        });
+        std::erase_if(memory.vmas,
+                      [&](const auto& one) { return one.first >= range.start && one.first < range.end; });
     }
     for (const auto& [start, vma] : memory.vmas) {
         // Known to stay: tests/README.md.
         if (vma.is_unknown && vma.uffd == nullptr) continue;
         if (vma.agents || vma.uffd != nullptr)
-            fail_run(fmt::format("process {} was let go, and what lies at {:#x} is still {}", process->id, start,
-                                 vma.agents ? "the agent's" : "registered"));
+            fail_run(fmt::format("process {} was let go, and what lies at {:#x} is still {}", process->id,
+                                 start, vma.agents ? "the agent's" : "registered"));
     }
     const auto is_protected = [](const auto& one) { return one.second.wp; };
     if (std::ranges::any_of(memory.entries, is_protected))

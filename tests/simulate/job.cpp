@@ -84,7 +84,8 @@ void SimulatedJob::make_area() {
     std::vector<std::unique_ptr<Store>> stores;
     for (std::size_t i = 0; i < count; ++i) {
         auto store = std::make_unique<SimulatedStore>(
-            fmt::format("store {}", i), size, has_death && world->death.random.once_in(2) ? loop_.get() : nullptr);
+            fmt::format("store {}", i), size,
+            has_death && world->death.random.once_in(2) ? loop_.get() : nullptr);
         simulated_.push_back(store.get());
         stores.push_back(std::move(store));
     }
@@ -140,9 +141,10 @@ void SimulatedJob::run() {
     put_agent_in(start_program());
     hand_agents_over();
     loop_->arm(poll_timer_, io::Clock::now());
-    // What goes wrong is told in a line of the log or the sentence of an error, which are not exempt (decision 0026).
-    constexpr std::array kTold = {Feature::kErrors, Feature::kLosses, Feature::kOutages, Feature::kLate,
-                                  Feature::kFailure, Feature::kFull};
+    // What goes wrong is told in a line of the log or the sentence of an error, which are not exempt
+    // (decision 0026).
+    constexpr std::array kTold = {Feature::kErrors, Feature::kLosses,  Feature::kOutages,
+                                  Feature::kLate,   Feature::kFailure, Feature::kFull};
     const bool is_trapped = std::ranges::none_of(kTold, [](Feature one) { return world->options.has(one); });
     while (world->any_alive() || !pager_->processes().empty()) {
         const NoAllocation none(is_trapped ? "the pager's loop" : nullptr);
@@ -375,7 +377,8 @@ void SimulatedJob::check_seals() {
     const std::uint32_t born = world->death.births();
     if (epoch == 0) return;  // nothing is sealed
     if (epoch < epoch_ || (born > born_ && epoch == epoch_))
-        fail_run(fmt::format("the seals' epoch is {}, and was {} before the pager was killed", epoch, epoch_));
+        fail_run(
+            fmt::format("the seals' epoch is {}, and was {} before the pager was killed", epoch, epoch_));
     born_ = born;
     epoch_ = epoch;
 }

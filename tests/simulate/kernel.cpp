@@ -198,7 +198,8 @@ namespace {
 
 Task<> wait_for_page(Thread& thread, Context& context, std::uint64_t address, bool wp) {
     FaultWait wait(context, thread, address, wp);
-    while (!wait.woken && !context.released) co_await thread.block(wp ? "to write to a protected page" : "a page", address);
+    while (!wait.woken && !context.released)
+        co_await thread.block(wp ? "to write to a protected page" : "a page", address);
 }
 
 Task<> deliver(Thread& thread, Event& event) {

@@ -5,11 +5,10 @@
 namespace farswap::simulate {
 
 const std::array<std::string_view, kFeatures> kFeatureNames = {
-    "fork",      "unmap", "remap",       "discard", "exec",    "exit",     "threads", "mutexes",
-    "pin",       "lock",  "fork-advice", "hold",    "chaos",   "slow",     "errors",  "losses",
-    "outages",   "late",  "stores",      "corrupt", "failure", "full",     "memory",  "tier",
-    "preempted", "twice", "mirror",      "grow",    "brief",   "restless", "careless",
-    "leave",     "death"};
+    "fork",   "unmap",       "remap",    "discard",  "exec",   "exit",   "threads",   "mutexes", "pin",
+    "lock",   "fork-advice", "hold",     "chaos",    "slow",   "errors", "losses",    "outages", "late",
+    "stores", "corrupt",     "failure",  "full",     "memory", "tier",   "preempted", "twice",   "mirror",
+    "grow",   "brief",       "restless", "careless", "leave",  "hasty",  "death"};
 
 void Options::choose() {
     Random random(seed ^ 0x5eedull);
@@ -31,7 +30,8 @@ void Options::choose() {
         if (on) chosen |= 1ull << feature;
     }
     // By a chance of its own: a run without it is what it was before there was such a thing.
-    if (Random(seed ^ 0xdeadull).once_in(2)) chosen |= std::uint64_t{1} << static_cast<unsigned>(Feature::kDeath);
+    if (Random(seed ^ 0xdeadull).once_in(2))
+        chosen |= std::uint64_t{1} << static_cast<unsigned>(Feature::kDeath);
     chosen = (chosen | wanted) & allowed;
     if (processes == 0) processes = static_cast<std::uint32_t>(random.between(1, 5));
     threads = static_cast<std::uint32_t>(random.between(1, 4));

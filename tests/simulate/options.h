@@ -42,6 +42,7 @@ enum class Feature : unsigned {
     kRestless,   ///< mappings move all the time, while processes fork
     kCareless,   ///< memory is dropped while another thread forks: known to fail (decision 0006)
     kLeave,      ///< the job lets its processes go while they run
+    kHasty,      ///< what is new moves at once, to where something has just gone; children look, and end
     // By the seed, in a half of the runs:
     kDeath,  ///< the pager is killed, and another goes on in its place (decision 0025)
     kCount
@@ -53,10 +54,10 @@ extern const std::array<std::string_view, kFeatures> kFeatureNames;
 struct Options {
     std::uint64_t seed = 1;
     std::uint64_t steps = 60'000;
-    std::uint32_t processes = 0;  ///< at one time; 0: by the seed
-    std::uint32_t pages = 0;      ///< that the program uses, about; 0: by the seed
+    std::uint32_t processes = 0;    ///< at one time; 0: by the seed
+    std::uint32_t pages = 0;        ///< that the program uses, about; 0: by the seed
     std::uint64_t allowed = ~0ull;  ///< features that the seed may choose
-    std::uint64_t wanted = 0;     ///< features that each run has, as far as they are allowed
+    std::uint64_t wanted = 0;       ///< features that each run has, as far as they are allowed
     bool trace = false;
     // By the seed:
     std::uint64_t chosen = 0;

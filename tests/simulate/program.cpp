@@ -15,6 +15,7 @@ constexpr std::uint64_t kMutexes = 0x60'0000'0000;
 constexpr std::uint64_t kControlPages = 16, kMutexPages = 8;
 
 Task<> run_thread(Thread& thread);
+Task<> run_child(Thread& thread);
 
 std::uint64_t pages_of_all(const Memory& memory) {
     std::uint64_t bytes = 0;
@@ -160,10 +161,11 @@ struct Claim {
 };
 
 void map(Memory& memory) {
-    const std::uint64_t pages = 8 + world->random.below(60);
+    const std::uint64_t pages = 8 + world->random.below(world->options.has(Feature::kHasty) ? 12 : 60);
     const std::uint64_t at = free_place(memory, pages);
     if (at == 0 || pages_of_all(memory) + pages > world->options.pages) return;
     memory.vmas.emplace(at, Vma{.start = at, .end = at + pages * kPageSize});
+    memory.newest = at;
     if (is_tracing()) trace(fmt::format("map {:#x}+{}", at, pages));
 }
 
@@ -189,9 +191,18 @@ Task<> unmap(Thread& thread) {
     co_await Kernel::unmap(thread, range.start, range.end);
 }
 
+/// Of what was mapped last, as much as fits where something has just gone.
+AddressRange newest_part(Memory& memory) {
+    const Vma* vma = memory.find(memory.newest);
+    if (vma == nullptr || is_fixed(*vma) || memory.is_claimed(vma->start, vma->end)) return {};
+    const std::uint64_t room = std::max<std::uint64_t>(memory.freed.end - memory.freed.start, kPageSize);
+    return {vma->start, std::min(vma->end, vma->start + room)};
+}
+
 Task<> remap(Thread& thread) {
     const std::shared_ptr<Memory> memory = thread.process->memory;
-    const AddressRange from = any_part(*memory, 24);
+    const bool is_hasty = world->options.has(Feature::kHasty) && world->random.once_in(2);
+    const AddressRange from = is_hasty ? newest_part(*memory) : any_part(*memory, 24);
     if (from.start == from.end) co_return;
     const std::uint64_t bytes = from.end - from.start;
     std::uint64_t to = free_place(*memory, bytes / kPageSize);
@@ -248,7 +259,8 @@ Task<> fork(Thread& thread) {
     Process& child = world->make_process(thread.process->id, std::move(memory));
     Thread& main = world->make_thread(child);
     main.control_page = control;
-    start(main, run_thread(main));
+    const bool is_hasty = world->options.has(Feature::kHasty) && !world->random.once_in(4);
+    start(main, is_hasty ? run_child(main) : run_thread(main));
     if (is_tracing()) trace(fmt::format("{} is the child of {}", child.id, thread.process->id));
 }
 
@@ -447,7 +459,7 @@ Task<> do_something(Thread& thread) {
         co_await advise_about_forks(thread);
     } else if (often(Feature::kGrow, 20)) {
         grow(memory);
-    } else if (world->random.once_in(20)) {
+    } else if (often(Feature::kHasty, 6) || world->random.once_in(20)) {
         map(memory);
     } else if (world->random.once_in(12)) {
         co_await walk(thread);
@@ -490,6 +502,14 @@ Task<> run_thread(Thread& thread) {
         end_thread(thread);
         co_return;
     }
+    co_await look_at_everything(thread);
+    thread.process->doomed = true;
+    co_await thread.pause();
+}
+
+/// Looks at all that it has from its parent, and ends.
+Task<> run_child(Thread& thread) {
+    co_await thread.pause();
     co_await look_at_everything(thread);
     thread.process->doomed = true;
     co_await thread.pause();

@@ -138,7 +138,8 @@ bool SimulatedStore::cancel(std::uint32_t index) {
 void SimulatedStore::submitter_died() {
     Random& random = world->death.random;
     for (Operation& operation : operations_) {
-        if (ring_ == nullptr || !operation.is_transfer() || operation.result < 0 || random.once_in(2)) continue;
+        if (ring_ == nullptr || !operation.is_transfer() || operation.result < 0 || random.once_in(2))
+            continue;
         const std::uint64_t sectors = operation.length / kSector;
         operation.due = world->now;
         if (sectors > 1 && random.once_in(3)) {  // it ends with what it has done

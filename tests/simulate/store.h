@@ -48,8 +48,8 @@ class SimulatedStore final : public Store {
     /// Of the loop's engine. False: it is not this store's.
     bool begin(std::uint32_t index, const io::FileOperation& operation);
     bool cancel(std::uint32_t index);
-    /// The thread is dead that had asked for them: the kernel ends some of the ring's, at whatever they had come
-    /// to, and finishes the others.
+    /// The thread is dead that had asked for them: the kernel ends some of the ring's, at whatever they had
+    /// come to, and finishes the others.
     void submitter_died();
     /// Lets something happen to the store itself.
     void disturb();
