@@ -29,9 +29,6 @@ void Options::choose() {
         }
         if (on) chosen |= 1ull << feature;
     }
-    // By a chance of its own: a run without it is what it was before there was such a thing.
-    if (Random(seed ^ 0xdeadull).once_in(2))
-        chosen |= std::uint64_t{1} << static_cast<unsigned>(Feature::kDeath);
     chosen = (chosen | wanted) & allowed;
     if (processes == 0) processes = static_cast<std::uint32_t>(random.between(1, 5));
     threads = static_cast<std::uint32_t>(random.between(1, 4));

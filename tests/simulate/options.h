@@ -43,7 +43,6 @@ enum class Feature : unsigned {
     kCareless,   ///< memory is dropped while another thread forks: known to fail (decision 0006)
     kLeave,      ///< the job lets its processes go while they run
     kHasty,      ///< what is new moves at once, to where something has just gone; children look, and end
-    // By the seed, in a half of the runs:
     kDeath,  ///< the pager is killed, and another goes on in its place (decision 0025)
     kCount
 };
