@@ -9,7 +9,7 @@
 namespace farswap {
 namespace {
 
-constexpr std::uint64_t page(std::uint64_t number) {
+constexpr std::uint64_t page_at(std::uint64_t number) {
     return number * kPageSize;
 }
 
@@ -33,8 +33,8 @@ class ForesightTest : public ::testing::Test {
 
   private:
     bool asks_for(std::uint64_t number) {
-        foresight_.asked_for(page(number));
-        return foresight_.is_worth_it(page(number + 1), page(number + 8), 7);
+        foresight_.asked_for(page_at(number));
+        return foresight_.is_worth_it(page_at(number + 1), page_at(number + 8), 7);
     }
     std::uint64_t at_ = 0;
 };
@@ -57,13 +57,13 @@ TEST_F(ForesightTest, ItIsSeenWhenThatChanges) {
 }
 
 TEST_F(ForesightTest, OfATrialNothingIsBroughtInByItsOwnFaults) {
-    while (foresight_.is_worth_it(page(1), page(8), 7)) foresight_.asked_for(0);
+    while (foresight_.is_worth_it(page_at(1), page_at(8), 7)) foresight_.asked_for(0);
     for (std::uint64_t i = 1; i < 8; i++) {
-        foresight_.asked_for(page(i));
-        EXPECT_FALSE(foresight_.is_worth_it(page(i + 1), page(i + 8), 7)) << i;
+        foresight_.asked_for(page_at(i));
+        EXPECT_FALSE(foresight_.is_worth_it(page_at(i + 1), page_at(i + 8), 7)) << i;
     }
-    foresight_.asked_for(page(8));
-    EXPECT_TRUE(foresight_.is_worth_it(page(9), page(16), 7));
+    foresight_.asked_for(page_at(8));
+    EXPECT_TRUE(foresight_.is_worth_it(page_at(9), page_at(16), 7));
 }
 
 TEST_F(ForesightTest, WithoutNeighboursNothingIsTried) {

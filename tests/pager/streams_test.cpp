@@ -9,7 +9,7 @@ namespace farswap {
 namespace {
 
 constexpr std::uint64_t kBase = 1 << 30;
-constexpr std::uint64_t page(std::int64_t number) {
+constexpr std::uint64_t stream_page(std::int64_t number) {
     return kBase + static_cast<std::uint64_t>(number * static_cast<std::int64_t>(kPageSize));
 }
 
@@ -18,16 +18,18 @@ class StreamsTest : public ::testing::Test {
   protected:
     /// Faults at a page and takes all that is offered. The window.
     std::uint32_t fault(std::int64_t number) {
-        const Stream& stream = streams_.fault(page(number), [&](std::uint64_t start, std::uint64_t end) {
-            for (std::uint64_t at = start; at < end; at += kPageSize)
-                if (!inside_.contains(at)) return true;
-            return false;
-        });
+        const Stream& stream =
+            streams_.fault(stream_page(number), [&](std::uint64_t start, std::uint64_t end) {
+                for (std::uint64_t at = start; at < end; at += kPageSize)
+                    if (!inside_.contains(at)) return true;
+                return false;
+            });
         const std::int64_t window = stream.window;
         const std::int64_t last = stream.backwards ? number - (window - 1) : number + window - 1;
         for (std::int64_t i = std::min(number, last); i <= std::max(number, last); i++)
-            inside_.insert(page(i));
-        streams_.given(page(number), page(std::min(number, last)), page(std::max(number, last) + 1));
+            inside_.insert(stream_page(i));
+        streams_.given(stream_page(number), stream_page(std::min(number, last)),
+                       stream_page(std::max(number, last) + 1));
         return static_cast<std::uint32_t>(window);
     }
     /// Walks from `first` on for `faults` faults, each at the page behind what it was given. The last window.
@@ -79,10 +81,10 @@ TEST_F(StreamsTest, RandomFaultsGetOnePageEach) {
 
 TEST_F(StreamsTest, PagesThatAreInsideDoNotBreakAWalk) {
     for (std::int64_t i = 0; i < 200; i++)
-        if (i % 3 != 0) inside_.insert(page(i));
+        if (i % 3 != 0) inside_.insert(stream_page(i));
     std::uint32_t window = 0;
     for (std::int64_t at = 0; at < 200; at += 3) {
-        if (!inside_.contains(page(at))) window = fault(at);
+        if (!inside_.contains(stream_page(at))) window = fault(at);
     }
     EXPECT_GT(window, 16u);
 }
@@ -90,7 +92,7 @@ TEST_F(StreamsTest, PagesThatAreInsideDoNotBreakAWalk) {
 TEST_F(StreamsTest, AWalkInStridesGetsLittle) {
     std::uint32_t most = 0;
     for (std::int64_t at = 0; at < 8000; at += 8) {
-        if (!inside_.contains(page(at))) most = std::max(most, fault(at));
+        if (!inside_.contains(stream_page(at))) most = std::max(most, fault(at));
     }
     EXPECT_LE(most, 8u);
 }
@@ -99,35 +101,35 @@ TEST_F(StreamsTest, EqualStridesAreReadAheadOf) {
     for (const std::int64_t stride : {7, -7, 40, 1000, -1000}) {
         std::int64_t at = 3'000'000;
         for (int i = 0; i < 12; i++) at += stride, fault(at);
-        const Stream& stream = streams_.fault(page(at + stride), [](auto, auto) { return true; });
+        const Stream& stream = streams_.fault(stream_page(at + stride), [](auto, auto) { return true; });
         EXPECT_EQ(stream.depth, Streams::kDepthMax) << stride;
         EXPECT_EQ(stream.window, 1u) << stride;
-        EXPECT_EQ(stream.strided_to(1), page(at + 2 * stride)) << stride;
+        EXPECT_EQ(stream.strided_to(1), stream_page(at + 2 * stride)) << stride;
     }
 }
 
 TEST_F(StreamsTest, AStrideThatChangesIsNoneAtFirst) {
     std::int64_t at = 0;
     for (int i = 0; i < 8; i++) at += 9, fault(at);
-    const Stream& stream = streams_.fault(page(at + 13), [](auto, auto) { return true; });
+    const Stream& stream = streams_.fault(stream_page(at + 13), [](auto, auto) { return true; });
     EXPECT_EQ(stream.depth, 0u);
 }
 
 TEST_F(StreamsTest, NeighboursAreNoStrides) {
     walk(0, 1, 10);
-    const Stream& stream = streams_.fault(page(1023), [](auto, auto) { return false; });
+    const Stream& stream = streams_.fault(stream_page(1023), [](auto, auto) { return false; });
     EXPECT_EQ(stream.depth, 0u);
     for (std::int64_t i = 0; i < 100; i++) {
         const std::int64_t at = i * 7919 % 10007 * 100;
-        EXPECT_EQ(streams_.fault(page(at), [](auto, auto) { return true; }).depth, 0u) << "at random";
+        EXPECT_EQ(streams_.fault(stream_page(at), [](auto, auto) { return true; }).depth, 0u) << "at random";
     }
 }
 
 TEST_F(StreamsTest, AFaultThatIsTriedAgainDoesNotCountTwice) {
     const auto nothing = [](std::uint64_t, std::uint64_t) { return false; };
-    streams_.fault(page(0), nothing);
-    EXPECT_EQ(streams_.fault(page(1), nothing).window, 2u);
-    EXPECT_EQ(streams_.fault(page(1), nothing).window, 2u);
+    streams_.fault(stream_page(0), nothing);
+    EXPECT_EQ(streams_.fault(stream_page(1), nothing).window, 2u);
+    EXPECT_EQ(streams_.fault(stream_page(1), nothing).window, 2u);
 }
 
 }  // namespace
