@@ -12,7 +12,6 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-constexpr std::uint32_t kAlwaysReported = EPOLLERR | EPOLLHUP;
 constexpr std::size_t kEventsMax = 512;  // of one round; the kernel begins the next one where this ends
 constexpr std::uint32_t kWorkers = 0xffffffffu;  // the place of the workers' descriptor, which is no watch's
 
@@ -115,7 +114,7 @@ void EpollEngine::set_constant(Entry& entry, std::uint32_t events) noexcept {
 
 /// Returns whether a callback was run.
 bool EpollEngine::call(Entry& entry, std::uint32_t events) noexcept {
-    events &= entry.watch->events | kAlwaysReported;
+    events &= entry.watch->events | Watch::kAlwaysReported;
     if (events == 0) return false;
     entry.watch->ready(*entry.watch, events);
     return true;

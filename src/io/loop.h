@@ -20,8 +20,10 @@ using Clock = std::chrono::steady_clock;
 /// A descriptor that is watched for readiness. Owned by the caller, who keeps it until remove().
 /// Level-triggered: `ready` is called again while the descriptor stays ready.
 struct Watch {
+    static constexpr std::uint32_t kAlwaysReported = EPOLLERR | EPOLLHUP;
+
     int fd = -1;
-    std::uint32_t events = EPOLLIN;  ///< EPOLLIN, EPOLLOUT; errors and hang-up are always reported
+    std::uint32_t events = EPOLLIN;  ///< EPOLLIN, EPOLLOUT; besides what is always reported
     void (*ready)(Watch& watch, std::uint32_t events) = nullptr;
     void* owner = nullptr;
     std::uint32_t index = 0;  ///< the loop's
@@ -54,8 +56,8 @@ struct LoopOptions {
     std::uint32_t timers_max = 8192;
     /// Empty: the one that FARSWAP_IO_ENGINE asks for; else io_uring, and epoll where that is refused.
     std::optional<EngineKind> engine{};
-    /// The thread that uses the loop may die and another take its place (keeper/keeper.h): io_uring does without
-    /// what binds a ring to one (IORING_SETUP_SINGLE_ISSUER).
+    /// The thread that uses the loop may die and another take its place (keeper/keeper.h): io_uring does
+    /// without what binds a ring to one (IORING_SETUP_SINGLE_ISSUER).
     bool outlives_its_thread = false;
     /// Of the threads that the engine may have for file requests (setpriority(2)), where that is permitted.
     int workers_nice = 0;

@@ -5,10 +5,6 @@
 
 namespace farswap::io {
 
-namespace {
-constexpr std::uint32_t kAlwaysReported = EPOLLERR | EPOLLHUP;
-}
-
 // Twice the watches, since a removed one keeps its entry until the kernel has answered in the next round.
 UringWatches::UringWatches(std::uint32_t watches_max, Ring& ring)
     : ring_(ring),
@@ -54,7 +50,7 @@ void UringWatches::remove(Watch& watch) noexcept {
 /// Makes the poll in the kernel what is wanted, a step at a time. False when the kernel takes no entry now.
 bool UringWatches::settle(std::uint32_t index) noexcept {
     Entry& entry = table_[index];
-    const std::uint32_t wanted = entry.watch ? entry.watch->events | kAlwaysReported : 0;
+    const std::uint32_t wanted = entry.watch ? entry.watch->events | Watch::kAlwaysReported : 0;
     if (entry.armed_events == wanted || entry.removing) return true;
     io_uring_sqe* sqe = ring_.entry();
     if (sqe == nullptr) return false;
@@ -91,7 +87,7 @@ bool UringWatches::completed(std::uint32_t index, int result) noexcept {
     Watch& watch = *entry.watch;
     // Any other failure (EBADF: the descriptor is gone) is an error of the descriptor.
     const std::uint32_t events =
-        result < 0 ? EPOLLERR : static_cast<std::uint32_t>(result) & (watch.events | kAlwaysReported);
+        result < 0 ? EPOLLERR : static_cast<std::uint32_t>(result) & (watch.events | Watch::kAlwaysReported);
     if (events == 0) return false;
     watch.ready(watch, events);
     return true;
