@@ -36,14 +36,17 @@ class NbdStoreTest : public testing::Test, protected Driver {
         ASSERT_TRUE(opened) << opened.error().message;
         store = std::move(*opened);
     }
-    /// An export in a file, which a server that is killed leaves as it was.
-    void serve_file(std::vector<std::string> filters = {}, std::vector<std::string> parameters = {}) {
+    void make_disk() {
         char path[] = "/var/tmp/farswap-nbd-disk-XXXXXX";
         const int fd = ::mkstemp(path);
         ASSERT_GE(fd, 0);
         ASSERT_EQ(::ftruncate(fd, 64 << 20), 0);
         ::close(fd);
         disk = path;
+    }
+    /// An export in a file, which a server that is killed leaves as it was.
+    void serve_file(std::vector<std::string> filters = {}, std::vector<std::string> parameters = {}) {
+        make_disk();
         filters.insert(filters.end(), {"file", disk});
         filters.insert(filters.end(), parameters.begin(), parameters.end());
         serve(std::move(filters));
@@ -167,12 +170,7 @@ TEST_F(NbdStoreTest, ReportsWritesOfALostConnectionAsLost) {
 /// The server's disk fails in the end, drops what it was to write, and says so once: to a flush that has
 /// ended at its deadline.
 TEST_F(NbdStoreTest, FailureThatNoFlushWasToldOfIsReportedToTheNext) {
-    char path[] = "/var/tmp/farswap-nbd-disk-XXXXXX";
-    const int fd = ::mkstemp(path);
-    ASSERT_GE(fd, 0);
-    ASSERT_EQ(::ftruncate(fd, 64 << 20), 0);
-    ::close(fd);
-    disk = path;
+    make_disk();
     const std::string failing = disk + ".failing", go_on = disk + ".go-on";
     serve({"eval", "get_size=echo 64M",
            "pread=dd if=" + disk + " skip=$4 count=$3 iflag=skip_bytes,count_bytes status=none",
@@ -196,12 +194,7 @@ class NbdSilenceTest : public NbdStoreTest {
   protected:
     /// The first of these calls behind drop_one() is answered when the test is over.
     void serve_dropping(const std::string& call) {
-        char path[] = "/var/tmp/farswap-nbd-disk-XXXXXX";
-        const int fd = ::mkstemp(path);
-        ASSERT_GE(fd, 0);
-        ASSERT_EQ(::ftruncate(fd, 64 << 20), 0);
-        ::close(fd);
-        disk = path;
+        make_disk();
         const auto drop = [&](const std::string& name) {
             return name != call ? ""
                                 : "if rm " + disk + ".drop 2>/dev/null; then until [ -e " + disk +
