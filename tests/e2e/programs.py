@@ -53,10 +53,10 @@ def scenario(tools, name, *arguments, **options):
 def scenarios(tools, directory, filler=FILLER):
     common = ["--filler", filler, "--rounds", "2", "--dir", str(directory)]
     quick = {"odirect", "uring_fixed", "futex", "robust", "threads", "signals", "mmap_race", "exec_chain", "exec_late", "guard",
-             "orphans", "newuser", "tsync", "regrow"}
+             "orphans", "newuser", "tsync", "regrow", "wipe_and_end"}
     names = ["odirect", "uring_plain", "uring_fixed", "pinned", "readwrite", "futex", "robust", "altstack", "threads", "mmap_race",
-             "fork_tree", "exec_chain", "exec_late", "mapfixed", "wipeonfork", "guard", "mprotect", "mlock", "overcommit_big",
-             "growheap", "signals", "big_stack", "pipe", "main_ends", "fork_change", "fork_rewrite", "orphans",
+             "fork_tree", "exec_chain", "exec_late", "mapfixed", "wipeonfork", "wipe_and_end", "guard", "mprotect", "mlock",
+             "overcommit_big", "growheap", "signals", "big_stack", "pipe", "main_ends", "fork_change", "fork_rewrite", "orphans",
              "stopped_sibling", "newuser", "tsync", "regrow", "undumpable", "dontunmap"]
     larger = {"exec_late": ["--filler", "192M"]}  # programs begin to fill memory a few ms before they are paged
     return [scenario(tools, name, *common, *larger.get(name, []), quick=name in quick, limit_s=180) for name in names]

@@ -1,7 +1,6 @@
 // MADV_WIPEONFORK: the child sees zeros, the parent its content. MADV_DONTFORK: the child does not have the
-// range. Advice given before and after the pages were evicted, and by who ends as soon as it has forked.
+// range. Advice given before and after the pages were evicted.
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -59,27 +58,6 @@ void one_round(Filler& filler, std::uint32_t version, bool late) {
     });
 }
 
-// As a daemon begins: whoever forks is gone before anybody could ask it what its child has got wiped.
-void wiped_by_who_ends(Filler& filler, std::uint32_t version) {
-    const Pages wiped(4, kPages);
-    sys(::madvise(wiped.data(), wiped.bytes(), MADV_WIPEONFORK), "MADV_WIPEONFORK");
-    sys(::prctl(PR_SET_CHILD_SUBREAPER, 1), "PR_SET_CHILD_SUBREAPER");
-    int ends[2];
-    sys(::pipe(ends), "pipe");
-    in_child("who forks and ends", [&] {
-        wiped.stamp(version);
-        filler.push();
-        if (sys(::fork(), "fork") != 0) ::_exit(0);
-        const pid_t own = ::getpid();
-        sys(::write(ends[1], &own, sizeof own), "write");
-        wiped.expect_zero(0, kPages, "child of who has ended: MADV_WIPEONFORK");
-    });
-    pid_t orphan = 0;
-    sys(::read(ends[0], &orphan, sizeof orphan), "read");
-    expect_exit(orphan, 0, "child of who has ended");
-    for (const int end : ends) ::close(end);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -88,7 +66,6 @@ int main(int argc, char** argv) {
     for (int round = 0; round < options.rounds; round++) {
         one_round(filler, static_cast<std::uint32_t>(round) * 4 + 1, false);
         one_round(filler, static_cast<std::uint32_t>(round) * 4 + 3, true);
-        wiped_by_who_ends(filler, static_cast<std::uint32_t>(round) * 4 + 4);
     }
     return succeed();
 }
