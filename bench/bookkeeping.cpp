@@ -55,7 +55,9 @@ std::uint64_t anonymous_bytes() {
 struct Tables {
     explicit Tables(std::uint64_t store_bytes) {
         stores.push_back(std::make_unique<NoStore>(store_bytes));
-        slots = Slots::create(*pool, stores, PageRecords::create(false, Compression::kOff).value()).value();
+        slots =
+            Slots::create(*pool, stores, PageRecords::create({.outside = false}, Compression::kOff).value())
+                .value();
         StorePart& part = slots->parts().front();
         part.blocks.extend(part.blocks.capacity());
     }

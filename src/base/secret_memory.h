@@ -5,6 +5,9 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstring>
+#include <memory>
+#include <type_traits>
 
 namespace farswap {
 
@@ -20,6 +23,24 @@ inline void* map_secret_memory(std::size_t bytes) noexcept {
     ::munmap(mapped, bytes);
     errno = error;
     return nullptr;
+}
+
+struct UnmapSecret {
+    template <typename T>
+    void operator()(T* secret) const noexcept {
+        ::explicit_bzero(secret, sizeof(T));
+        ::munmap(secret, sizeof(T));
+    }
+};
+/// Wiped and unmapped with its owner.
+template <typename T>
+using Secret = std::unique_ptr<T, UnmapSecret>;
+
+/// One that is zeros, in map_secret_memory() of its own; null and errno as there.
+template <typename T>
+Secret<T> make_secret() noexcept {
+    static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
+    return Secret<T>(static_cast<T*>(map_secret_memory(sizeof(T))));
 }
 
 }  // namespace farswap

@@ -13,6 +13,8 @@ inline constexpr std::uint64_t kPoolMin = 4ull << 20;    ///< of the default; --
 inline constexpr std::uint64_t kPoolMax = 256ull << 20;  ///< of the default; more does not make I/O faster
 inline constexpr std::uint64_t kPoolLeast = 1ull
                                             << 20;  ///< four runs of 256 KiB: below, write-out cannot overlap
+/// Locked besides the pool: keys, half-made records, the windows of pages, registers that the keeper saves.
+inline constexpr std::uint64_t kLockedBesidePool = 1ull << 20;
 inline constexpr std::uint64_t kCapBesidePool = 16ull
                                                 << 20;  ///< tables, code and room for the program to move in
 

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "cli/budget.h"
 #include "cli/sizes.h"
 #include "target/uapi.h"
 
@@ -147,6 +148,10 @@ Finding seccomp(const MachineFacts& facts) {
 std::string permit_io_uring(const MachineFacts& facts) {
     if (facts.io_uring_error == ENOSYS) return "boot a kernel with CONFIG_IO_URING=y";
     if (facts.io_uring_disabled > 0) return "sysctl kernel.io_uring_disabled=0";
+    if (facts.io_uring_error == ENOMEM && !facts.can_lock_all)
+        return "ulimit -l unlimited: its rings, and those of all programs of a user together, count as "
+               "locked "
+               "memory; or FARSWAP_IO_ENGINE=epoll";
     if (!io::is_refusal(facts.io_uring_error)) return "";
     return "in a container: --security-opt seccomp=PROFILE that allows io_uring_setup, _enter and _register";
 }
@@ -184,9 +189,14 @@ Finding locked_memory(const MachineFacts& facts) {
                                   format_size(facts.memlock_limit), format_size(facts.pool));
     // With io_uring the pool is counted twice: once locked, once registered.
     const std::uint64_t needed = uses_io_uring(facts) ? 2 * facts.pool : facts.pool;
-    if (facts.memlock_limit >= needed) return {Verdict::kOk, "locked memory", text, ""};
-    return {Verdict::kWarn, "locked memory", text + ": it will serve unlocked",
-            "ulimit -l unlimited, or a line \"USER - memlock unlimited\" in /etc/security/limits.conf"};
+    if (facts.memlock_limit >= needed + kLockedBesidePool) return {Verdict::kOk, "locked memory", text, ""};
+    const std::string advice =
+        "ulimit -l unlimited, or a line \"USER - memlock unlimited\" in /etc/security/limits.conf";
+    if (facts.memlock_limit < kPoolLeast + kLockedBesidePool)
+        return {Verdict::kWarn, "locked memory",
+                text + ": not enough for the smallest, so that jobs run with --seal off only", advice};
+    return {Verdict::kWarn, "locked memory",
+            text + ": it will be smaller, or not registered with io_uring, and I/O costs more", advice};
 }
 
 Finding huge_pages(const MachineFacts& facts) {

@@ -106,7 +106,13 @@ std::vector<std::string> notes_of(const JobReport& report) {
             fmt::format("the pool of {} is not locked in RAM: the limit on locked memory is too small "
                         "(ulimit -l); farswap check says how to raise it",
                         format_size(report.pool)));
-    else if (!report.pool_registered && report.io_engine == io::EngineKind::kIoUring)
+    else if (report.pool < report.pool_wanted)
+        notes.push_back(
+            fmt::format("the pool has {} instead of {}, as no more memory could be locked (ulimit -l); "
+                        "farswap check says how "
+                        "to raise that",
+                        format_size(report.pool), format_size(report.pool_wanted)));
+    if (report.pool_locked && !report.pool_registered && report.io_engine == io::EngineKind::kIoUring)
         notes.push_back(
             "the pool is not registered with io_uring, I/O costs more: the limit on locked memory is too "
             "small (ulimit -l)");

@@ -27,7 +27,8 @@ struct JobReport {
     Ending ending{};
     std::string failure{};  ///< why farswap could not start or had to stop the program; empty when it did not
     JobStats stats{};
-    std::uint64_t pool = 0;  ///< bytes
+    std::uint64_t pool = 0;         ///< bytes
+    std::uint64_t pool_wanted = 0;  ///< bytes; more than `pool` if no more could be locked
     bool pool_locked = false, pool_registered = false;
     std::optional<io::EngineKind> io_engine{};  ///< nothing: it did not get that far
     std::vector<StoreReport> stores{};

@@ -238,11 +238,20 @@ Status Run::make_pool() {
     if (!loop) return std::unexpected(loop.error());
     loop_ = std::move(*loop);
     report_.io_engine = loop_->engine();
-    auto pool = Pool::create({.frames = static_cast<std::size_t>(budget_.pool / kPageSize)});
+    // Who has pages sealed does not want them in the kernel's own swap in the clear.
+    auto pool = Pool::create({.frames = static_cast<std::size_t>(budget_.pool / kPageSize),
+                              .locked_least = options_.seal ? kPoolLeast / kPageSize : 0,
+                              .lock_spare = kLockedBesidePool});
     if (!pool && pool.error().code == EFBIG)
         return fail(EFBIG, "{}; raise the limit on the size of files (ulimit -f)", pool.error().message);
+    if (!pool && (pool.error().code == EPERM || pool.error().code == ENOMEM))
+        return fail(pool.error().code,
+                    "{}, or let pages lie in the clear there, and on their store (--seal off)",
+                    pool.error().message);
     if (!pool) return std::unexpected(pool.error());
     pool_ = std::move(*pool);
+    report_.pool_wanted = budget_.pool;
+    report_.pool = budget_.pool = pool_->memory().size();
     report_.pool_locked = pool_->locked();
     if (auto registered = loop_->register_memory(pool_->memory()); !registered)
         log::info("the pool is not registered: {}", registered.error().message);
@@ -285,6 +294,7 @@ Status Run::open_stores() {
     auto area = SwapArea::create(*pool_, *loop_, std::move(stores),
                                  {.priorities = priorities_,
                                   .seal = options_.seal,
+                                  .seal_memory = !can_lock_all_memory(),
                                   .compression = options_.compression,
                                   .keep_in_memory = in_memory,
                                   .cache_tier = options_.cache_tier ? cache_tier_max(budget_.cap) : 0,

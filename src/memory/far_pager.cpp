@@ -20,9 +20,11 @@ namespace {
 
 constexpr std::uint64_t kWaitingMax = 4096;  // pages; faults beyond them stay unread
 constexpr std::uint32_t kFetchesMax = 128;
-constexpr std::uint64_t kSlotLooks = 1 << 16;  // in one round
-constexpr std::uint32_t kStreakMax = 32;       // pages that come along with a fault in a run of them
-constexpr std::size_t kMessages = 64;          // read at once
+constexpr std::uint64_t kSlotLooks = 1 << 16;         // in one round
+constexpr std::uint32_t kStreakMax = 32;              // pages that come along with a fault in a run of them
+constexpr std::size_t kMessages = 64;                 // read at once
+constexpr std::size_t kLockedLeast = 256;             // frames
+constexpr std::size_t kLockedBesidePool = 256 << 10;  // keys and half-made records
 constexpr std::chrono::milliseconds kRetry{5};
 constexpr std::chrono::seconds kShutdown{20};
 
@@ -80,7 +82,10 @@ Status FarPager::open_area(std::uint64_t pool, const std::string& url) {
     auto loop = io::Loop::create();
     if (!loop) return std::unexpected(loop.error());
     loop_ = std::move(*loop);
-    auto frames = Pool::create({.frames = static_cast<std::size_t>(pool / kPageSize)});
+    // Who seals what goes to the store does not want it in the kernel's own swap in the clear, either.
+    const auto count = static_cast<std::size_t>(pool / kPageSize);
+    auto frames = Pool::create(
+        {.frames = count, .locked_least = std::min(count, kLockedLeast), .lock_spare = kLockedBesidePool});
     if (!frames) return std::unexpected(frames.error());
     pool_ = std::move(*frames);
     // Without it requests are slower; the limit on locked memory decides.

@@ -1,6 +1,8 @@
 // The pool: its memory, its frame table, and its beginning and end.
 #include "page/pool.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <new>
 #include <utility>
 
@@ -39,6 +41,32 @@ int lock_both(Mapping& memory, Mapping& storage) noexcept {
     return 0;
 }
 
+/// Whether a pool of so many frames, and what others will lock, could be locked now: 0 or an errno. Takes no
+/// memory.
+int try_to_lock(std::uint32_t frames, std::size_t spare) {
+    auto pages = Mapping::anonymous(std::size_t{frames} * kPageSize + spare);
+    auto table = Mapping::anonymous(FrameTable::bytes_for(frames));
+    return pages && table ? lock_both(*pages, *table) : ENOMEM;
+}
+
+/// How many frames there will be: all that were asked for, unless only fewer can be locked. What a process
+/// has locked already is told nowhere to the byte, so that it is tried, a sixteenth less each time.
+Result<std::uint32_t> frames_to_serve(const PoolOptions& options) {
+    auto frames = static_cast<std::uint32_t>(options.frames);
+    if (!options.lock || options.locked_least == 0) return frames;
+    int error = try_to_lock(frames, options.lock_spare);
+    while (error == ENOMEM && frames > options.locked_least) {
+        const auto fewer = std::max<std::size_t>(frames - (frames + 15) / 16, options.locked_least);
+        frames = static_cast<std::uint32_t>(fewer);
+        error = try_to_lock(frames, options.lock_spare);
+    }
+    if (error != 0)
+        return fail_errno(error,
+                          "cannot lock the page pool's {} KiB in memory (raise `ulimit -l` or run as root)",
+                          (std::size_t{frames} * kPageSize + options.lock_spare) / 1024);
+    return frames;
+}
+
 std::size_t report_pins(const FrameTable& table) {
     std::size_t pins = 0;
     for (std::uint32_t frame = 0; frame < table.size(); ++frame) {
@@ -59,24 +87,22 @@ Result<std::unique_ptr<Pool>> Pool::create(const PoolOptions& options) {
         return fail(EINVAL, "a page pool of {} frames is not possible: take 1 to {}", options.frames,
                     kFramesMax);
     }
-    const auto frames = static_cast<std::uint32_t>(options.frames);
-    auto memory = Mapping::memfd("farswap-pool", options.frames * kPageSize);
+    const auto frames = frames_to_serve(options);
+    if (!frames) return std::unexpected(frames.error());
+    auto memory = Mapping::memfd("farswap-pool", std::size_t{*frames} * kPageSize);
     if (!memory) return std::unexpected(std::move(memory.error()));
-    auto storage = Mapping::anonymous(FrameTable::bytes_for(frames));
+    auto storage = Mapping::anonymous(FrameTable::bytes_for(*frames));
     if (!storage) return std::unexpected(std::move(storage.error()));
 
     if (options.huge_pages) memory->advise_huge();
     const int lock_error = options.lock ? lock_both(*memory, *storage) : 0;
-    if (lock_error != 0 && options.lock_required) {
-        return fail_errno(lock_error,
-                          "cannot lock the page pool's {} KiB in memory (raise `ulimit -l` or run as root)",
-                          memory->size() / 1024);
-    }
+    if (lock_error != 0 && options.locked_least > 0)
+        return fail_errno(lock_error, "cannot lock the page pool's {} KiB in memory", memory->size() / 1024);
     const bool locked = options.lock && lock_error == 0;
     if (const int error = locked ? memory->populate() : 0) {
         return fail_errno(error, "there is no memory for a page pool of {} KiB", memory->size() / 1024);
     }
-    auto state = std::make_unique<State>(std::move(*memory), std::move(*storage), frames);
+    auto state = std::make_unique<State>(std::move(*memory), std::move(*storage), *frames);
     state->locked = locked;
     if (!registry::add(state->table)) {
         return fail(EMFILE, "a process has at most {} page pools", registry::kPoolsMax);

@@ -25,15 +25,19 @@ struct FrameRun {
 struct PoolOptions {
     std::size_t frames = 0;  ///< at least 1, at most 2^31
     bool lock = true;        ///< mlock2(MLOCK_ONFAULT) and populate
-    /// Fail when it cannot be locked; else serve unlocked, not populated, and say so by locked().
-    bool lock_required = false;
-    bool huge_pages = true;  ///< MADV_HUGEPAGE; serves without where there are none
+    /// Where a limit on locked memory (RLIMIT_MEMLOCK) does not let all of them be locked, as many serve as
+    /// it does, down to so many; EPERM or ENOMEM when not even these can be. 0: all of them serve then,
+    /// unlocked and not populated, as locked() says.
+    std::size_t locked_least = 0;
+    std::size_t lock_spare = 0;  ///< bytes that others will lock, for which the limit must leave room then
+    bool huge_pages = true;      ///< MADV_HUGEPAGE; serves without where there are none
 };
 
 /// Owner of the frames. allocate/release and the pins are lock-free and may be used from any thread; the rest
 /// belongs to one thread. The memory is a memfd, so that another process can take it over.
 class Pool {
   public:
+    /// EINVAL, EMFILE, EFBIG, ENOMEM; EPERM or ENOMEM: see PoolOptions::locked_least.
     static Result<std::unique_ptr<Pool>> create(const PoolOptions& options);
     /// Reports every pin that is still held (a bug of its holder) and then keeps the memory mapped.
     ~Pool();

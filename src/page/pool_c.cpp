@@ -22,7 +22,7 @@ farswap_pool* farswap_pool_create(size_t frames, unsigned flags) try {
     const bool lock = flags & FARSWAP_POOL_LOCKED;
     auto pool = Pool::create({.frames = frames,
                               .lock = lock,
-                              .lock_required = lock,
+                              .locked_least = lock ? frames : 0,
                               .huge_pages = (flags & FARSWAP_POOL_HUGE_PAGES) != 0});
     if (!pool) {
         errno = pool.error().code;

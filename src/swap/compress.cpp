@@ -1,12 +1,18 @@
 // Calls liblz4 and libzstd.
 #include "swap/compress.h"
 
+// For contexts in memory of our own (ZSTD_customMem): "experimental", and the same since zstd 1.0.
+#define ZSTD_STATIC_LINKING_ONLY
 #include <lz4.h>
+#include <sys/mman.h>
 #include <zstd.h>
 
 #include <array>
+#include <cerrno>
+#include <cstring>
 
 #include "base/assert.h"
+#include "base/secret_memory.h"
 
 namespace farswap {
 namespace {
@@ -17,11 +23,28 @@ struct FreeZstd {
     void operator()(ZSTD_DCtx* context) const noexcept { ZSTD_freeDCtx(context); }
 };
 
+/// zstd takes three pieces of memory, tables and literals of pages in them, and gives them back at the end.
+void* take_locked(void*, std::size_t bytes) noexcept {
+    void* const mapped = map_secret_memory(kPageSize + bytes);
+    if (mapped == nullptr) return nullptr;
+    std::memcpy(mapped, &bytes, sizeof bytes);
+    return static_cast<std::byte*>(mapped) + kPageSize;
+}
+void give_locked_back(void*, void* memory) noexcept {
+    if (memory == nullptr) return;
+    std::byte* const mapped = static_cast<std::byte*>(memory) - kPageSize;
+    std::size_t bytes = 0;
+    std::memcpy(&bytes, mapped, sizeof bytes);
+    ::munmap(mapped, kPageSize + bytes);
+}
+constexpr ZSTD_customMem kLockedMemory{take_locked, give_locked_back, nullptr};
+constexpr ZSTD_customMem kHeap{nullptr, nullptr, nullptr};
+
 }  // namespace
 
 struct Compressor::State {
     Compression compression = Compression::kOff;
-    std::unique_ptr<char[]> lz4;  ///< LZ4_sizeofState() bytes
+    std::unique_ptr<char[]> lz4;  ///< LZ4_sizeofState() bytes: positions, nothing of the page itself
     std::unique_ptr<ZSTD_CCtx, FreeZstd> packing;
     std::unique_ptr<ZSTD_DCtx, FreeZstd> unpacking;
 };
@@ -29,15 +52,18 @@ struct Compressor::State {
 Compressor::Compressor(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
 Compressor::~Compressor() = default;
 
-Result<std::unique_ptr<Compressor>> Compressor::create(Compression compression) {
+Result<std::unique_ptr<Compressor>> Compressor::create(Compression compression, bool locked) {
     auto state = std::make_unique<State>();
     state->compression = compression;
     if (compression == Compression::kLz4)
         state->lz4 = std::make_unique<char[]>(static_cast<std::size_t>(LZ4_sizeofState()));
     if (compression == Compression::kZstd) {
-        state->packing.reset(ZSTD_createCCtx());
-        state->unpacking.reset(ZSTD_createDCtx());
-        if (!state->packing || !state->unpacking) return fail(ENOMEM, "no memory for zstd's tables");
+        const ZSTD_customMem& memory = locked ? kLockedMemory : kHeap;
+        errno = ENOMEM;
+        state->packing.reset(ZSTD_createCCtx_advanced(memory));
+        state->unpacking.reset(ZSTD_createDCtx_advanced(memory));
+        if (!state->packing || !state->unpacking)
+            return fail_errno(errno, "no {}memory for zstd's tables", locked ? "locked " : "");
     }
     std::unique_ptr<Compressor> compressor(new Compressor(std::move(state)));
     // Contexts take their tables at the first use.

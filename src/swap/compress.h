@@ -30,8 +30,9 @@ constexpr std::optional<Compression> compression_of(std::string_view name) noexc
 /// One thread. The same page gives the same bytes each time. Allocates nothing after create().
 class Compressor {
   public:
-    /// ENOMEM.
-    static Result<std::unique_ptr<Compressor>> create(Compression compression);
+    /// `locked`: what parts of pages are left in is locked in memory and in no core file; EPERM or ENOMEM
+    /// where there is a limit on that. ENOMEM.
+    static Result<std::unique_ptr<Compressor>> create(Compression compression, bool locked = false);
     ~Compressor();
     Compressor(const Compressor&) = delete;
     Compressor& operator=(const Compressor&) = delete;

@@ -4,7 +4,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include "base/assert.h"
@@ -17,7 +16,7 @@ constexpr int kDropLocked = 24;
 
 }  // namespace
 
-Result<PackedPages> PackedPages::create(std::uint64_t most, bool with_notes, std::uint32_t records_max) {
+Result<PackedPages> PackedPages::create(std::uint64_t most, With with, std::uint32_t records_max) {
     FARSWAP_ASSERT(records_max >= kSlab && records_max <= kRecordsMax);
     std::array<Length, kUnitsPerBlock> lengths;
     for (std::uint32_t units = 1; units <= kUnitsPerBlock; ++units) {
@@ -29,14 +28,17 @@ Result<PackedPages> PackedPages::create(std::uint64_t most, bool with_notes, std
         ::madvise(&(*memory)[0], memory->size(), MADV_NOHUGEPAGE);
         auto numbers = SlotAllocator::create(static_cast<std::uint32_t>(count));
         if (!numbers) return std::unexpected(std::move(numbers.error()));
-        auto entries = ZeroTable<Entry>::create(with_notes ? count : 0);
+        auto entries = ZeroTable<Entry>::create(with.notes ? count : 0);
         if (!entries) return std::unexpected(std::move(entries.error()));
-        lengths[units - 1] = {std::move(*memory), std::move(*numbers), std::move(*entries)};
+        auto seals = ZeroTable<MemorySeal>::create(with.seals ? count : 0);
+        if (!seals) return std::unexpected(std::move(seals.error()));
+        lengths[units - 1] = {std::move(*memory), std::move(*numbers), std::move(*entries),
+                              std::move(*seals)};
     }
-    return PackedPages(std::move(lengths), most, with_notes);
+    return PackedPages(std::move(lengths), most, with);
 }
 
-std::uint32_t PackedPages::add(const std::byte* record, std::uint32_t units, const Note& note) noexcept {
+std::uint32_t PackedPages::add(std::uint32_t units, const Note& note) noexcept {
     FARSWAP_ASSERT(units > 0 && units <= kUnitsPerBlock);
     const std::size_t length = std::size_t{units} * kUnitBytes;
     if (bytes_ + length > limit_) return kNone;
@@ -46,29 +48,33 @@ std::uint32_t PackedPages::add(const std::byte* record, std::uint32_t units, con
         own.numbers.extend(own.numbers.limit() + kSlab);
     }
     const std::uint32_t number = own.numbers.allocate_lowest();
-    std::memcpy(&own.memory[number * length], record, length);
     bytes_ += length;
     ++records_;
     if (bytes_ > bytes_peak_) {
         bytes_peak_ = bytes_;
         records_at_peak_ = records_;
     }
-    if (with_notes_) {
+    if (with_.notes) {
         entry(handle_of(number, units)).note = note;
         append(handle_of(number, units));
     }
     return number;
 }
 
-const std::byte* PackedPages::record(std::uint32_t number, std::uint32_t units) const noexcept {
-    const Length& own = lengths_[units - 1];
+std::byte* PackedPages::record(std::uint32_t number, std::uint32_t units) noexcept {
+    Length& own = lengths_[units - 1];
     FARSWAP_ASSERT(own.numbers.is_allocated(number));
     return &own.memory[std::size_t{number} * units * kUnitBytes];
 }
 
+MemorySeal& PackedPages::seal(std::uint32_t number, std::uint32_t units) noexcept {
+    FARSWAP_ASSERT(with_.seals && lengths_[units - 1].numbers.is_allocated(number));
+    return lengths_[units - 1].seals[number];
+}
+
 void PackedPages::remove(std::uint32_t number, std::uint32_t units) noexcept {
     Length& own = lengths_[units - 1];
-    if (with_notes_) unlink(handle_of(number, units));
+    if (with_.notes) unlink(handle_of(number, units));
     own.numbers.release(number);
     bytes_ -= std::uint64_t{units} * kUnitBytes;
     --records_;
@@ -81,18 +87,18 @@ void PackedPages::remove(std::uint32_t number, std::uint32_t units) noexcept {
 }
 
 const PackedPages::Note& PackedPages::note(std::uint32_t number, std::uint32_t units) const noexcept {
-    FARSWAP_ASSERT(with_notes_ && lengths_[units - 1].numbers.is_allocated(number));
+    FARSWAP_ASSERT(with_.notes && lengths_[units - 1].numbers.is_allocated(number));
     return entry(handle_of(number, units)).note;
 }
 
 void PackedPages::renew(std::uint32_t number, std::uint32_t units) noexcept {
-    FARSWAP_ASSERT(with_notes_ && lengths_[units - 1].numbers.is_allocated(number));
+    FARSWAP_ASSERT(with_.notes && lengths_[units - 1].numbers.is_allocated(number));
     unlink(handle_of(number, units));
     append(handle_of(number, units));
 }
 
 std::uint32_t PackedPages::age(std::uint32_t number, std::uint32_t units) const noexcept {
-    FARSWAP_ASSERT(with_notes_ && lengths_[units - 1].numbers.is_allocated(number));
+    FARSWAP_ASSERT(with_.notes && lengths_[units - 1].numbers.is_allocated(number));
     return came_ - entry(handle_of(number, units)).came;
 }
 

@@ -13,10 +13,17 @@
 
 namespace farswap {
 
+/// What opens a record that is sealed in memory: a seal number and a tag (seal.h).
+struct MemorySeal {
+    std::uint64_t number;
+    std::uint64_t tag;
+};
+
 /// Each length of a record, in units, has memory of its own, in slabs of eight: a slab of records of n units
 /// is n pages, without a hole. The lowest free place is taken, so that what is in use gathers at the low end,
 /// and a slab gives its memory back when its last record goes. With notes, 24 bytes a record, they are in a
-/// queue, and each knows its slot. One thread. Allocates nothing after create().
+/// queue, and each knows its slot. With seals, 16 bytes a record, there is room for what opens each. One
+/// thread. Allocates nothing after create().
 class PackedPages {
   public:
     static constexpr std::uint32_t kNone = 0xffffffffu;
@@ -24,10 +31,14 @@ class PackedPages {
     /// Records of one length, as far as their numbers go (Handle).
     static constexpr std::uint32_t kRecordsMax = kNone / kUnitsPerBlock;
 
+    struct With {
+        bool notes = false;
+        bool seals = false;
+    };
     /// For records of `most` bytes together, whatever their lengths, and `records_max` of each length. Takes
     /// address space for eight times as much.
-    static Result<PackedPages> create(std::uint64_t most, bool with_notes = false,
-                                      std::uint32_t records_max = kRecordsMax);
+    static Result<PackedPages> create(std::uint64_t most, With with, std::uint32_t records_max = kRecordsMax);
+    static Result<PackedPages> create(std::uint64_t most) { return create(most, With()); }
 
     /// What is known of a record beside its content.
     struct Note {
@@ -36,11 +47,15 @@ class PackedPages {
         std::uint32_t check;       ///< some bits of the page's checksum
     };
 
-    /// Keeps a copy of a record of 1 to kUnitsPerBlock units, as the newest. Its number among those of its
-    /// length; kNone: that is more than the limit, or there are as many of that length as there can be.
-    std::uint32_t add(const std::byte* record, std::uint32_t units, const Note& note = Note()) noexcept;
-    const std::byte* record(std::uint32_t number, std::uint32_t units) const noexcept;
+    /// Room for a record of 1 to kUnitsPerBlock units, as the newest, which the caller fills. Its number
+    /// among those of its length; kNone: that is more than the limit, or there are as many of that length as
+    /// there can be.
+    std::uint32_t add(std::uint32_t units, const Note& note = Note()) noexcept;
+    std::byte* record(std::uint32_t number, std::uint32_t units) noexcept;
     void remove(std::uint32_t number, std::uint32_t units) noexcept;
+
+    /// With seals: what is known of a record's, the caller's to write and to read.
+    MemorySeal& seal(std::uint32_t number, std::uint32_t units) noexcept;
 
     // With notes.
 
@@ -79,10 +94,11 @@ class PackedPages {
         ZeroTable<std::byte> memory;
         SlotAllocator numbers;
         ZeroTable<Entry> entries;
+        ZeroTable<MemorySeal> seals;
     };
 
-    PackedPages(std::array<Length, kUnitsPerBlock> lengths, std::uint64_t most, bool with_notes) noexcept
-        : lengths_(std::move(lengths)), with_notes_(with_notes), most_(most), limit_(most) {}
+    PackedPages(std::array<Length, kUnitsPerBlock> lengths, std::uint64_t most, With with) noexcept
+        : lengths_(std::move(lengths)), with_(with), most_(most), limit_(most) {}
 
     static constexpr Handle handle_of(std::uint32_t number, std::uint32_t units) noexcept {
         return number * kUnitsPerBlock + units;
@@ -95,7 +111,7 @@ class PackedPages {
     void unlink(Handle handle) noexcept;
 
     std::array<Length, kUnitsPerBlock> lengths_;  ///< of 1 unit, of 2, ...
-    bool with_notes_;
+    With with_;
     Handle oldest_ = 0;
     Handle newest_ = 0;
     std::uint32_t came_ = 0;

@@ -11,18 +11,33 @@
 
 namespace farswap {
 
-Result<PageRecords> PageRecords::create(bool sealed, Compression compression, Sealer::Births births) {
+namespace {
+
+/// That of no store, for records that stay in memory. Each has a number of its own, so that no more is
+/// needed.
+constexpr SealPlace kInside{.store = 0xffffffffu, .slot = 0};
+
+}  // namespace
+
+Result<PageRecords> PageRecords::create(Sealed sealed, Compression compression, Sealer::Births births) {
     std::uint64_t seed = 0;
     if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) return fail_errno(errno, "no random numbers");
     std::unique_ptr<Sealer> sealer;
-    if (sealed) {
+    if (sealed.any()) {
         auto made = Sealer::create(births);
         if (!made) return std::unexpected(std::move(made.error()));
         sealer = std::move(*made);
     }
-    auto compressor = Compressor::create(compression);
+    auto compressor = Compressor::create(compression, sealed.any());
     if (!compressor) return std::unexpected(std::move(compressor.error()));
-    return PageRecords(std::move(sealer), std::move(*compressor), compression != Compression::kOff, seed);
+    PageRecords records(sealed, std::move(sealer), std::move(*compressor), compression, seed);
+    if (sealed.any())
+        records.locked_scratch_ = make_secret<Scratch>();
+    else
+        records.scratch_on_heap_ = std::make_unique<Scratch>();
+    records.scratch_ = sealed.any() ? records.locked_scratch_.get() : records.scratch_on_heap_.get();
+    if (records.scratch_ == nullptr) return fail_errno(errno, "no locked memory for half-made records");
+    return records;
 }
 
 void PageRecords::note(SlotMap& map, SlotId slot, const std::byte* page) noexcept {
@@ -112,9 +127,31 @@ std::span<const std::byte> PageRecords::pack_again(SlotId slot, const std::byte*
     return {units == kUnitsPerBlock ? page : scratch_->packed, std::size_t{units} * kUnitBytes};
 }
 
-void PageRecords::unpack(const std::byte* record, std::uint32_t units, std::byte* page) noexcept {
+void PageRecords::keep(std::span<const std::byte> record, std::byte* into, MemorySeal* seal) noexcept {
+    FARSWAP_ASSERT((seal != nullptr) == sealed_inside());
+    if (seal == nullptr) {
+        std::memcpy(into, record.data(), record.size());
+        return;
+    }
+    const During sealing(Step::kSealing);
+    seal->number = sealer_->next_number();
+    seal->tag =
+        sealer_->seal(seal->number, kInside, record.data(), static_cast<std::uint32_t>(record.size()), into);
+}
+
+void PageRecords::unpack(const std::byte* record, std::uint32_t units, const MemorySeal* seal,
+                         std::byte* page) noexcept {
+    FARSWAP_ASSERT((seal != nullptr) == sealed_inside());
+    if (seal != nullptr) {
+        const During opening(Step::kOpening);
+        std::byte* const content = units == kUnitsPerBlock ? page : scratch_->opened;
+        const bool ours =
+            sealer_->open(seal->number, kInside, seal->tag, record, units * kUnitBytes, content);
+        FARSWAP_ASSERT(ours);  // it has been in this process's memory only
+        record = content;
+    }
     if (units == kUnitsPerBlock) {
-        std::memcpy(page, record, kPageSize);
+        if (record != page) std::memcpy(page, record, kPageSize);
     } else {
         std::uint16_t stored = 0;
         std::memcpy(&stored, record, sizeof stored);

@@ -8,8 +8,10 @@
 #include <span>
 
 #include "base/result.h"
+#include "base/secret_memory.h"
 #include "base/worth_trying.h"
 #include "swap/compress.h"
+#include "swap/packed_pages.h"
 #include "swap/place.h"
 #include "swap/seal.h"
 #include "swap/slot_map.h"
@@ -27,12 +29,20 @@ namespace farswap {
 /// One thread. Allocates nothing after create().
 class PageRecords {
   public:
-    /// EPERM or ENOMEM: no memory can be locked for the key.
-    static Result<PageRecords> create(bool sealed, Compression compression, Sealer::Births births = nullptr);
+    /// What is sealed; half-made records are in locked memory if anything is.
+    struct Sealed {
+        bool outside = true;  ///< what leaves
+        bool inside = false;  ///< what stays in memory, compressed, as that cannot be locked
+        bool any() const noexcept { return outside || inside; }
+    };
+    /// EPERM or ENOMEM: no memory can be locked for the key, or for half-made records.
+    static Result<PageRecords> create(Sealed sealed, Compression compression,
+                                      Sealer::Births births = nullptr);
 
-    bool sealed() const noexcept { return sealer_ != nullptr; }
+    bool sealed() const noexcept { return sealed_.outside; }
+    bool sealed_inside() const noexcept { return sealed_.inside; }
     /// Of the seals that are made now; 0: none are.
-    std::uint32_t seal_epoch() const noexcept { return sealed() ? sealer_->epoch() : 0; }
+    std::uint32_t seal_epoch() const noexcept { return sealer_ != nullptr ? sealer_->epoch() : 0; }
     /// Whether a record may differ from its page, so that it needs memory of its own while it is written.
     bool differ() const noexcept { return sealed() || compresses_; }
 
@@ -48,39 +58,45 @@ class PageRecords {
     /// within `page`. False: it is not the slot's; neither is of use then.
     [[nodiscard]] bool open(const SlotMap& map, SlotId slot, std::uint32_t store, std::byte* record,
                             std::byte* page) noexcept;
-    /// The record of a page that stays in memory, unsealed: the page itself if it gets no smaller. Valid
-    /// until the next call.
+    /// The record of a page that stays in memory, not sealed yet: the page itself if it gets no smaller.
+    /// Valid until the next call.
     std::span<const std::byte> pack_to_keep(const std::byte* page) noexcept;
     /// The same of the slot's page, whose record has been made; without the work if is_of() has just done it.
     std::span<const std::byte> pack_again(SlotId slot, const std::byte* page) noexcept;
+    /// Puts such a record where it stays: sealed, and `seal` told, if sealed_inside(); else `seal` is null.
+    void keep(std::span<const std::byte> record, std::byte* into, MemorySeal* seal) noexcept;
     /// Makes the page of such a record of `units` again; never of one that was outside.
-    void unpack(const std::byte* record, std::uint32_t units, std::byte* page) noexcept;
+    void unpack(const std::byte* record, std::uint32_t units, const MemorySeal* seal,
+                std::byte* page) noexcept;
     /// Some bits by which a page that stays in memory is known again.
     std::uint32_t checksum(const std::byte* page) const noexcept;
     /// Whether `page` is the slot's page, whose record has been made.
     bool is_of(const SlotMap& map, SlotId slot, std::uint32_t store, const std::byte* page) noexcept;
 
   private:
-    /// Locked where the pager is: half-made records.
+    /// Half-made records.
     struct Scratch {
         std::byte packed[kPageSize];
         std::byte opened[kPageSize];
     };
 
-    PageRecords(std::unique_ptr<Sealer> sealer, std::unique_ptr<Compressor> compressor, bool compresses,
-                std::uint64_t seed)
-        : sealer_(std::move(sealer)),
+    PageRecords(Sealed sealed, std::unique_ptr<Sealer> sealer, std::unique_ptr<Compressor> compressor,
+                Compression compression, std::uint64_t seed)
+        : sealed_(sealed),
+          sealer_(std::move(sealer)),
           compressor_(std::move(compressor)),
-          scratch_(std::make_unique<Scratch>()),
-          compresses_(compresses),
+          compresses_(compression != Compression::kOff),
           seed_(seed) {}
 
     std::uint32_t pack(const std::byte* page) noexcept;
     std::uint32_t pack_if_worth_it(const std::byte* page) noexcept;
 
-    std::unique_ptr<Sealer> sealer_;
+    Sealed sealed_;
+    std::unique_ptr<Sealer> sealer_;  ///< null where nothing is sealed
     std::unique_ptr<Compressor> compressor_;
-    std::unique_ptr<Scratch> scratch_;
+    Secret<Scratch> locked_scratch_;  ///< one of them
+    std::unique_ptr<Scratch> scratch_on_heap_;
+    Scratch* scratch_ = nullptr;
     bool compresses_;
     std::uint64_t seed_;
     SlotId in_scratch_ = kNoSlot;  ///< whose record is_of() has left there

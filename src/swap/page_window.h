@@ -15,9 +15,16 @@ class PageWindow {
   public:
     static constexpr std::uint32_t kPages = 64;
 
-    static Result<PageWindow> create() {
+    /// `locked`: EPERM or ENOMEM where it cannot be locked in memory.
+    static Result<PageWindow> create(bool locked = false) {
         auto memory = Mapping::anonymous((kPages + 2) * kPageSize);
         if (!memory) return std::unexpected(std::move(memory.error()));
+        if (const int error = locked ? memory->lock() : 0)
+            return fail_errno(
+                error,
+                "cannot lock {} KiB of memory for pages on their way; raise the limit on locked "
+                "memory (ulimit -l)",
+                memory->size() / 1024);
         if (const int error = memory->populate()) return fail_errno(error, "no memory for a few pages");
         return PageWindow(std::move(*memory));
     }

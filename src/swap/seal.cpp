@@ -3,7 +3,6 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 
 #include <bit>
@@ -40,31 +39,11 @@ void put_big_endian(unsigned char* at, T value) noexcept {
     std::memcpy(at, &value, sizeof value);
 }
 
-/// What only this process may know, in memory of its own that is locked, left out of core files and not given
-/// to children.
-struct Secret {
+/// What only this process may know.
+struct Keys {
     unsigned char key[kKeyBytes];
     unsigned char derived[kKeyBytes];
     std::byte scratch[kPageSize];
-};
-
-struct SecretMemory {
-    Secret* secret = nullptr;
-
-    SecretMemory() = default;
-    SecretMemory(const SecretMemory&) = delete;
-    SecretMemory& operator=(const SecretMemory&) = delete;
-    ~SecretMemory() {
-        if (secret == nullptr) return;
-        OPENSSL_cleanse(secret, sizeof *secret);
-        ::munmap(secret, sizeof *secret);
-    }
-
-    /// 0 or an errno.
-    int map() noexcept {
-        secret = static_cast<Secret*>(map_secret_memory(sizeof(Secret)));
-        return secret != nullptr ? KeyMemory::prepare() : errno;
-    }
 };
 
 /// What is authenticated besides the content.
@@ -75,7 +54,7 @@ struct Binding {
 }  // namespace
 
 struct Sealer::State {
-    SecretMemory memory;
+    Secret<Keys> secret = make_secret<Keys>();
     Cipher cipher;
     Context sealing, opening, deriving;
     std::uint64_t sealing_key = kNoKey, opening_key = kNoKey;  ///< which of the derived keys they have
@@ -96,7 +75,7 @@ bool Sealer::State::start() noexcept {
     const Cipher block(EVP_CIPHER_fetch(nullptr, "AES-256-ECB", nullptr));
     // From the kernel: OpenSSL's generators would leave expanded keys of their own on the heap.
     if (!cipher || !block || ::getrandom(job, sizeof job, 0) != ssize_t{sizeof job} ||
-        ::getrandom(memory.secret->key, kKeyBytes, 0) != ssize_t{kKeyBytes})
+        ::getrandom(secret->key, kKeyBytes, 0) != ssize_t{kKeyBytes})
         return false;
     // What is allocated here is what has the expanded keys, now and after a change of the key.
     const KeyMemory::Use keys;
@@ -104,7 +83,7 @@ bool Sealer::State::start() noexcept {
     opening.reset(EVP_CIPHER_CTX_new());
     deriving.reset(EVP_CIPHER_CTX_new());
     return sealing && opening && deriving &&
-           EVP_EncryptInit_ex(deriving.get(), block.get(), nullptr, memory.secret->key, nullptr) == 1 &&
+           EVP_EncryptInit_ex(deriving.get(), block.get(), nullptr, secret->key, nullptr) == 1 &&
            EVP_EncryptInit_ex(sealing.get(), cipher.get(), nullptr, nullptr, nullptr) == 1 &&
            EVP_DecryptInit_ex(opening.get(), cipher.get(), nullptr, nullptr, nullptr) == 1;
 }
@@ -120,7 +99,7 @@ void Sealer::State::derive(std::uint64_t which) noexcept {
         int written = 0;
         FARSWAP_ASSERT(EVP_EncryptUpdate(deriving.get(), block, &written, counter, sizeof counter) == 1);
         FARSWAP_ASSERT(written == static_cast<int>(kCipherBlockBytes));
-        std::memcpy(memory.secret->derived + std::size_t{part} * 8, block, 8);
+        std::memcpy(secret->derived + std::size_t{part} * 8, block, 8);
         OPENSSL_cleanse(block, sizeof block);
     }
 }
@@ -132,7 +111,7 @@ EVP_CIPHER_CTX* Sealer::State::begin(Context& context, std::uint64_t& has, bool 
     const unsigned char* key = nullptr;
     if (const std::uint64_t which = number >> kKeyBits; which != has) {
         derive(which);
-        key = memory.secret->derived;
+        key = secret->derived;
         has = which;
     }
     unsigned char nonce[kNonceBytes];
@@ -141,7 +120,7 @@ EVP_CIPHER_CTX* Sealer::State::begin(Context& context, std::uint64_t& has, bool 
     const int begun = seals ? EVP_EncryptInit_ex(context.get(), nullptr, nullptr, key, nonce)
                             : EVP_DecryptInit_ex(context.get(), nullptr, nullptr, key, nonce);
     FARSWAP_ASSERT(begun == 1);
-    if (key != nullptr) OPENSSL_cleanse(memory.secret->derived, kKeyBytes);
+    if (key != nullptr) OPENSSL_cleanse(secret->derived, kKeyBytes);
     return context.get();
 }
 
@@ -165,12 +144,13 @@ Sealer::~Sealer() = default;
 Result<std::unique_ptr<Sealer>> Sealer::create(Births births) {
     auto state = std::make_unique<State>();
     if (births != nullptr) state->births = births, state->born = births();
-    if (const int error = state->memory.map())
+    const int error = state->secret == nullptr ? errno : KeyMemory::prepare();
+    if (error != 0)
         return fail_errno(
             error,
             "cannot lock {} KiB of memory for the key that seals pages; raise the limit on locked "
             "memory (ulimit -l), or let pages leave in the clear (--seal off)",
-            (sizeof(Secret) + KeyMemory::kBytes + 1023) / 1024);
+            (sizeof(Keys) + KeyMemory::kBytes + 1023) / 1024);
     if (!state->start()) return fail(EIO, "OpenSSL gives no AES-256-GCM or no random key");
     std::unique_ptr<Sealer> sealer(new Sealer(std::move(state)));
     // The first key and all that OpenSSL makes at a first use.
@@ -234,7 +214,7 @@ bool Sealer::open(SealNumber number, SealPlace place, std::uint64_t tag, const s
 std::uint64_t Sealer::tag_of(SealNumber number, SealPlace place, const std::byte* plain,
                              std::uint32_t length) noexcept {
     FARSWAP_ASSERT(length <= kPageSize);
-    std::byte* scratch = state_->memory.secret->scratch;
+    std::byte* scratch = state_->secret->scratch;
     const std::uint64_t tag = seal(number, place, plain, length, scratch);
     // A second text under one number would, with the first, give away both: it exists nowhere but here.
     OPENSSL_cleanse(scratch, length);

@@ -129,9 +129,10 @@ void Slots::give_up_frame(SlotId slot, FrameIndex frame) noexcept {
 }
 
 Status Slots::make_packed(std::uint64_t most, bool on_the_way) {
-    auto window = PageWindow::create();
+    const bool sealed = records_.sealed_inside();
+    auto window = PageWindow::create(sealed);
     if (!window) return std::unexpected(std::move(window.error()));
-    auto packed = PackedPages::create(most, on_the_way);
+    auto packed = PackedPages::create(most, {.notes = on_the_way, .seals = sealed});
     if (!packed) return std::unexpected(std::move(packed.error()));
     unpacked_.emplace(std::move(*window));
     packed_.emplace(std::move(*packed));
@@ -139,10 +140,24 @@ Status Slots::make_packed(std::uint64_t most, bool on_the_way) {
     return {};
 }
 
+/// What opens a packed record; null where those are not sealed.
+MemorySeal* Slots::seal_of(std::uint32_t number, std::uint32_t units) noexcept {
+    return records_.sealed_inside() ? &packed_->seal(number, units) : nullptr;
+}
+
+/// Its number; PackedPages::kNone: there is no room.
+std::uint32_t Slots::keep_record(std::span<const std::byte> record, const PackedPages::Note& note) noexcept {
+    const auto units = static_cast<std::uint32_t>(record.size() / kUnitBytes);
+    const std::uint32_t number = packed_->add(units, note);
+    if (number != PackedPages::kNone)
+        records_.keep(record, packed_->record(number, units), seal_of(number, units));
+    return number;
+}
+
 bool Slots::add_packed(SlotId slot, const std::byte* page, std::span<const std::byte> record) noexcept {
     FARSWAP_ASSERT(map_.state(slot) == SlotState::kFree && map_.count(slot) == 0);
     const auto units = static_cast<std::uint32_t>(record.size() / kUnitBytes);
-    const std::uint32_t number = packed_->add(record.data(), units);
+    const std::uint32_t number = keep_record(record, {});
     if (number == PackedPages::kNone) return false;
     records_.note(map_, slot, page);
     forget_unplaced(slot);
@@ -163,7 +178,7 @@ const std::byte* Slots::packed_page(SlotId slot) noexcept {
 void Slots::expand(SlotId slot, std::byte* page) noexcept {
     const std::uint32_t number = map_.first_unit(slot);
     const std::uint32_t units = map_.units(slot);
-    records_.unpack(packed_->record(number, units), units, page);
+    records_.unpack(packed_->record(number, units), units, seal_of(number, units), page);
     // It has been in this process's memory only.
     FARSWAP_ASSERT(on_the_way_ ? records_.checksum(page) == packed_->note(number, units).check
                                : records_.unchanged(map_, slot, page));
@@ -176,9 +191,8 @@ int Slots::pack_away(SlotId slot, std::uint32_t units_max) noexcept {
     const auto record = pack_to_keep(cache_.address(frame));
     const auto units = static_cast<std::uint32_t>(record.size() / kUnitBytes);
     if (units > units_max) return EFBIG;
-    const std::uint32_t number =
-        packed_->add(record.data(), units,
-                     {.slot = slot, .first_unit = 0, .check = static_cast<std::uint32_t>(map_.tag(slot))});
+    const std::uint32_t number = keep_record(
+        record, {.slot = slot, .first_unit = 0, .check = static_cast<std::uint32_t>(map_.tag(slot))});
     if (number == PackedPages::kNone) return ENOSPC;
     cache_.remove(*queue_of(slot, SlotState::kDirty, frame), frame);
     map_.set_state(slot, slot_step(SlotState::kDirty, SlotEvent::kPackedAway).next);
@@ -206,9 +220,8 @@ bool Slots::pack_too(SlotId slot, const std::byte* page, std::uint32_t units_max
     if (map_.units(slot) > units_max) return false;
     const auto record = records_.pack_again(slot, page);
     if (record.size() != std::size_t{map_.units(slot)} * kUnitBytes) return false;
-    const std::uint32_t number =
-        packed_->add(record.data(), map_.units(slot),
-                     {.slot = slot, .first_unit = map_.first_unit(slot), .check = records_.checksum(page)});
+    const std::uint32_t number = keep_record(
+        record, {.slot = slot, .first_unit = map_.first_unit(slot), .check = records_.checksum(page)});
     if (number == PackedPages::kNone) return false;
     map_.set_first_unit(slot, number);
     map_.set_state(slot, slot_step(SlotState::kStored, SlotEvent::kPackedToo).next);

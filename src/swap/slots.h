@@ -159,6 +159,8 @@ class Slots {
         return static_cast<std::uint32_t>(&part_of(slot) - parts_.data());
     }
     FrameList* queue_of(SlotId slot, SlotState state, FrameIndex frame) noexcept;
+    MemorySeal* seal_of(std::uint32_t number, std::uint32_t units) noexcept;
+    std::uint32_t keep_record(std::span<const std::byte> record, const PackedPages::Note& note) noexcept;
     void expand(SlotId slot, std::byte* page) noexcept;
     Status make_packed(std::uint64_t most, bool on_the_way);
     void remove_packed(SlotId slot, SlotState next) noexcept;

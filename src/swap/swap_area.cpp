@@ -305,8 +305,9 @@ Result<std::unique_ptr<SwapArea>> SwapArea::create(Pool& pool, io::Loop& loop,
     if (pool.frames() <= options.read_frames_min)
         return fail(EINVAL, "a pool of {} frames is too small: {} are kept for reads", pool.frames(),
                     options.read_frames_min);
-    Result<PageRecords> records =
-        PageRecords::create(options.seal && options.keep_in_memory == 0, options.compression, options.births);
+    Result<PageRecords> records = PageRecords::create({.outside = options.seal && options.keep_in_memory == 0,
+                                                       .inside = options.seal && options.seal_memory},
+                                                      options.compression, options.births);
     if (!records) return std::unexpected(std::move(records.error()));
     Result<std::unique_ptr<Slots>> slots = Slots::create(pool, stores, std::move(*records));
     if (!slots) return std::unexpected(std::move(slots.error()));

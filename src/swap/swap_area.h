@@ -51,6 +51,9 @@ struct SwapAreaOptions {
     /// Pages are encrypted and authenticated before they leave (seal.h). Otherwise a checksum, which is kept
     /// here, tells those that the store has changed by accident.
     bool seal = true;
+    /// So are those that stay in memory, compressed: what is not locked may be written to the kernel's swap.
+    /// Only with `seal`.
+    bool seal_memory = false;
     /// Of pages before they leave; their records share blocks of the store then.
     Compression compression = Compression::kOff;
     /// Pages do not leave memory at all: so many bytes of them, compressed, are kept. One store, NoStore, is

@@ -174,6 +174,10 @@ TEST(Assess, KnowsWhichEngineIsAskedFor) {
     expect(Verdict::kOk, "I/O engine", facts, "epoll");
     facts.io_engine = io::EngineKind::kIoUring;
     expect(Verdict::kNo, "I/O engine", facts, "unset FARSWAP_IO_ENGINE");
+    facts.io_engine.reset();
+    facts.can_lock_all = false;
+    facts.io_uring_error = ENOMEM;
+    expect(Verdict::kNo, "I/O engine", facts, "io_uring fails: Cannot allocate memory | ulimit -l");
     facts.io_engine_refusal = "FARSWAP_IO_ENGINE=x names no engine";
     expect(Verdict::kNo, "I/O engine", facts, "names no engine");
 }
@@ -183,10 +187,12 @@ TEST(Assess, WarnsWhereTheJobStillRuns) {
     facts.can_lock_all = false;
     facts.memlock_limit = 8 << 20;
     expect(Verdict::kWarn, "locked memory", facts, "8.0 MiB for a pool of 256 MiB");
-    facts.memlock_limit = 512 << 20;
+    facts.memlock_limit = 64 << 10;
+    expect(Verdict::kWarn, "locked memory", facts, "jobs run with --seal off only");
+    facts.memlock_limit = 513 << 20;
     expect(Verdict::kOk, "locked memory", facts, "");
-    facts.memlock_limit = 256 << 20;
-    expect(Verdict::kWarn, "locked memory", facts, "it will serve unlocked");
+    facts.memlock_limit = 257 << 20;
+    expect(Verdict::kWarn, "locked memory", facts, "it will be smaller");
     facts.io_uring_error = EPERM;  // epoll does not register it
     expect(Verdict::kOk, "locked memory", facts, "");
     facts.io_uring_error = 0;

@@ -70,7 +70,9 @@ TEST(Notes, SayWhatTheOperatorShouldKnow) {
     EXPECT_THAT(notes_of(report), ElementsAre(HasSubstr("not registered")));
     report.io_engine = io::EngineKind::kEpoll;  // which knows no registering
     EXPECT_THAT(notes_of(report), IsEmpty());
-    report.pool_locked = false;
+    report.pool_wanted = 64 << 20;
+    EXPECT_THAT(notes_of(report), ElementsAre(HasSubstr("the pool has 16 MiB instead of 64 MiB")));
+    report.pool_locked = false;  // with --seal off
     EXPECT_THAT(notes_of(report), ElementsAre(HasSubstr("pool of 16 MiB is not locked")));
     report.stats.processes_unmanaged = 1;
     report.stores[0].counters.lost_writes = 1;

@@ -248,8 +248,8 @@ def little_locked_memory_serves(lab):
 
 @case
 def ordinary_user(lab):
-    """What `farswap check` asks an administrator for is enough: four jobs of one user at once, none of which may lock its
-    pool, as the summary says."""
+    """What `farswap check` asks an administrator for is enough: four jobs of one user at once, none of which may lock all
+    of the pool that it would have, as the summary says."""
     prefix, program = lab.granted()
     workload = lab.for_everybody(lab.tools.workloads / "verify")
     for directory in (lab.directory, lab.directory.parent, lab.store):
@@ -270,5 +270,5 @@ def ordinary_user(lab):
     for run in runs:
         lab.expect(run.status == 0, f"exit status {run.status}: {run.last_error()}")
         lab.expect("pages    out" in run.error, f"no page left RAM: {run.last_error()}")
-        lab.expect("not locked in RAM" in run.error, f"the summary does not speak of locked memory: {run.last_error()}")
+        lab.expect("instead of 10 MiB" in run.error, f"the summary does not speak of locked memory: {run.error}")
         lab.expect_nothing_left(run)

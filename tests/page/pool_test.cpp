@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "page/mapping.h"
 #include "page/registry.h"
 #include "page_fixture.h"
 
@@ -102,10 +103,10 @@ TEST(Pool, MemoryStaysOutOfCoreDumps) {
     EXPECT_THAT(flags_of(pool->memory().data()), testing::HasSubstr(" dd "));
 }
 
-/// As a user who may lock nothing.
-void become_unprivileged() {
-    const rlimit none{0, 0};
-    if (::setrlimit(RLIMIT_MEMLOCK, &none) != 0) std::_Exit(2);
+/// As a user who may lock nothing, or so much.
+void become_unprivileged(rlim_t lockable = 0) {
+    const rlimit limit{lockable, lockable};
+    if (::setrlimit(RLIMIT_MEMLOCK, &limit) != 0) std::_Exit(2);
     if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) std::_Exit(2);
 }
 
@@ -113,7 +114,7 @@ TEST(PoolDeathTest, WithoutTheRightToLockAnUnlockedPoolServes) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     const auto serve = [] {
         become_unprivileged();
-        auto pool = Pool::create({.frames = 64, .lock = true, .lock_required = false});
+        auto pool = Pool::create({.frames = 64, .lock = true});
         const bool serves = pool && !(*pool)->locked() && resident_bytes(**pool) == 0 &&
                             (*pool)->allocate_run(64).count == 64;
         std::_Exit(serves ? 0 : 1);
@@ -125,7 +126,7 @@ TEST(PoolDeathTest, WithoutTheRightToLockARequiredLockFailsAndSaysWhatToDo) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     const auto fail_to_lock = [] {
         become_unprivileged();
-        const auto pool = Pool::create({.frames = 64, .lock = true, .lock_required = true});
+        const auto pool = Pool::create({.frames = 64, .lock = true, .locked_least = 64});
         if (pool || (pool.error().code != EPERM && pool.error().code != ENOMEM)) std::_Exit(1);
         std::fputs(pool.error().message.c_str(), stderr);
         errno = 0;
@@ -134,6 +135,33 @@ TEST(PoolDeathTest, WithoutTheRightToLockARequiredLockFailsAndSaysWhatToDo) {
         std::_Exit(refused ? 0 : 1);
     };
     EXPECT_EXIT(fail_to_lock(), testing::ExitedWithCode(0), "cannot lock the page pool's 256 KiB.*ulimit -l");
+}
+
+TEST(PoolDeathTest, AsManyFramesServeAsCanBeLockedBesideWhatOthersLock) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    const auto serve = [] {
+        become_unprivileged(8 << 20);
+        auto pool = Pool::create({.frames = 1 << 14, .locked_least = 256, .lock_spare = 1 << 20});
+        if (!pool || !(*pool)->locked()) std::_Exit(1);
+        // 8 MiB less a MiB and the table, to a sixteenth.
+        if ((*pool)->frames() > 7 * 256 || (*pool)->frames() < 6 * 256) std::_Exit(3);
+        if (resident_bytes(**pool) != (*pool)->frames() * kPageSize) std::_Exit(4);
+        const auto other = Mapping::anonymous(1 << 20);
+        std::_Exit(::mlock(other->data(), other->size()) == 0 ? 0 : 5);
+    };
+    EXPECT_EXIT(serve(), testing::ExitedWithCode(0), "");
+}
+
+TEST(PoolDeathTest, FewerFramesThanTheLeastAreRefused) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    const auto refuse = [] {
+        become_unprivileged(1 << 20);
+        const auto pool = Pool::create({.frames = 1 << 14, .locked_least = 256, .lock_spare = 1 << 20});
+        if (pool || pool.error().code != ENOMEM) std::_Exit(1);
+        std::fputs(pool.error().message.c_str(), stderr);
+        std::_Exit(0);
+    };
+    EXPECT_EXIT(refuse(), testing::ExitedWithCode(0), "cannot lock the page pool's 2048 KiB.*ulimit -l");
 }
 
 TEST(Pool, MemoryIsASealedMemfdThatAnotherProcessCanMap) {

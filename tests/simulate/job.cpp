@@ -112,6 +112,7 @@ void SimulatedJob::make_area() {
     area.reserve_chunk = (16 + random.below(128)) * kPageSize;
     area.attempts_max = 12;
     area.seal = random.once_in(2);
+    area.seal_memory = options.seed % 3 == 0;
     area.compression = static_cast<Compression>(random.below(3));
     if (in_memory && area.compression == Compression::kOff) area.compression = Compression::kLz4;
     if (options.has(Feature::kTier)) {

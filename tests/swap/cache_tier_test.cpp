@@ -12,7 +12,8 @@ namespace {
 constexpr std::uint64_t kShort = 3;
 constexpr std::uint64_t kNoise = 4;
 
-class CacheTierTest : public AreaTest {
+/// Sealed in memory, or in the clear.
+class CacheTierTest : public AreaTest, public ::testing::WithParamInterface<bool> {
   protected:
     CacheTierTest() { open_tier(); }
 
@@ -21,6 +22,7 @@ class CacheTierTest : public AreaTest {
         SwapAreaOptions options = quick();
         options.compression = Compression::kLz4;
         options.cache_tier = 4 * records * 512;
+        options.seal_memory = GetParam();
         open(
             {.frames = 256, .stores = {{.capacity = store_bytes, .reserved = store_bytes}}, .area = options});
     }
@@ -74,7 +76,7 @@ class CacheTierTest : public AreaTest {
     }
 };
 
-TEST_F(CacheTierTest, HoldsMorePagesThanThePoolHasFramesAndWritesNone) {
+TEST_P(CacheTierTest, HoldsMorePagesThanThePoolHasFramesAndWritesNone) {
     const auto slots = add_short(500);
     ASSERT_EQ(slots.size(), 500u);
     settle();
@@ -92,7 +94,7 @@ TEST_F(CacheTierTest, HoldsMorePagesThanThePoolHasFramesAndWritesNone) {
     put_all(slots);
 }
 
-TEST_F(CacheTierTest, TheOldestGoOnToTheStore) {
+TEST_P(CacheTierTest, TheOldestGoOnToTheStore) {
     const auto slots = add_short(900);
     ASSERT_EQ(slots.size(), 900u);
     area_->kick_writes();
@@ -108,7 +110,7 @@ TEST_F(CacheTierTest, TheOldestGoOnToTheStore) {
     put_all(slots);
 }
 
-TEST_F(CacheTierTest, WhatGetsNoSmallerIsWrittenAtOnce) {
+TEST_P(CacheTierTest, WhatGetsNoSmallerIsWrittenAtOnce) {
     const auto noise = add_pages(8, kNoise);  // four sizes in turn: two of them are worth it
     ASSERT_EQ(noise.size(), 8u);
     area_->kick_writes();
@@ -119,7 +121,7 @@ TEST_F(CacheTierTest, WhatGetsNoSmallerIsWrittenAtOnce) {
     put_all(noise);
 }
 
-TEST_F(CacheTierTest, WhatComesBackUnchangedIsKeptWithoutAWrite) {
+TEST_P(CacheTierTest, WhatComesBackUnchangedIsKeptWithoutAWrite) {
     const SlotId slot = stored();
     const auto written = area_->counters().pages_written;
     leave_unchanged(slot);
@@ -140,7 +142,7 @@ TEST_F(CacheTierTest, WhatComesBackUnchangedIsKeptWithoutAWrite) {
     EXPECT_EQ(area_->bytes_packed(), 0u);
 }
 
-TEST_F(CacheTierTest, IsKeptForThoseWhoHaveNoCopyYet) {
+TEST_P(CacheTierTest, IsKeptForThoseWhoHaveNoCopyYet) {
     const SlotId slot = stored();
     area_->get(slot);
     leave_unchanged(slot);
@@ -152,7 +154,7 @@ TEST_F(CacheTierTest, IsKeptForThoseWhoHaveNoCopyYet) {
     area_->put(slot);
 }
 
-TEST_F(CacheTierTest, GivesMemoryUpWhenAsked) {
+TEST_P(CacheTierTest, GivesMemoryUpWhenAsked) {
     const auto slots = add_short(300);
     for (int i = 0; i < 20 && area_->bytes_packed() > 0; ++i) {
         area_->release_memory();
@@ -164,7 +166,7 @@ TEST_F(CacheTierTest, GivesMemoryUpWhenAsked) {
     put_all(slots);
 }
 
-TEST_F(CacheTierTest, ASmallStoreIsFilledByWhatPagesReallyTake) {
+TEST_P(CacheTierTest, ASmallStoreIsFilledByWhatPagesReallyTake) {
     // 64 blocks: 64 pages if each might take one, eight times as many once they are written.
     open_tier(512, 64 * kPageSize);
     std::vector<SlotId> slots;
@@ -178,7 +180,7 @@ TEST_F(CacheTierTest, ASmallStoreIsFilledByWhatPagesReallyTake) {
     put_all(slots);
 }
 
-TEST_F(CacheTierTest, WhatAStoreHasLostIsWrittenAgain) {
+TEST_P(CacheTierTest, WhatAStoreHasLostIsWrittenAgain) {
     const auto slots = add_short(300);
     area_->release_memory();
     area_->kick_writes();
@@ -191,6 +193,8 @@ TEST_F(CacheTierTest, WhatAStoreHasLostIsWrittenAgain) {
     expect_right(slots);
     put_all(slots);
 }
+
+INSTANTIATE_TEST_SUITE_P(Sealed, CacheTierTest, ::testing::Bool());
 
 }  // namespace
 }  // namespace farswap::test

@@ -10,7 +10,8 @@
 namespace farswap::test {
 namespace {
 
-class InMemoryTest : public AreaTest {
+/// Sealed in memory, or in the clear.
+class InMemoryTest : public AreaTest, public ::testing::WithParamInterface<bool> {
   protected:
     void open_in_memory(std::uint64_t limit) {
         close();
@@ -22,6 +23,7 @@ class InMemoryTest : public AreaTest {
         SwapAreaOptions options = quick();
         options.compression = Compression::kLz4;
         options.keep_in_memory = limit;
+        options.seal_memory = GetParam();
         area_ = SwapArea::create(*pool_, *loop_, std::move(stores), options).value();
         area_->frames_available = [this] { ++wakes_; };
         wakes_ = 0;
@@ -41,7 +43,7 @@ class InMemoryTest : public AreaTest {
 // Values whose pages fill_page() makes a good deal shorter.
 constexpr std::uint64_t kCompressible = 3;
 
-TEST_F(InMemoryTest, HoldsMorePagesThanThePoolHasFrames) {
+TEST_P(InMemoryTest, HoldsMorePagesThanThePoolHasFrames) {
     open_in_memory(1u << 20);
     std::vector<SlotId> slots;
     for (std::uint64_t i = 0; i < 500; ++i) {
@@ -66,7 +68,7 @@ TEST_F(InMemoryTest, HoldsMorePagesThanThePoolHasFrames) {
     EXPECT_EQ(area_->slots_used(), 0u);
 }
 
-TEST_F(InMemoryTest, NeighboursStayValidTogether) {
+TEST_P(InMemoryTest, NeighboursStayValidTogether) {
     open_in_memory(1u << 20);
     const auto slots = add_pages(1, kCompressible);
     const auto next = add_pages(1, kCompressible + 4);
@@ -78,7 +80,7 @@ TEST_F(InMemoryTest, NeighboursStayValidTogether) {
     area_->put(next[0]);
 }
 
-TEST_F(InMemoryTest, RefusesWhatGetsNoSmallerUnlessItMust) {
+TEST_P(InMemoryTest, RefusesWhatGetsNoSmallerUnlessItMust) {
     open_in_memory(1u << 20);
     const FrameRun frame = noise();
     const std::vector<std::byte> content(pool_->address(frame.first),
@@ -93,7 +95,7 @@ TEST_F(InMemoryTest, RefusesWhatGetsNoSmallerUnlessItMust) {
     EXPECT_EQ(area_->counters().bytes_packed, 0u);
 }
 
-TEST_F(InMemoryTest, IsFullAtItsLimitAndWakesWhoWaits) {
+TEST_P(InMemoryTest, IsFullAtItsLimitAndWakesWhoWaits) {
     open_in_memory(8 * kPageSize);
     std::vector<SlotId> slots;
     for (std::uint64_t i = 0; i < 200; ++i) {
@@ -114,6 +116,8 @@ TEST_F(InMemoryTest, IsFullAtItsLimitAndWakesWhoWaits) {
     EXPECT_FALSE(area_->slots_exhausted());
     EXPECT_EQ(add_pages(1, kCompressible).size(), 1u);
 }
+
+INSTANTIATE_TEST_SUITE_P(Sealed, InMemoryTest, ::testing::Bool());
 
 }  // namespace
 }  // namespace farswap::test

@@ -16,6 +16,14 @@ std::vector<std::byte> record_of(std::uint32_t units, unsigned value) {
     return std::vector<std::byte>(units * kUnitBytes, static_cast<std::byte>(value));
 }
 
+std::uint32_t add(PackedPages& packed, const std::vector<std::byte>& record,
+                  const PackedPages::Note& note = PackedPages::Note()) {
+    const auto units = static_cast<std::uint32_t>(record.size() / kUnitBytes);
+    const std::uint32_t number = packed.add(units, note);
+    if (number != PackedPages::kNone) std::memcpy(packed.record(number, units), record.data(), record.size());
+    return number;
+}
+
 TEST(PackedPages, KeepsRecordsOfAllLengthsApart) {
     auto packed = PackedPages::create(1u << 20);
     ASSERT_TRUE(packed) << packed.error().message;
@@ -28,7 +36,7 @@ TEST(PackedPages, KeepsRecordsOfAllLengthsApart) {
     std::uint64_t bytes = 0;
     for (unsigned step = 0; step < 20000; ++step) {
         const auto units = static_cast<std::uint32_t>(random() % kUnitsPerBlock + 1);
-        const std::uint32_t number = packed->add(record_of(units, step & 255).data(), units);
+        const std::uint32_t number = add(*packed, record_of(units, step & 255));
         if (number != PackedPages::kNone) {
             kept.push_back({number, units, step & 255});
             bytes += units * kUnitBytes;
@@ -53,17 +61,17 @@ TEST(PackedPages, KeepsRecordsOfAllLengthsApart) {
 // 2^29 records of 512 bytes are 256 GiB.
 TEST(PackedPages, TakesNoMoreOfALengthThanThereAreNumbers) {
     constexpr std::uint32_t kMost = 64;
-    auto packed = PackedPages::create(1u << 20, true, kMost);
+    auto packed = PackedPages::create(1u << 20, {.notes = true}, kMost);
     ASSERT_TRUE(packed);
     const auto record = record_of(2, 7);
     for (std::uint32_t i = 0; i < kMost; ++i)
-        ASSERT_EQ(packed->add(record.data(), 2, {.slot = i, .first_unit = 0, .check = 0}), i);
-    EXPECT_EQ(packed->add(record.data(), 2), PackedPages::kNone);
+        ASSERT_EQ(add(*packed, record, {.slot = i, .first_unit = 0, .check = 0}), i);
+    EXPECT_EQ(add(*packed, record), PackedPages::kNone);
     EXPECT_EQ(packed->records(), kMost);
-    EXPECT_NE(packed->add(record.data(), 1, {.slot = kMost, .first_unit = 0, .check = 0}), PackedPages::kNone)
+    EXPECT_NE(add(*packed, record_of(1, 7), {.slot = kMost, .first_unit = 0, .check = 0}), PackedPages::kNone)
         << "another length";
     packed->remove(5, 2);
-    EXPECT_EQ(packed->add(record.data(), 2, {.slot = 5, .first_unit = 0, .check = 0}), 5u);
+    EXPECT_EQ(add(*packed, record, {.slot = 5, .first_unit = 0, .check = 0}), 5u);
 }
 
 TEST(PackedPages, TakesTheLowestPlaceAndGivesMemoryBack) {
@@ -71,9 +79,9 @@ TEST(PackedPages, TakesTheLowestPlaceAndGivesMemoryBack) {
     ASSERT_TRUE(packed);
     const auto record = record_of(3, 7);
     std::vector<std::uint32_t> numbers;
-    for (int i = 0; i < 64; ++i) numbers.push_back(packed->add(record.data(), 3));
+    for (int i = 0; i < 64; ++i) numbers.push_back(add(*packed, record));
     packed->remove(numbers[5], 3);
-    EXPECT_EQ(packed->add(record.data(), 3), numbers[5]);
+    EXPECT_EQ(add(*packed, record), numbers[5]);
     const auto is_present = [&](std::uint32_t number) {
         const auto at = reinterpret_cast<std::uintptr_t>(packed->record(number, 3)) / kPageSize * kPageSize;
         unsigned char present = 0;
@@ -83,12 +91,25 @@ TEST(PackedPages, TakesTheLowestPlaceAndGivesMemoryBack) {
     ASSERT_TRUE(is_present(numbers[63]));
     for (int i = 56; i < 64; ++i) packed->remove(numbers[i], 3);
     // Asked of a neighbour's number, as the slab has none left.
-    numbers[56] = packed->add(record.data(), 3);
+    numbers[56] = add(*packed, record);
     EXPECT_TRUE(is_present(numbers[56]));
     const auto last = reinterpret_cast<std::uintptr_t>(packed->record(numbers[56], 3)) + 2 * kPageSize;
     unsigned char present = 0;
     ASSERT_EQ(::mincore(reinterpret_cast<void*>(last / kPageSize * kPageSize), kPageSize, &present), 0);
     EXPECT_EQ(present & 1, 0) << "the slab was not given back";
+}
+
+TEST(PackedPages, KnowsWhatOpensEachRecordThatIsSealed) {
+    auto packed = PackedPages::create(1u << 20, {.seals = true});
+    ASSERT_TRUE(packed);
+    for (const std::uint32_t units : {1u, 5u, kUnitsPerBlock})
+        for (std::uint64_t i = 0; i < 3; ++i)
+            packed->seal(packed->add(units), units) = {.number = units, .tag = i};
+    for (const std::uint32_t units : {1u, 5u, kUnitsPerBlock})
+        for (std::uint32_t i = 0; i < 3; ++i) {
+            EXPECT_EQ(packed->seal(i, units).number, units);
+            EXPECT_EQ(packed->seal(i, units).tag, i);
+        }
 }
 
 }  // namespace

@@ -40,7 +40,8 @@ Page random_page(unsigned value) {
 class PageRecordsTest : public ::testing::TestWithParam<std::tuple<bool, Compression>> {
   protected:
     SlotMap map_ = SlotMap::create(8).value();
-    PageRecords records_ = PageRecords::create(std::get<0>(GetParam()), std::get<1>(GetParam())).value();
+    PageRecords records_ =
+        PageRecords::create({.outside = std::get<0>(GetParam())}, std::get<1>(GetParam())).value();
 
     /// What goes to the store, in the last bytes of a block.
     Page record_of(SlotId slot, const Page& page) {
@@ -113,7 +114,8 @@ INSTANTIATE_TEST_SUITE_P(Kinds, PageRecordsTest,
                                                               Compression::kZstd)));
 
 TEST(PageRecords, ARecordThatIsMadeAgainIsTheSame) {
-    PageRecords records = PageRecords::create(true, Compression::kLz4).value();
+    GTEST_FLAG_SET(death_test_style, "threadsafe");  // what is secret is not given to children
+    PageRecords records = PageRecords::create({.outside = true}, Compression::kLz4).value();
     SlotMap map = SlotMap::create(2).value();
     const Page page = half_random(1);
     Page first{}, again{};
@@ -131,9 +133,33 @@ TEST(PageRecords, ARecordThatIsMadeAgainIsTheSame) {
     EXPECT_GT(map.seal(1), number);
 }
 
+TEST(PageRecords, WhatStaysInMemoryIsSealedIfItMayNotBeReadThere) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    PageRecords records = PageRecords::create({.outside = false, .inside = true}, Compression::kLz4).value();
+    EXPECT_FALSE(records.sealed());
+    for (const Page& page : {page_of(1), half_random(1), random_page(1)}) {
+        const auto record = records.pack_to_keep(page.data());
+        const std::vector<std::byte> plain(record.begin(), record.end());
+        const auto units = static_cast<std::uint32_t>(plain.size() / kUnitBytes);
+        std::vector<std::byte> first(plain.size()), second(plain.size());
+        MemorySeal seal{}, other{};
+        records.keep(record, first.data(), &seal);
+        records.keep(records.pack_to_keep(page.data()), second.data(), &other);
+        EXPECT_NE(first, second) << "one page, twice under one number";
+        for (std::size_t i = 0; i + 16 <= plain.size(); ++i)
+            ASSERT_NE(std::memcmp(plain.data() + i, first.data() + i, 16), 0) << "in the clear at " << i;
+        Page opened;
+        records.unpack(first.data(), units, &seal, opened.data());
+        EXPECT_EQ(opened, page);
+        records.unpack(second.data(), units, &other, opened.data());
+        EXPECT_EQ(opened, page);
+        EXPECT_DEATH(records.unpack(first.data(), units, &other, opened.data()), "ours");
+    }
+}
+
 TEST(PageRecords, TakesNothingFromTheHeap) {
     for (const Compression compression : {Compression::kLz4, Compression::kZstd}) {
-        PageRecords records = PageRecords::create(true, compression).value();
+        PageRecords records = PageRecords::create({.outside = true}, compression).value();
         SlotMap map = SlotMap::create(2).value();
         const Page page = half_random(1);
         Page block{};

@@ -228,6 +228,7 @@ TEST_P(SwapModelTest, EveryPageKeepsItsContent) {
     SwapAreaOptions options = quick();
     options.compression = static_cast<Compression>(GetParam() % 3);
     options.seal = GetParam() % 4 != 3;
+    options.seal_memory = GetParam() % 5 < 2;
     if (GetParam() % 2 == 0) options.cache_tier = 400 * kPageSize;  // with compression in four of six
     options.read_frames_min = 8;
     options.write_run_max = 16;
