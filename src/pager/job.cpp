@@ -91,6 +91,7 @@ struct Job::State {
     void tick();
     void wait();
     bool has_program() const;
+    void end_what_is_left(int signal, bool from_terminal);
     void go_on_as_heir();
 
     JobOptions options;
@@ -204,8 +205,19 @@ void Job::State::signal_came() {
         // decided by what the program does.
         const bool from_terminal = info.ssi_code > 0 && (signal == SIGINT || signal == SIGQUIT ||
                                                          signal == SIGHUP || signal == SIGWINCH);
-        if (is_forwarded(signal) && !from_terminal && has_program()) kill(program, signal);
+        if (!is_forwarded(signal)) continue;
+        if (has_program()) {
+            if (!from_terminal) kill(program, signal);
+        } else if (is_ending(signal)) {
+            end_what_is_left(signal, from_terminal);
+        }
     }
+}
+
+/// Whoever outlives the program cannot be told by its caller but through us.
+void Job::State::end_what_is_left(int signal, bool from_terminal) {
+    const MayAllocate end("the job is to end");
+    members.signal_all(signal, from_terminal ? getpgrp() : 0);
 }
 
 void Job::State::look_at_children() {
@@ -346,7 +358,7 @@ void Job::State::stop_for(Error why) {
     const MayAllocate end("the job ends");
     if (!failure) return;
     failure = std::unexpected(std::move(why));
-    members.kill_all(SIGKILL);
+    members.signal_all(SIGKILL);
 }
 
 void Job::State::tick() {
@@ -363,7 +375,7 @@ void Job::State::tick() {
         log::warning("the keeper was killed: a pager that is killed now ends its job");
     }
     look_at_children();                       // those whose SIGCHLD came while they were being injected
-    if (!failure) members.kill_all(SIGKILL);  // whoever was being born when the others were killed
+    if (!failure) members.signal_all(SIGKILL);  // whoever was being born when the others were killed
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
 }
 

@@ -355,10 +355,11 @@ void Members::hold_copies() {
     not_recurring_ += cpu_time() - began;
 }
 
-void Members::kill_all(int signal) {
+void Members::signal_all(int signal, pid_t but_group) {
     tree_.scan();
     for (const auto& member : tree_.members()) {
-        if (member->alive && !member->leaves) kill(member->process, signal);
+        if (!member->alive || member->leaves) continue;
+        if (but_group == 0 || getpgid(member->process) != but_group) kill(member->process, signal);
     }
 }
 

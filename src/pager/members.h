@@ -65,7 +65,8 @@ class Members {
     /// The launched program's end may be waited for from now on.
     void launched() { launching_ = 0; }
     bool empty() const;
-    void kill_all(int signal);
+    /// All but those of one process group, which have had the signal already; 0: all.
+    void signal_all(int signal, pid_t but_group = 0);
     void process_gone(Process& process, bool alive);
     bool is_alive(pid_t process) const;
     /// Another process has become the pager, and members are no children of it.

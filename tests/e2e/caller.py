@@ -34,6 +34,12 @@ if any(memory[at] != (at >> 12) %% 251 for at in range(0, size, 4096)): os._exit
 print("got", *sorted(int(number) for number in got), flush=True)
 os._exit(40)
 """
+LEAVES_A_DAEMON = """
+import os
+print(f"program {os.getpid()};", flush=True)
+if os.fork() > 0: os._exit(40)
+os.setsid()
+"""
 
 
 def as_a_shell(argv):
@@ -134,11 +140,25 @@ def a_program_that_is_stopped_alone_goes_on(far):
     far.wait_for("ended 40;")
 
 
+def what_the_program_left_is_told_to_end(far):
+    """A daemon, whose terminal this is no more, and which neither Ctrl-C nor a signal to the program can reach."""
+    program = int(far.text.split("program ")[1].split(";")[0])
+    deadline = time.monotonic() + LIMIT_S
+    while pathlib.Path(f"/proc/{program}").exists():  # until farswap has waited for it
+        assert time.monotonic() < deadline, "the program did not end"
+        time.sleep(0.01)
+    os.write(far.terminal, b"\x03")
+    os.kill(far.process, signal.SIGTERM)
+    far.wait_for("got 2 15")
+    far.wait_for("ended 40;")
+
+
 CHECKS = {
-    signals_are_passed_on: "[10, 12, 14, 15, signal.SIGRTMIN + 5]",
-    the_terminals_interrupt_comes_once: "[2]",
-    a_stopped_job_goes_on: "[10]",
-    a_program_that_is_stopped_alone_goes_on: "[10]",
+    signals_are_passed_on: PROGRAM % "[10, 12, 14, 15, signal.SIGRTMIN + 5]",
+    the_terminals_interrupt_comes_once: PROGRAM % "[2]",
+    a_stopped_job_goes_on: PROGRAM % "[10]",
+    a_program_that_is_stopped_alone_goes_on: PROGRAM % "[10]",
+    what_the_program_left_is_told_to_end: LEAVES_A_DAEMON + PROGRAM % "[2, 15]",
 }
 
 
@@ -148,8 +168,8 @@ def main():
     tools = harness.Tools.of_build(parser.parse_args().build)
     store = pathlib.Path(tempfile.mkdtemp(prefix="farswap-caller-", dir="/var/tmp"))
     failed = 0
-    for check, numbers in CHECKS.items():
-        far = Far(tools, store, PROGRAM % numbers)
+    for check, program in CHECKS.items():
+        far = Far(tools, store, program)
         try:
             far.wait_for("ready")
             check(far)
