@@ -3,9 +3,11 @@
 // What the other clients of script/bench nfs are compared with. Needs a server on this machine and a file of
 // its export; RFC 1813, RFC 5531.
 //
-//   raw_nfs NFS_PORT MOUNT_PORT EXPORT FILE OPERATION SIZE DEPTH SECONDS     OPERATION: null, read or write
+//   raw_nfs NFS_PORT MOUNT_PORT EXPORT FILE OPERATION SIZE DEPTH SECONDS
 //
-// Prints one line: operations, seconds, microseconds of CPU time an operation.
+// OPERATION: null, read, write (unstable), or write+commit (a COMMIT each 16 MiB, which is not counted).
+// Prints one line: operations, seconds, microseconds of CPU time an operation; with a depth of 1 another: how
+// long one took, in microseconds, in the median and at the 99th percentile.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,6 +16,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -29,6 +32,7 @@ using Bytes = std::vector<char>;
 constexpr std::uint32_t kLast = 0x80000000u;
 constexpr std::uint32_t kMount = 100005, kNfs = 100003;
 constexpr std::uint64_t kFileSize = std::uint64_t{64} << 20;
+constexpr std::uint64_t kCommitBytes = std::uint64_t{16} << 20;
 
 [[noreturn]] void die(const std::string& what) {
     std::fprintf(stderr, "raw_nfs: %s\n", what.c_str());
@@ -130,7 +134,10 @@ struct Workload {
     std::vector<Bytes> requests;  ///< heads, through the whole file and again
     std::vector<Bytes> memory;    ///< a buffer for each that may be under way
     bool reads() const { return operation == "read"; }
-    bool writes() const { return operation == "write"; }
+    bool writes() const { return operation == "write" || commits(); }
+    /// What was written is made safe each kCommitBytes.
+    bool commits() const { return operation == "write+commit"; }
+    std::vector<bool> is_commit;  ///< of each request
 };
 
 void encode(Workload& work, const Bytes& handle) {
@@ -150,6 +157,13 @@ void encode(Workload& work, const Bytes& handle) {
             put(request, static_cast<std::uint32_t>(work.size));
         }
         work.requests.push_back(finish(std::move(request), work.writes() ? work.size : 0));
+        work.is_commit.push_back(false);
+        if (!work.commits() || (i + 1) * work.size % kCommitBytes != 0) continue;
+        Bytes commit = call(0, kNfs, 21);  // of all of the file: RFC 1813, section 3.3.21
+        put_opaque(commit, handle);
+        for (int word = 0; word < 3; ++word) put(commit, 0);
+        work.requests.push_back(finish(std::move(commit), 0));
+        work.is_commit.push_back(true);
     }
     for (std::uint32_t i = 0; i < work.depth; ++i) work.memory.emplace_back(work.size, 'x');
 }
@@ -159,7 +173,8 @@ void send_one(int fd, Workload& work, std::size_t number) {
     // A number that was used before is answered from the server's cache of replies, and nothing is written.
     const std::uint32_t xid = htonl(static_cast<std::uint32_t>(number + 100));
     std::memcpy(head.data() + 4, &xid, 4);
-    if (!work.writes()) return send_all(fd, head.data(), head.size());
+    if (!work.writes() || work.is_commit[number % work.requests.size()])
+        return send_all(fd, head.data(), head.size());
     const Bytes& data = work.memory[number % work.memory.size()];
     iovec parts[2] = {{const_cast<char*>(head.data()), head.size()},
                       {const_cast<char*>(data.data()), data.size()}};
@@ -210,7 +225,8 @@ double cpu_us() {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 9) die("usage: raw_nfs NFS_PORT MOUNT_PORT EXPORT FILE null|read|write SIZE DEPTH SECONDS");
+    if (argc != 9)
+        die("usage: raw_nfs NFS_PORT MOUNT_PORT EXPORT FILE null|read|write|write+commit SIZE DEPTH SECONDS");
     Workload work;
     work.operation = argv[5];
     work.size = work.operation == "null" ? 0 : std::strtoul(argv[6], nullptr, 10);
@@ -221,14 +237,23 @@ int main(int argc, char** argv) {
     encode(work, handle_of(fd, std::atoi(argv[2]), argv[3], argv[4]));
 
     using Clock = std::chrono::steady_clock;
+    Clock::time_point asked;
+    const auto us_since = [](Clock::time_point from) {
+        return std::chrono::duration<double, std::micro>(Clock::now() - from).count();
+    };
     std::uint64_t sent = 0, done = 0, counted_from = 0;
     for (; sent < work.depth; ++sent) send_one(fd, work, sent);
     auto began = Clock::now();
     double cpu_began = cpu_us();
     bool warm = false;
     double elapsed = 0;
+    std::vector<double> waits;  // us, of each request: with a depth of 1 alone
+    std::uint64_t commits = 0;
     while (true) {
-        receive_one(fd, work, done++);
+        receive_one(fd, work, done);
+        if (work.depth == 1 && warm) waits.push_back(us_since(asked));
+        commits += warm && work.is_commit[done % work.requests.size()];
+        ++done;
         if (done % 16 == 0) {
             elapsed = std::chrono::duration<double>(Clock::now() - began).count();
             if (!warm && elapsed > seconds / 5) {
@@ -240,10 +265,14 @@ int main(int argc, char** argv) {
                 break;
             }
         }
+        asked = Clock::now();
         send_one(fd, work, sent++);
     }
     const double cpu = cpu_us() - cpu_began;
-    const auto operations = static_cast<double>(done - counted_from);
+    const auto operations = static_cast<double>(done - counted_from - commits);
     std::printf("%.0f %.6f %.4f\n", operations, elapsed, cpu / operations);
+    if (waits.empty()) return 0;
+    std::sort(waits.begin(), waits.end());
+    std::printf("%.2f %.2f\n", waits[waits.size() / 2], waits[waits.size() * 99 / 100]);
     return 0;
 }

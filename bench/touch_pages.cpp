@@ -37,6 +37,8 @@ constexpr std::uint64_t kPageSize = 4096;
 constexpr std::uint64_t kWordsPerPage = kPageSize / sizeof(std::uint64_t);
 constexpr std::uint64_t kWordsPerGroup = 16;  // of content: so many random words, the others alike
 constexpr double kTheta = 0.99;               // YCSB's
+// An access that took as long was waited for: a page from a store takes more, one that is there much less.
+constexpr std::uint64_t kMissNs = 20'000;
 
 [[noreturn]] void die(const std::string& what, int status = 1) {
     fmt::print(stderr, "touch_pages: {}\n", what);
@@ -97,10 +99,17 @@ class Histogram {
     }
     std::uint64_t total() const { return total_; }
     std::uint64_t max() const { return max_; }
-    std::uint64_t quantile(double share) const {
-        const auto wanted = static_cast<std::uint64_t>(share * static_cast<double>(total_));
+    std::uint64_t quantile(double share) const { return quantile_from(share, 0); }
+    /// Those that took `least` ns or more.
+    std::uint64_t total_from(std::uint64_t least) const {
+        std::uint64_t count = 0;
+        for (std::size_t i = bucket(least); i < counts_.size(); ++i) count += counts_[i];
+        return count;
+    }
+    std::uint64_t quantile_from(double share, std::uint64_t least) const {
+        const auto wanted = static_cast<std::uint64_t>(share * static_cast<double>(total_from(least)));
         std::uint64_t seen = 0;
-        for (std::size_t i = 0; i < counts_.size(); ++i)
+        for (std::size_t i = bucket(least); i < counts_.size(); ++i)
             if ((seen += counts_[i]) > wanted) return std::min(upper_end(i), max_);
         return max_;
     }
@@ -141,6 +150,7 @@ struct Work {
 struct Options {
     std::uint64_t size = std::uint64_t{512} << 20;
     std::uint64_t random_words = 16;  // of each group
+    unsigned fill_threads = 1;
     double seconds = 1;
     double warm_up_s = 0.3;
     std::uint64_t accesses = 0;  // of each thread, instead of seconds
@@ -171,7 +181,13 @@ class Memory {
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at == MAP_FAILED) die("there is no memory of this size");
         words_ = static_cast<std::uint64_t*>(at);
-        for (std::uint64_t page = 0; page < pages_; ++page) fill(page, options.random_words);
+        std::vector<std::jthread> threads;
+        for (unsigned thread = 0; thread < options.fill_threads; ++thread)
+            threads.emplace_back([this, &options, thread] {
+                const std::uint64_t end = pages_ * (thread + 1) / options.fill_threads;
+                for (std::uint64_t page = pages_ * thread / options.fill_threads; page < end; ++page)
+                    fill(page, options.random_words);
+            });
     }
 
     std::uint64_t pages() const { return pages_; }
@@ -299,9 +315,11 @@ std::string run_work(const Options& options, const Work& work, const Zipf& zipf,
     const Histogram& accesses = all->accesses;
     return fmt::format(
         R"({{"work": "{}", "accesses": {}, "seconds": {:.6f}, "per_s": {:.1f}, "median_ns": {}, "p99_ns": {}, )"
-        R"("max_ns": {}, "major_faults": {}}})",
+        R"("max_ns": {}, "missed": {}, "missed_median_ns": {}, "missed_p99_ns": {}, "major_faults": {}}})",
         work.name, accesses.total(), seconds, static_cast<double>(accesses.total()) / seconds,
-        accesses.quantile(0.5), accesses.quantile(0.99), accesses.max(), after.ru_majflt - before.ru_majflt);
+        accesses.quantile(0.5), accesses.quantile(0.99), accesses.max(), accesses.total_from(kMissNs),
+        accesses.quantile_from(0.5, kMissNs), accesses.quantile_from(0.99, kMissNs),
+        after.ru_majflt - before.ru_majflt);
 }
 
 Options parse(int argc, char** argv) {
@@ -312,6 +330,8 @@ Options parse(int argc, char** argv) {
     app.add_option("--size", options.size, "memory to fill, such as 512M")
         ->transform(CLI::AsSizeValue(false));
     app.add_option("--content", content, "incompressible, half or quarter: what a compressor makes of it");
+    app.add_option("--fill-threads", options.fill_threads, "so many threads fill a part each, all at once")
+        ->check(CLI::Range(1, 64));
     app.add_option("--seconds", options.seconds, "how long each work is measured");
     app.add_option("--warm-up", options.warm_up_s, "seconds before that, not counted");
     app.add_option("--accesses", options.accesses, "so many by each thread, instead of --seconds");

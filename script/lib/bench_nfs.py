@@ -65,7 +65,7 @@ class Bench:
             ended = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         if ended.returncode != 0:
             sys.exit(f"bench_nfs: {client}: {ended.stderr.strip()}")
-        operations, seconds, cpu, *copied = map(float, ended.stdout.split())
+        operations, seconds, cpu, *copied = map(float, ended.stdout.splitlines()[0].split())
         if copied and copied[0] != 0:
             sys.exit(f"bench_nfs: farswap copied {copied[0]:.0f} bytes")
         return operations / seconds, cpu
