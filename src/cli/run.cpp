@@ -239,9 +239,11 @@ Status Run::make_pool() {
     loop_ = std::move(*loop);
     report_.io_engine = loop_->engine();
     // Who has pages sealed does not want them in the kernel's own swap in the clear.
-    auto pool = Pool::create({.frames = static_cast<std::size_t>(budget_.pool / kPageSize),
-                              .locked_least = options_.seal ? kPoolLeast / kPageSize : 0,
-                              .lock_spare = kLockedBesidePool});
+    auto pool =
+        Pool::create({.frames = static_cast<std::size_t>(budget_.pool / kPageSize),
+                      .frames_ready = static_cast<std::size_t>(std::min(budget_.pool, kPoolMin) / kPageSize),
+                      .locked_least = options_.seal ? kPoolLeast / kPageSize : 0,
+                      .lock_spare = kLockedBesidePool});
     if (!pool && pool.error().code == EFBIG)
         return fail(EFBIG, "{}; raise the limit on the size of files (ulimit -f)", pool.error().message);
     if (!pool && (pool.error().code == EPERM || pool.error().code == ENOMEM))
@@ -253,9 +255,9 @@ Status Run::make_pool() {
     report_.pool_wanted = budget_.pool;
     report_.pool = budget_.pool = pool_->memory().size();
     report_.pool_locked = pool_->locked();
-    if (auto registered = loop_->register_memory(pool_->memory()); !registered)
+    const std::size_t ready = std::size_t{pool_->ready_frames()} * kPageSize;
+    if (auto registered = loop_->register_memory(pool_->memory(), ready); !registered)
         log::info("the pool is not registered: {}", registered.error().message);
-    report_.pool_registered = loop_->memory_registered();
     return {};
 }
 
@@ -358,6 +360,7 @@ void Run::run_job(Job& job) {
     if (options_.processes.empty()) report_.user_s = children_user_s();
     for (auto& left : end.left_behind) report_.notes.push_back(std::move(left));
     report_.stats = end.stats;
+    report_.pool_registered = loop_->memory_registered();
     if (end.failure)
         report_.ending = ending_of(end.wait_status);
     else
@@ -401,6 +404,7 @@ std::string Run::command() const {
 JobReport Run::report_of(const Job& job) const {
     auto report = report_;
     report.stats = job.stats();
+    report.pool_registered = loop_->memory_registered();
     describe_stores(report);
     report.notes = notes_of(report);
     return report;

@@ -70,7 +70,7 @@ class Engine {
     virtual void drain(Listener& listener, std::chrono::nanoseconds timeout) noexcept = 0;
 
     /// As Loop's; an engine that has no use for it does nothing and succeeds.
-    virtual Status register_memory(std::span<std::byte> memory) = 0;
+    virtual Status register_memory(std::span<std::byte> memory, std::size_t ready) = 0;
     virtual bool memory_registered() const noexcept = 0;
     virtual Status register_file(File& file) = 0;
     virtual void unregister_file(File& file) noexcept = 0;

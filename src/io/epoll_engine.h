@@ -26,7 +26,7 @@ class EpollEngine final : public Engine {
     bool has_news() noexcept override;
     int collect(Listener& listener) noexcept override;
     void drain(Listener& listener, std::chrono::nanoseconds timeout) noexcept override;
-    Status register_memory(std::span<std::byte>) override { return {}; }
+    Status register_memory(std::span<std::byte>, std::size_t) override { return {}; }
     bool memory_registered() const noexcept override { return false; }
     Status register_file(File&) override { return {}; }
     void unregister_file(File&) noexcept override {}

@@ -54,8 +54,8 @@ EngineKind Loop::engine() const noexcept {
     return state_->engine->kind();
 }
 
-Status Loop::register_memory(std::span<std::byte> memory) {
-    return state_->engine->register_memory(memory);
+Status Loop::register_memory(std::span<std::byte> memory, std::size_t ready) {
+    return state_->engine->register_memory(memory, ready);
 }
 bool Loop::memory_registered() const noexcept {
     return state_->engine->memory_registered();

@@ -75,10 +75,13 @@ class Loop {
     EngineKind engine() const noexcept;
 
     /// Registers the pool's memory, so that the kernel pins it once (io_uring_register_buffers(3)); requests
-    /// inside it then use the fixed operations. Once a loop. ENOMEM under a small RLIMIT_MEMLOCK: requests
+    /// inside it then use the fixed operations. Of one memory the first `ready` bytes are, in whole MiB, and
+    /// more of them by further calls. Of one memory only. ENOMEM under a small RLIMIT_MEMLOCK: requests
     /// work without. Never punch holes into the memory afterwards: the kernel would go on sending the old
     /// pages. With epoll there is nothing to register: it succeeds, and memory_registered() stays false.
-    Status register_memory(std::span<std::byte> memory);
+    Status register_memory(std::span<std::byte> memory, std::size_t ready);
+    Status register_memory(std::span<std::byte> memory) { return register_memory(memory, memory.size()); }
+    /// Whether some of it has been, and nothing refused.
     bool memory_registered() const noexcept;
     /// Registers the file for faster use (io_uring_register_files(3)); plain use works without, and is all
     /// there is with epoll.

@@ -12,7 +12,9 @@ namespace {
 constexpr unsigned kSubmissions = 512;
 constexpr unsigned kCompletions = 4096;  // more are kept by the kernel (IORING_FEAT_NODROP)
 constexpr std::uint32_t kFilesMax = 64;
-constexpr std::size_t kBufferMax = std::size_t{1} << 30;  // of one buffer: io_uring_register_buffers(3)
+constexpr std::size_t kBufferBytes = std::size_t{1} << 20;  // what becomes ready at a time
+constexpr std::size_t kBuffersMax = 1 << 14;                // IORING_MAX_REG_BUFFERS
+constexpr std::size_t kBufferMax = std::size_t{1} << 30;    // of one buffer: io_uring_register_buffers(3)
 
 }  // namespace
 
@@ -113,27 +115,43 @@ void UringEngine::drain(Listener& listener, std::chrono::nanoseconds timeout) no
 // --- Registration
 // ---------------------------------------------------------------------------------------------
 
-Status UringEngine::register_memory(std::span<std::byte> memory) {
-    FARSWAP_ASSERT(memory_.empty() && !memory.empty());
-    std::vector<iovec> buffers;
-    for (std::size_t at = 0; at < memory.size(); at += kBufferMax)
-        buffers.push_back(iovec{memory.data() + at, std::min(kBufferMax, memory.size() - at)});
-    const int result =
-        io_uring_register_buffers(&ring_.raw(), buffers.data(), static_cast<unsigned>(buffers.size()));
-    if (result == -ENOMEM)
-        return fail_errno(ENOMEM,
-                          "cannot register {} MiB with io_uring: raise the locked-memory limit (ulimit -l)",
-                          memory.size() >> 20);
-    if (result < 0) return fail_errno(-result, "cannot register memory with io_uring");
-    memory_ = memory;
+Status UringEngine::register_memory(std::span<std::byte> memory, std::size_t ready) {
+    FARSWAP_ASSERT(!memory.empty() && ready <= memory.size());
+    if (memory_.empty()) {
+        buffer_bytes_ = kBufferBytes;
+        while (buffer_bytes_ < kBufferMax && memory.size() / buffer_bytes_ >= kBuffersMax) buffer_bytes_ *= 2;
+        const auto buffers = static_cast<unsigned>((memory.size() + buffer_bytes_ - 1) / buffer_bytes_);
+        if (const int made = io_uring_register_buffers_sparse(&ring_.raw(), buffers); made < 0)
+            return refuse(made, memory.size());
+        memory_ = memory;
+    }
+    FARSWAP_ASSERT(memory.data() == memory_.data() && memory.size() == memory_.size());
+    while (registered_ < ready && !refused_) {
+        const iovec buffer{memory_.data() + registered_,
+                           std::min(buffer_bytes_, memory_.size() - registered_)};
+        if (buffer.iov_len > ready - registered_) break;
+        const auto index = static_cast<unsigned>(registered_ / buffer_bytes_);
+        const int set = io_uring_register_buffers_update_tag(&ring_.raw(), index, &buffer, nullptr, 1);
+        if (set < 0) return refuse(set, buffer.iov_len);
+        registered_ += buffer.iov_len;
+    }
     return {};
 }
 
+std::unexpected<Error> UringEngine::refuse(int error, std::size_t bytes) {
+    refused_ = true;
+    if (error == -ENOMEM)
+        return fail_errno(ENOMEM,
+                          "cannot register {} MiB with io_uring: raise the locked-memory limit (ulimit -l)",
+                          bytes >> 20);
+    return fail_errno(-error, "cannot register memory with io_uring");
+}
+
 int UringEngine::buffer_of(const std::byte* data, std::uint32_t length) const noexcept {
-    if (data < memory_.data() || data + length > memory_.data() + memory_.size()) return -1;
+    if (data < memory_.data() || data + length > memory_.data() + registered_) return -1;
     const auto first = static_cast<std::size_t>(data - memory_.data());
-    const std::size_t buffer = first / kBufferMax;
-    return (first + length - 1) / kBufferMax == buffer ? static_cast<int>(buffer) : -1;
+    const std::size_t buffer = first / buffer_bytes_;
+    return (first + length - 1) / buffer_bytes_ == buffer ? static_cast<int>(buffer) : -1;
 }
 
 Status UringEngine::register_file(File& file) {

@@ -24,20 +24,24 @@ class UringEngine final : public Engine {
     bool has_news() noexcept override;
     int collect(Listener& listener) noexcept override;
     void drain(Listener& listener, std::chrono::nanoseconds timeout) noexcept override;
-    Status register_memory(std::span<std::byte> memory) override;
-    bool memory_registered() const noexcept override { return !memory_.empty(); }
+    Status register_memory(std::span<std::byte> memory, std::size_t ready) override;
+    bool memory_registered() const noexcept override { return registered_ > 0 && !refused_; }
     Status register_file(File& file) override;
     void unregister_file(File& file) noexcept override;
 
   private:
     explicit UringEngine(const LoopOptions& options);
     void prepare_transfer(io_uring_sqe* sqe, const FileOperation& operation, int fd) noexcept;
+    std::unexpected<Error> refuse(int error, std::size_t bytes);
     /// The registered buffer that holds all of the memory, or -1.
     int buffer_of(const std::byte* data, std::uint32_t length) const noexcept;
 
     Ring ring_;
     UringWatches watches_;
-    std::span<std::byte> memory_;
+    std::span<std::byte> memory_;  ///< of which buffers are registered, or are to be
+    std::size_t buffer_bytes_ = 0;
+    std::size_t registered_ = 0;  ///< bytes of it, from its beginning
+    bool refused_ = false;
     std::vector<int> files_;  ///< registered descriptors by fixed index; -1 is free
 };
 

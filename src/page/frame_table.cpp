@@ -56,6 +56,11 @@ FrameTable::FrameTable(std::span<std::byte> storage, std::byte* memory, std::uin
       frames_(make_frames(storage, frames, this)),
       free_(make_words(storage, frames), frames) {}
 
+void FrameTable::add(std::uint32_t count) noexcept {
+    free_.add(added_, count);
+    added_ += count;
+}
+
 BitRun FrameTable::allocate_run(std::uint32_t count_max) noexcept {
     const BitRun run = free_.take_run(count_max);
     for (Frame& frame : frames_.subspan(run.first, run.count)) {
@@ -106,7 +111,7 @@ void FrameTable::drop(Frame& frame, Reference reference) noexcept {
 }
 
 void FrameTable::settle() const noexcept {
-    for (std::uint32_t frame = 0; frame < size(); ++frame) {
+    for (std::uint32_t frame = 0; frame < added_; ++frame) {
         while (word(frame).free() && !free_.is_free(frame)) ::sched_yield();
     }
 }

@@ -64,10 +64,15 @@ class FrameTable {
     /// Bytes of table memory that `frames` frames need.
     static std::size_t bytes_for(std::uint32_t frames) noexcept;
     /// `storage`: bytes_for(frames), aligned to a page. `memory`: the first frame's address. Both outlive
-    /// this.
+    /// this. No frame can be allocated before it is added.
     FrameTable(std::span<std::byte> storage, std::byte* memory, std::uint32_t frames) noexcept;
     FrameTable(const FrameTable&) = delete;
     FrameTable& operator=(const FrameTable&) = delete;
+
+    /// The next so many frames can be allocated from now on. One thread at a time.
+    void add(std::uint32_t count) noexcept;
+    /// How many have been added: the first ones.
+    std::uint32_t added() const noexcept { return added_; }
 
     /// Neighbouring frames, each with the owner's reference, no pin, clean.
     BitRun allocate_run(std::uint32_t count_max) noexcept;
@@ -109,6 +114,7 @@ class FrameTable {
     std::byte* memory_;
     std::span<Frame> frames_;
     FreeBitmap free_;
+    std::uint32_t added_ = 0;
 };
 
 }  // namespace farswap

@@ -71,11 +71,21 @@ class RunSearch {
 }  // namespace
 
 FreeBitmap::FreeBitmap(std::span<Word> words, std::uint32_t frames) noexcept
-    : words_(words), frames_(frames), free_(frames) {
+    : words_(words), frames_(frames) {
     FARSWAP_ASSERT(frames > 0 && words.size() == words_for(frames));
-    for (Word& word : words_) word.store(kAll, std::memory_order_relaxed);
-    if (const std::uint32_t rest = frames % kWordBits)
-        words_.back().store(ones(0, rest), std::memory_order_relaxed);
+    for (Word& word : words_) word.store(0, std::memory_order_relaxed);
+}
+
+void FreeBitmap::add(std::uint32_t first, std::uint32_t count) noexcept {
+    FARSWAP_ASSERT(first <= frames_ && count <= frames_ - first);
+    free_.fetch_add(count, std::memory_order_relaxed);  // it may run ahead of the bits, never behind
+    for (std::uint32_t at = first; at < first + count;) {
+        const std::uint32_t bits = std::min(first + count - at, kWordBits - at % kWordBits);
+        const std::uint64_t mask = ones(at % kWordBits, bits);
+        const std::uint64_t before = words_[at / kWordBits].fetch_or(mask, std::memory_order_release);
+        FARSWAP_ASSERT((before & mask) == 0);
+        at += bits;
+    }
 }
 
 BitRun FreeBitmap::find_run(std::uint32_t count_max) const noexcept {

@@ -24,8 +24,11 @@ class FreeBitmap {
         return (frames + std::size_t{kWordBits} - 1) / kWordBits;
     }
 
-    /// All of `frames` numbers are free at first. `words` holds words_for(frames) of them and outlives this.
+    /// For `frames` numbers, none of which is free before it is added. `words` holds words_for(frames) of
+    /// them and outlives this.
     FreeBitmap(std::span<Word> words, std::uint32_t frames) noexcept;
+    /// Numbers that were not there before are free from now on. One thread at a time.
+    void add(std::uint32_t first, std::uint32_t count) noexcept;
 
     /// Takes up to `count_max` neighbours, the first such run after the last one taken; when there is none
     /// that long, the longest that was found (searching at most kSearchWordsMax words once something was
@@ -49,7 +52,7 @@ class FreeBitmap {
     std::uint32_t frames_;
     // Next fit: neighbours in time become neighbours in memory, and two threads seldom meet in one word.
     std::atomic<std::uint32_t> next_{0};
-    std::atomic<std::uint32_t> free_;
+    std::atomic<std::uint32_t> free_{0};
 };
 
 }  // namespace farswap

@@ -55,9 +55,9 @@ void Mapping::unlock() noexcept {
     ::munlock(data_, size_);
 }
 
-int Mapping::populate() noexcept {
+int Mapping::populate(std::size_t first, std::size_t bytes) noexcept {
     // EINTR: a signal came; the pages that are already there are not done twice.
-    while (::madvise(data_, size_, MADV_POPULATE_WRITE) != 0) {
+    while (::madvise(data_ + first, bytes, MADV_POPULATE_WRITE) != 0) {
         if (errno != EINTR) return errno;
     }
     return 0;

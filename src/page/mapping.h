@@ -27,8 +27,9 @@ class Mapping {
     /// memory is used. 0, EPERM or ENOMEM (RLIMIT_MEMLOCK).
     int lock() noexcept;
     void unlock() noexcept;
-    /// Makes every page present and writable. 0 or an errno.
-    int populate() noexcept;
+    /// Makes every page of a part present and writable. 0 or an errno.
+    int populate(std::size_t first, std::size_t bytes) noexcept;
+    int populate() noexcept { return populate(0, size_); }
 
     std::byte* data() const noexcept { return data_; }
     std::size_t size() const noexcept { return size_; }

@@ -23,9 +23,19 @@ struct Pool::State {
 
     Mapping memory;
     Mapping storage;
+    int prepare(std::uint32_t count) noexcept;
+
     FrameTable table;
     bool locked = false;
 };
+
+int Pool::State::prepare(std::uint32_t count) noexcept {
+    const std::uint32_t first = table.added();
+    count = std::min(count, table.size() - first);
+    if (const int error = locked ? memory.populate(first * kPageSize, count * kPageSize) : 0) return error;
+    table.add(count);
+    return 0;
+}
 
 namespace {
 
@@ -99,11 +109,11 @@ Result<std::unique_ptr<Pool>> Pool::create(const PoolOptions& options) {
     if (lock_error != 0 && options.locked_least > 0)
         return fail_errno(lock_error, "cannot lock the page pool's {} KiB in memory", memory->size() / 1024);
     const bool locked = options.lock && lock_error == 0;
-    if (const int error = locked ? memory->populate() : 0) {
-        return fail_errno(error, "there is no memory for a page pool of {} KiB", memory->size() / 1024);
-    }
     auto state = std::make_unique<State>(std::move(*memory), std::move(*storage), *frames);
     state->locked = locked;
+    const auto ready = static_cast<std::uint32_t>(options.frames_ready == 0 ? *frames : options.frames_ready);
+    if (const int error = state->prepare(ready))
+        return fail_errno(error, "there is no memory for a page pool of {} KiB", state->memory.size() / 1024);
     if (!registry::add(state->table)) {
         return fail(EMFILE, "a process has at most {} page pools", registry::kPoolsMax);
     }
@@ -158,6 +168,12 @@ std::uint32_t Pool::pins(FrameIndex frame) const noexcept {
     return state_->table.word(frame).all_pins();
 }
 
+int Pool::prepare(std::uint32_t count) noexcept {
+    return state_->prepare(count);
+}
+std::uint32_t Pool::ready_frames() const noexcept {
+    return state_->table.added();
+}
 std::uint32_t Pool::frames() const noexcept {
     return state_->table.size();
 }

@@ -24,7 +24,9 @@ struct FrameRun {
 
 struct PoolOptions {
     std::size_t frames = 0;  ///< at least 1, at most 2^31
-    bool lock = true;        ///< mlock2(MLOCK_ONFAULT) and populate
+    /// So many can be allocated at once, the others when prepare() has made them present; 0: all.
+    std::size_t frames_ready = 0;
+    bool lock = true;  ///< mlock2(MLOCK_ONFAULT), and populate what can be allocated
     /// Where a limit on locked memory (RLIMIT_MEMLOCK) does not let all of them be locked, as many serve as
     /// it does, down to so many; EPERM or ENOMEM when not even these can be. 0: all of them serve then,
     /// unlocked and not populated, as locked() says.
@@ -46,6 +48,13 @@ class Pool {
     /// Ends the pool as the destructor does, and returns how many pins were still held; 0 the second time.
     /// Only the destructor may follow.
     std::size_t close() noexcept;
+
+    /// Makes the next so many frames present, if the pool is locked, which takes some microseconds for each,
+    /// and has them allocated from now on. 0, or ENOMEM: there is no memory for them. From the owner's
+    /// thread.
+    int prepare(std::uint32_t count) noexcept;
+    /// The first so many can be allocated.
+    std::uint32_t ready_frames() const noexcept;
 
     /// Takes up to `count_max` neighbouring frames; each starts with the owner's reference and clean. The run
     /// is shorter than asked (down to 1) when the free frames are scattered or other threads take them at the

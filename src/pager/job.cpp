@@ -18,6 +18,7 @@
 #include "pager/members.h"
 #include "pager/outage.h"
 #include "pager/pager.h"
+#include "pager/pool_warmup.h"
 
 namespace farswap {
 namespace {
@@ -71,6 +72,7 @@ struct Job::State {
           loop(job_loop),
           area(swap_area),
           budget(options.ram_cap, options.ram_limit),
+          warmup(loop, pool, budget),
           pager(loop, pool, area, budget, stats),
           members(loop, pager, budget, stats),
           outages(options.outage_max) {}
@@ -99,6 +101,7 @@ struct Job::State {
     SwapArea& area;
     JobStats stats;
     Budget budget;
+    PoolWarmup warmup;
     Pager pager;
     std::optional<Chaos> chaos;
     std::optional<Recorder> recorder;
@@ -225,6 +228,7 @@ void Job::State::look_at_children() {
     static thread_local std::vector<pid_t> children;
     children.clear();
     target::append_children(getpid(), children);
+    bool any_ended = false;
     for (pid_t child : children) {
         // While it is traced, its stops are the injector's, and a wait here would take them.
         if (members.is_injecting(child)) continue;
@@ -232,9 +236,17 @@ void Job::State::look_at_children() {
         const int changes = WEXITED | WNOHANG | (child == program ? WSTOPPED | WCONTINUED : 0);
         while (waitid(P_PID, static_cast<id_t>(child), &info, changes) == 0 && info.si_pid == child) {
             if (child == program) program_changed(info);
-            if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED) break;
+            const bool ended =
+                info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
+            any_ended |= ended;
+            if (ended) break;
             info = {};
         }
+    }
+    // Far from the cap nobody looks for a quarter of a second, in which a caller may be waiting.
+    if (any_ended && program_ended) {
+        members.program_ended();
+        loop.arm(poll_timer, io::Clock::now());
     }
     give_up_on_a_lost_status();
 }
@@ -287,6 +299,7 @@ void Job::State::poll_and_rearm() {
             "what processes have is read from /proc, however much that is; nobody waits for it");
         members.poll();
     }
+    warmup.look();
     admit_the_stuck();
     const auto now = io::Clock::now();
     give_up_if_crowded(now - last_look);
@@ -297,7 +310,12 @@ void Job::State::poll_and_rearm() {
             static_cast<std::uint64_t>((now - throttled_since) / std::chrono::milliseconds(1));
         throttled_since = io::Clock::time_point::max();
     }
-    loop.arm(poll_timer, std::min(now + std::max(budget.poll_period(), members.period_min()), members.due()));
+    auto next = std::min(now + std::max(budget.poll_period(), members.period_min()), members.due());
+    if (program_ended && members.has_ended_ones()) {
+        members.program_ended();
+        next = now;
+    }
+    loop.arm(poll_timer, next);
 }
 
 /// Nothing can go, so the cap cannot hold: a little over it is the stated slack, more is for those who stay
@@ -374,7 +392,7 @@ void Job::State::tick() {
         misses_keeper = true;
         log::warning("the keeper was killed: a pager that is killed now ends its job");
     }
-    look_at_children();                       // those whose SIGCHLD came while they were being injected
+    look_at_children();                         // those whose SIGCHLD came while they were being injected
     if (!failure) members.signal_all(SIGKILL);  // whoever was being born when the others were killed
     loop.arm(tick_timer, io::Clock::now() + kTickPeriod);
 }

@@ -65,6 +65,12 @@ class Members {
     /// The launched program's end may be waited for from now on.
     void launched() { launching_ = 0; }
     bool empty() const;
+    /// The program has ended: whether others are left is looked at as soon as poll() is called again.
+    void program_ended() { policy_.program_ended(); }
+    /// Whether there is one who has ended, whom the next look at the tree forgets.
+    bool has_ended_ones() const {
+        return std::ranges::any_of(tree_.members(), [](const auto& member) { return !member->alive; });
+    }
     /// All but those of one process group, which have had the signal already; 0: all.
     void signal_all(int signal, pid_t but_group = 0);
     void process_gone(Process& process, bool alive);

@@ -51,6 +51,11 @@ class WatchPolicy {
     Duration rest() const { return same_ == kQuietLooks ? kRest : Duration::zero(); }
     /// Somebody has ended, or is about to be missed by the tree.
     void someone_ended() { is_due_ = true; }
+    /// The program has ended, and if it was the last of the job there is nothing to be waited for.
+    void program_ended() {
+        is_due_ = true;
+        next_tree_ = {};
+    }
     /// There is a child that the tree has not shown yet.
     void fork_announced() {
         is_due_ = true;

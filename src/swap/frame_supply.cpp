@@ -82,7 +82,7 @@ FrameRun FrameSupply::region_around(FrameIndex frame, bool spent_only,
                                     std::uint32_t count_max) const noexcept {
     FrameIndex first = frame;
     FrameIndex end = frame + 1;
-    const std::uint32_t frames = slots_.cache().pool().frames();
+    const std::uint32_t frames = slots_.cache().pool().ready_frames();
     // A page that came in with this one and was used before it lies in front of it and would stay behind
     // alone.
     while (first > 0 && end - first < count_max && usable(first - 1, true)) --first;

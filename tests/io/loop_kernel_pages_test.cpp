@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <cstring>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "io_fixture.h"
 #include "page/pool.h"
@@ -79,6 +81,36 @@ TEST_P(LoopKernelPages, RegisteredPoolIsPinnedByTheKernel) {
     // Threads have nothing to register: the kernel pins what it uses, for as long as it does.
     const std::size_t pinned = GetParam() == EngineKind::kIoUring ? kFrames * kPageSize / 1024 : 0;
     EXPECT_EQ(pinned_kib(), before_kib + pinned);
+}
+
+// Whole MiB, as they become ready; a transfer that lies in two of them, or beyond, goes without.
+TEST_P(LoopKernelPages, MemoryIsRegisteredAsItBecomesReady) {
+    constexpr std::size_t kMiB = 1 << 20;
+    const auto pool = Pool::create({.frames = 5 * 128, .huge_pages = false}).value();  // 2.5 MiB
+    const std::size_t before_kib = pinned_kib();
+    const auto pinned = [&](std::size_t kib) { return GetParam() == EngineKind::kIoUring ? kib : 0; };
+    ASSERT_TRUE(loop_->register_memory(pool->memory(), kMiB + kMiB / 2));
+    EXPECT_EQ(pinned_kib(), before_kib + pinned(1024));
+    const auto write_and_read = [&](std::size_t at) {
+        std::byte* const memory = pool->memory().data() + at;
+        const std::vector<std::byte> right(kRun * kPageSize, static_cast<std::byte>(at / kPageSize + 1));
+        std::memcpy(memory, right.data(), right.size());
+        Recorded out(WRITE, 0, memory, kRun * kPageSize);
+        loop_->submit(out, file_);
+        run_until_complete(out);
+        EXPECT_EQ(out.result, static_cast<int>(kRun * kPageSize));
+        std::memset(memory, 0, right.size());
+        Recorded in(READ, 0, memory, kRun * kPageSize);
+        loop_->submit(in, file_);
+        run_until_complete(in);
+        EXPECT_EQ(std::memcmp(memory, right.data(), right.size()), 0) << "at " << at;
+    };
+    for (const std::size_t at : {std::size_t{0}, kMiB - kPageSize, kMiB, 2 * kMiB}) write_and_read(at);
+    ASSERT_TRUE(loop_->register_memory(pool->memory(), 2 * kMiB));
+    EXPECT_EQ(pinned_kib(), before_kib + pinned(2048));
+    ASSERT_TRUE(loop_->register_memory(pool->memory(), pool->memory().size()));
+    EXPECT_EQ(pinned_kib(), before_kib + pinned(2560));
+    for (const std::size_t at : {std::size_t{0}, kMiB - kPageSize, kMiB, 2 * kMiB}) write_and_read(at);
 }
 
 TEST_P(LoopKernelPages, FramesGoOutAndComeBack) {

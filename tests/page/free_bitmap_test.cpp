@@ -15,7 +15,9 @@ namespace {
 
 struct Bitmap {
     explicit Bitmap(std::uint32_t frames)
-        : words(FreeBitmap::words_for(frames)), bits(std::span(words.begin(), words.end()), frames) {}
+        : words(FreeBitmap::words_for(frames)), bits(std::span(words.begin(), words.end()), frames) {
+        bits.add(0, frames);
+    }
     std::vector<FreeBitmap::Word> words;
     FreeBitmap bits;
 };

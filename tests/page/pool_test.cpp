@@ -97,6 +97,28 @@ TEST(Pool, HugePagesAreAskedForOnlyWhereTheyAreWanted) {
     EXPECT_THAT(flags_of(unwanted->memory().data()), testing::Not(testing::HasSubstr(" hg ")));
 }
 
+TEST(Pool, FramesAreAllocatedOnceTheyArePrepared) {
+    const auto pool = Pool::create({.frames = 200, .frames_ready = 70, .huge_pages = false}).value();
+    EXPECT_EQ(pool->frames(), 200u);
+    EXPECT_EQ(pool->ready_frames(), 70u);
+    EXPECT_EQ(resident_bytes(*pool), 70 * kPageSize);
+    EXPECT_EQ(Pool::create({.frames = 200, .frames_ready = 70}).value()->close(), 0u);
+    EXPECT_EQ(pool->allocate_run(100).count, 70u);
+    EXPECT_EQ(pool->free_frames(), 0u);
+    EXPECT_EQ(pool->allocate_run(1).count, 0u);
+    ASSERT_EQ(pool->prepare(100), 0);
+    EXPECT_EQ(resident_bytes(*pool), 170 * kPageSize);
+    const FrameRun second = pool->allocate_run(100);
+    EXPECT_EQ(second.first, 70u);
+    EXPECT_EQ(second.count, 100u);
+    ASSERT_EQ(pool->prepare(100), 0);
+    EXPECT_EQ(pool->ready_frames(), 200u);
+    EXPECT_EQ(pool->free_frames(), 30u);
+    for (FrameIndex frame = 0; frame < 170; ++frame) pool->release(frame);
+    EXPECT_EQ(pool->allocate_run(200).count, 200u);
+    for (FrameIndex frame = 0; frame < 200; ++frame) pool->release(frame);
+}
+
 // A core of whoever holds the pool is not the place for the program's pages.
 TEST(Pool, MemoryStaysOutOfCoreDumps) {
     const auto pool = make_pool(16);

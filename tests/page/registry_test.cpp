@@ -16,7 +16,9 @@ namespace {
 class Table {
   public:
     explicit Table(std::uintptr_t memory)
-        : table_({storage_, sizeof storage_}, reinterpret_cast<std::byte*>(memory), kFrames) {}
+        : table_({storage_, sizeof storage_}, reinterpret_cast<std::byte*>(memory), kFrames) {
+        table_.add(kFrames);
+    }
     FrameTable& operator*() { return table_; }
     const std::byte* memory() const { return table_.memory().data(); }
 

@@ -87,6 +87,17 @@ TEST_F(WatchPolicyTest, AnEndIsLookedInto) {
     EXPECT_EQ(walks(10), 1);
 }
 
+// Its caller waits for us to end, too.
+TEST_F(WatchPolicyTest, TheEndOfTheProgramIsLookedIntoAtOnce) {
+    settle();
+    while (!look().at_tree) {
+    }
+    EXPECT_FALSE(look().at_tree) << "the next walk is not due yet";
+    policy_.program_ended();
+    EXPECT_TRUE(look().at_tree);
+    EXPECT_FALSE(look().at_tree) << "again without a reason";
+}
+
 TEST_F(WatchPolicyTest, AForkIsLookedForSooner) {
     newest_++;
     settle();

@@ -87,7 +87,7 @@ class SimulatedEngine final : public Engine {
     }
 
     void drain(Listener&, std::chrono::nanoseconds) noexcept override {}
-    Status register_memory(std::span<std::byte>) override { return {}; }
+    Status register_memory(std::span<std::byte>, std::size_t) override { return {}; }
     bool memory_registered() const noexcept override { return false; }
     Status register_file(File&) override { return {}; }
     void unregister_file(File&) noexcept override {}

@@ -54,7 +54,13 @@ std::uint32_t births() noexcept {
 SimulatedJob::SimulatedJob()
     : budget_(world->options.cap_pages * kPageSize, world->options.cap_pages * kPageSize) {
     loop_ = io::Loop::create().value();
-    pool_ = Pool::create({.frames = world->options.frames, .lock = false, .huge_pages = false}).value();
+    const std::size_t frames = world->options.frames;
+    pool_ = Pool::create({.frames = frames,
+                          .frames_ready = world->options.seed % 4 == 1 ? frames / 2 : 0,
+                          .lock = false,
+                          .huge_pages = false})
+                .value();
+    warmup_.emplace(*loop_, *pool_, budget_);
     make_area();
     if (world->options.has(Feature::kChaos)) budget_.be_chaotic();
     pager_ = std::make_unique<Pager>(*loop_, *pool_, *area_, budget_, stats_);
@@ -267,7 +273,8 @@ void SimulatedJob::measure() {
     const std::uint64_t used = world->pages_in_use() * kPageSize;
     shared_bytes_ = sum - std::min(sum, used);
     pager_->note_shared(shared_bytes_);
-    budget_.measured(used + pool_->frames() * kPageSize);
+    budget_.measured(used + pool_->ready_frames() * kPageSize);
+    warmup_->look();
 }
 
 /// As Members::hold_copies().

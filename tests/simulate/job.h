@@ -11,6 +11,7 @@
 
 #include "pager/budget.h"
 #include "pager/pager.h"
+#include "pager/pool_warmup.h"
 #include "swap/swap_area.h"
 #include "world.h"
 
@@ -71,6 +72,7 @@ class SimulatedJob {
     std::vector<SimulatedStore*> simulated_;
     std::unique_ptr<SwapArea> area_;
     Budget budget_;
+    std::optional<PoolWarmup> warmup_;
     std::unique_ptr<Pager> pager_;
     io::Timer poll_timer_;
     std::map<pid_t, farswap::Process*> owners_;
