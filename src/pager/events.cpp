@@ -318,6 +318,7 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
 
 void Pager::on_fork(target::Target& target, Fd child_uffd) {
     Process& parent = process_of(target);
+    const std::optional<target::ForkRanges> told = ask_what_is_wiped(parent);  // it goes on meanwhile
     auto made = make_process(target::Target::create_child(std::move(child_uffd), loop_, *this));
     // A child has words for all that its parent has outside.
     if (!made || !tables_->make_room(parent.pages->blocks())) {
@@ -349,13 +350,13 @@ void Pager::on_fork(target::Target& target, Fd child_uffd) {
                child.cookie_depth);
 
     forget_what_is_mapped_again(parent);
-    inherit_pages(parent, child);
+    inherit_pages(parent, child, told);
     hold_child(parent, child);
     if (child_forked) child_forked();
 }
 
-/// Gives the child its own view of what its parent has outside.
-void Pager::inherit_pages(Process& parent, Process& child) {
+/// Gives the child its own view of what its parent has outside. `told`: as by ask_what_is_wiped().
+void Pager::inherit_pages(Process& parent, Process& child, const std::optional<target::ForkRanges>& told) {
     if (forks_wipe_ && !parent.wiped_is_whole) look_for_wiped(parent);
     const std::vector<Process::Move> after = moves_after(parent, child);
     target::IntervalSet newer;
@@ -374,21 +375,15 @@ void Pager::inherit_pages(Process& parent, Process& child) {
     });
 
     target::IntervalSet mapped = forked.found();
-    if (!forks_may_wipe_) {
-        // What is missed is registered again when the child is looked at: nothing where it has words, which
-        // would be dropped then.
-        ForkedPages whole(*child.target);
-        for (const target::AddressRange& range : parent->registered().ranges())
-            whole.look_for(range.start, range.end);
-        for (const target::AddressRange& range : whole.found().ranges()) mapped.add(range.start, range.end);
-    } else if (auto ranges = target::fork_ranges(parent->process(), parent.cookie_base)) {
-        for (const auto& range : ranges->inherited) mapped.add(range.start, range.end);
-        for (const auto& range : ranges->wiped) wipe(child, range);
-    } else {
-        mapped.add(0, PageTable::kAddressEnd);  // it has ended or executed another program since
-    }
+    // What is missed is registered again when the child is looked at: nothing where it has words, which would
+    // be dropped then.
+    ForkedPages whole(*child.target);
+    for (const target::AddressRange& range : parent->registered().ranges())
+        whole.look_for(range.start, range.end);
+    for (const target::AddressRange& range : whole.found().ranges()) mapped.add(range.start, range.end);
     child.target->inherit_ranges(*parent.target, mapped);
     inherit_wiped(parent, child);
+    if (forks_may_wipe_) inherit_doubts_about_wiping(parent, child, told);
     if (parent.has_overtaking() || !parent.removed.empty()) inherit_overtaken(parent, child, after);
 }
 
@@ -438,6 +433,7 @@ Pager::Recognised Pager::recognise(pid_t process) {
             continue;
         if (!child->target->identify(process)) continue;
         log::debug("process {} bears mark {}", process, child->cookie[1]);
+        (void)learn_what_was_wiped(*child);
         return {child.get(), true};
     }
     return {nullptr, !bears_marks};
@@ -447,6 +443,7 @@ void Pager::on_batch_end(target::Target& target) {
     forget(process_of(target).removed);
     forget_what_is_not_owed(process_of(target));
     forget_what_was_overtaken(process_of(target));
+    if (!process_of(target).awaited.empty()) (void)learn_what_was_wiped(process_of(target));
     if (!std::exchange(children_asked_, false)) return;
     for (std::size_t i = 0; i < processes_.size(); i++) processes_[i]->target->deliver_heard();
 }
@@ -490,6 +487,7 @@ void Pager::bury() {
 
 void Pager::look_for_gone_children() {
     for (auto& process : processes_) {
+        look_again_for_wiped(*process);
         // Who ends by exit(2) leaves the others alone: the agent would keep it for ever.
         if (!process->gone && process->target->has_agent() && process->target->process() != 0 &&
             target::is_alone(process->target->agent().thread, process->target->process()))

@@ -51,6 +51,7 @@ Pager::Served Pager::serve(Process& process, std::uint64_t address) {
     if (process.gone || failed_) return Served::kDone;
     // A mapping that was announced as gone may have grown again in its place, without an event.
     forget_unmapped(process, address, address + kPageSize);
+    if (waits_for_wiped(process, address)) return Served::kDone;  // it will be asked for again
     const PageWord word = process.pages->get(address);
     if (word.fetching()) return Served::kDone;
     if (awaits_guard(process, address)) return Served::kAgain;  // a fill would take its place
@@ -255,6 +256,7 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
         if (!word.is_far() || word.fetching()) break;
         if (process.guards.find(beside(address, count, ahead.backwards)) != nullptr) break;
         if (process.unmapped.find(beside(address, count, ahead.backwards)) != nullptr) break;
+        if (process.perhaps_wiped.find(beside(address, count, ahead.backwards)) != nullptr) break;
         if (word.value() != (ahead.backwards ? slot - count : slot + count)) break;
         const std::byte* content = area_.lookup(word.value());
         if (content == nullptr) break;

@@ -25,6 +25,7 @@ void Pager::stay(Process& process) {
 /// As if each page that is outside were wanted, in the order of addresses.
 void Pager::bring_back(Process& process) {
     if (process.gone || failed_) return;
+    if (!learn_what_was_wiped(process)) return arm_retry();
     for (int i = 0; process.far_pages > 0 && i < kReturnedAtOnce; i++) {
         if (fetches_.size() - free_fetches_.size() >= kReturningMax) return;  // goes on when one has ended
         const auto is_outside = [](std::uint64_t, PageWord word) {

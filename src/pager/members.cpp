@@ -230,7 +230,7 @@ bool Members::is_unsettled() const {
 }
 
 bool Members::look_soon() {
-    if (budget_.used() < budget_.cap() / 4) return false;
+    if (budget_.used() < budget_.cap() / 4 && !pager_.awaits_a_child()) return false;
     policy_.fork_announced();
     return true;
 }

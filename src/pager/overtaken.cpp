@@ -125,6 +125,7 @@ void Pager::inherit_word(Process& child, std::uint64_t at, PageWord word) {
     child.pages->set(at, word.inherited());
     child.far_pages++;
     child.target->note_registered({at, at + kPageSize});
+    if (forks_may_wipe_) doubt_that_it_is_whole(child, {at, at + kPageSize});
 }
 
 /// Of the process, and for it.

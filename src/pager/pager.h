@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <utility>
 #include <vector>
@@ -58,7 +59,8 @@ class Pager : public target::TargetEvents {
     /// With no slot left the job waits for memory to be freed, instead of being stopped.
     void wait_when_full(bool waits) noexcept { waits_when_full_ = waits; }
     /// Whether forked children may find memory wiped that their parents have (MADV_WIPEONFORK), of which
-    /// note_fork_advice() is not told; costs a walk of the page tables at each fork. True at first.
+    /// note_fork_advice() is not told; costs a walk of the page tables at each fork of who has pages outside.
+    /// True at first.
     void forks_may_wipe(bool may) noexcept { forks_may_wipe_ = may; }
     /// A thread is about to have forks wipe a range (MADV_WIPEONFORK) or copy it again (MADV_KEEPONFORK), and
     /// waits until this is true: what is mapped must be registered for its moves to be told, and a fork that
@@ -123,8 +125,11 @@ class Pager : public target::TargetEvents {
     bool is_crowded() const noexcept { return crowded_; }
     /// Deletes what on_gone() marked; not from inside a callback.
     void bury();
-    /// Finds forked children that ended or executed another program before they had an agent. Now and then.
+    /// Finds forked children that ended or executed another program before they had an agent, and looks again
+    /// what was wiped at forks. Now and then.
     void look_for_gone_children();
+    /// Whether a child's pages wait until it is identified.
+    bool awaits_a_child() const noexcept;
 
     /// Ends doubts about pages that have gone, and old ones, for their words to be given up. Now and then; it
     /// looks at some of them.
@@ -295,6 +300,14 @@ class Pager : public target::TargetEvents {
     void unmap_wiped(Process& process, std::uint64_t start, std::uint64_t end);
     static void inherit_wiped(const Process& parent, Process& child);
     void wipe(Process& child, const target::AddressRange& range);
+    std::optional<target::ForkRanges> ask_what_is_wiped(Process& parent);
+    void inherit_doubts_about_wiping(const Process& parent, Process& child,
+                                     const std::optional<target::ForkRanges>& told);
+    static void doubt_that_it_is_whole(Process& child, const target::AddressRange& range);
+    bool learn_what_was_wiped(Process& process);
+    void end_waiting_for_wiped(Process& process);
+    void look_again_for_wiped(Process& process);
+    bool waits_for_wiped(Process& process, std::uint64_t address);
 
     void stop_if_agents(target::Target& target, std::uint64_t start, std::uint64_t end);
     void stop_as_too_high(const target::Target& target);
@@ -303,7 +316,7 @@ class Pager : public target::TargetEvents {
     void displace(Process& process, std::uint64_t from, std::uint64_t to, std::uint64_t bytes);
     void step_aside(Process& process, const target::AddressRange& range);
     void let_go(Process& process, std::uint64_t address, PageWord word);
-    void inherit_pages(Process& parent, Process& child);
+    void inherit_pages(Process& parent, Process& child, const std::optional<target::ForkRanges>& told);
     void mark(Process& child);
     void drop_all(Process& process);
 

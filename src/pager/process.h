@@ -120,6 +120,11 @@ struct Process {
     /// What of it forks wipe (MADV_WIPEONFORK), as far as is noted (wiped.cpp).
     target::IntervalSet wiped;
     bool wiped_is_whole = false;  ///< all that is registered has been looked at for it
+    /// What its fork may have wiped: what is outside of it is not given to it before that is known
+    /// (wiped.cpp). Nothing leaves it until then.
+    target::IntervalSet perhaps_wiped;
+    io::Clock::time_point perhaps_wiped_since{};
+    std::vector<std::uint64_t> awaited;  ///< pages of that which threads wait for
     bool has_overtaking() const { return !unmapped.empty() || !moves.empty() || !left_behind.empty(); }
     bool out_of_reach = false;         ///< its memory may not be read: nothing leaves (reach.cpp)
     bool is_said_to_be_out = false;    ///< ... and that has been said

@@ -235,7 +235,12 @@ void Target::drain() noexcept {
 
 bool Target::deliver(std::span<const uffd_msg> messages) {
     auto forks = std::ranges::count(messages, UFFD_EVENT_FORK, &uffd_msg::event);
+    const auto is_of_mappings = [](const uffd_msg& message) {
+        return message.event == UFFD_EVENT_REMAP || message.event == UFFD_EVENT_UNMAP;
+    };
+    changes_ahead_ = std::ranges::count_if(messages, is_of_mappings);
     for (const uffd_msg& message : messages) {
+        changes_ahead_ -= is_of_mappings(message) ? 1 : 0;
         if (message.event == UFFD_EVENT_PAGEFAULT) continue;
         const MayAllocate event("a change of the mappings takes as much to note as the program makes of it");
         switch (message.event) {

@@ -116,6 +116,12 @@ class Target {
     std::optional<bool> had_at_fork(std::uint64_t start, std::uint64_t bytes);
     /// Delivers what had_at_fork() has read. Before anybody else is told what the child has.
     void deliver_heard();
+    /// Whether something was moved or unmapped that was read along with what is being delivered.
+    bool has_changes_ahead() const noexcept { return changes_ahead_ > 0; }
+    /// Whether all changes of its mappings that are over have been delivered, and none is under way.
+    bool is_up_to_date() const noexcept {
+        return !has_changes_ahead() && heard_.empty() && !moving_ && uffd_.is_quiet();
+    }
 
     /// Looks for new private anonymous mappings and registers them, their zero pages protected, but leaves
     /// them alone while they are no more than `unregistered_max` bytes together: a heap that grows would
@@ -228,7 +234,8 @@ class Target {
         IntervalSet ranges, mapped;
     };
     std::vector<Unnoted> unnoted_;
-    std::vector<uffd_msg> heard_;     ///< read by had_at_fork(), not delivered yet
+    std::ptrdiff_t changes_ahead_ = 0;  ///< read and not delivered yet: what was moved or unmapped
+    std::vector<uffd_msg> heard_;       ///< read by had_at_fork(), not delivered yet
     bool owes_announcement_ = false;  ///< had_at_fork() has waited in vain
     io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
     bool waiting_ = false;  ///< the agent owes a reply

@@ -247,6 +247,19 @@ def little_locked_memory_serves(lab):
 
 
 @case
+def ordinary_user_whose_forks_wipe(lab):
+    """There is no gate that tells what madvise(2) says of forks: it is asked of the parent, or of the child when that has ended."""
+    prefix, program = lab.granted()
+    for directory in (lab.directory, lab.directory.parent, lab.store):
+        directory.chmod(0o777)
+    for name in ("wipeonfork", "wipe_and_end"):
+        run = harness.run([*prefix, program, "run", "--ram", "48M", "--swap", lab.file_url(), "--",
+                           lab.for_everybody(lab.tools.workloads / name), "--filler", "64M", "--rounds", "2", "--dir", "/var/tmp"],
+                          lab.output(), limit_s=120, cwd="/")
+        expect_paged(lab, run)
+
+
+@case
 def ordinary_user(lab):
     """What `farswap check` asks an administrator for is enough: four jobs of one user at once, none of which may lock all
     of the pool that it would have, as the summary says."""

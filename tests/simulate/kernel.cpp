@@ -421,7 +421,7 @@ Task<std::shared_ptr<Memory>> Kernel::fork(Thread& thread) {
     for (const AddressRange& range : parent.removing) child->removing.push_back(range);
     co_await be_preempted(thread);
     if (event != nullptr) co_await deliver(thread, *event);
-    parent.forked_at = world->steps;
+    parent.forked_at = child->forked_at = world->steps;
     co_await thread.pause();
     unborn.memory.reset();
     co_return child;

@@ -50,8 +50,8 @@ std::uint64_t any_page(Memory& memory) {
     return vma->start + world->random.below(pages) * kPageSize;
 }
 
-/// Without a gate the pager learns from the parent's mappings, a moment after a fork, what its child has got
-/// wiped, or after its own death: what is changed by then is missed (tests/README.md).
+/// Without a gate the pager learns from the mappings of the parent or the child, a moment after a fork or after
+/// its own death, what has been wiped: advice that is given in between is taken for older (tests/README.md).
 bool must_keep_its_advice(const Memory& memory) {
     const std::uint64_t since = std::max(memory.forked_at, world->death.last_step());
     return memory.is_forking() || (!world->options.is_gated() && world->steps < since + 1000);
@@ -61,7 +61,6 @@ bool must_keep_its_advice(const Memory& memory) {
 AddressRange any_part(Memory& memory, std::uint64_t pages_max) {
     Vma* vma = any_mapping(memory);
     if (vma == nullptr) return {};
-    if (vma->wipe_on_fork && !world->options.is_gated() && must_keep_its_advice(memory)) return {};
     const std::uint64_t pages = (vma->end - vma->start) / kPageSize;
     const std::uint64_t count = world->random.once_in(3)
                                     ? std::min(pages, pages_max)

@@ -1,5 +1,4 @@
-// MADV_WIPEONFORK by who ends as soon as it has forked, as a daemon begins: the child sees zeros. It needs
-// the gate of madvise(2), so that it is for farswap run by root alone (tests/README.md).
+// MADV_WIPEONFORK by who ends as soon as it has forked, as a daemon begins: the child sees zeros.
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
