@@ -187,14 +187,14 @@ bool Pager::keep_thread_pages(Process& process) {
 
 bool Pager::move_out(Process& process, std::uint32_t pages_max) {
     if (!is_within_reach(process)) return false;
-    // What it has written itself must not be taken for what it has from its parent.
-    if (!learn_what_was_wiped(process)) {
-        arm_retry();
-        return false;
-    }
     // A thread that has not said where its control block is could end before the next look.
     if (!keep_thread_pages(process)) {
         held_by_threads_ = true;
+        arm_retry();
+        return false;
+    }
+    // What it has written itself must not be taken for what it has from its parent.
+    if (!learn_what_was_wiped(process)) {
         arm_retry();
         return false;
     }

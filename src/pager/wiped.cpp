@@ -21,8 +21,9 @@ namespace farswap {
 namespace {
 
 // From when a FORK is read until the thread that has forked has run, which ends what the kernel holds to be a
-// change under way.
-constexpr std::chrono::milliseconds kForkerRuns{1};
+// change under way: it has been woken before smaps is read.
+constexpr std::chrono::microseconds kForkerRuns{200};
+constexpr int kLooksMax = 256;
 // A child that may not be read is never identified, and its threads would wait for ever. Identified is one
 // within some ms of a processor's time.
 constexpr std::chrono::seconds kIdentifying{10};
@@ -108,11 +109,12 @@ std::optional<target::ForkRanges> Pager::ask_what_is_wiped(Process& parent) {
     auto told = target::fork_ranges(parent->task(), parent.cookie_base);
     if (!told || parent.has_overtaking() || !parent.owed.empty()) return std::nullopt;
     const auto began = io::Clock::now();
-    while (!parent->is_up_to_date()) {
-        if (parent->has_changes_ahead() || io::Clock::now() - began > kForkerRuns) return std::nullopt;
+    for (int looks = 0; looks < kLooksMax && !parent->has_undelivered(); looks++) {
+        if (parent->is_up_to_date()) return std::move(*told);
+        if (io::Clock::now() - began > kForkerRuns) break;
         sched_yield();
     }
-    return std::move(*told);
+    return std::nullopt;
 }
 
 /// What was `told` of the parent is wiped in the child. The rest has to wait: all of it, or what the parent

@@ -116,11 +116,11 @@ class Target {
     std::optional<bool> had_at_fork(std::uint64_t start, std::uint64_t bytes);
     /// Delivers what had_at_fork() has read. Before anybody else is told what the child has.
     void deliver_heard();
-    /// Whether something was moved or unmapped that was read along with what is being delivered.
-    bool has_changes_ahead() const noexcept { return changes_ahead_ > 0; }
+    /// Whether something was moved or unmapped and has been read and not delivered, or may not be read now.
+    bool has_undelivered() const noexcept { return changes_ahead_ > 0 || !heard_.empty() || moving_; }
     /// Whether all changes of its mappings that are over have been delivered, and none is under way.
     bool is_up_to_date() const noexcept {
-        return !has_changes_ahead() && heard_.empty() && !moving_ && uffd_.is_quiet();
+        return !has_undelivered() && uffd_.is_quiet();
     }
 
     /// Looks for new private anonymous mappings and registers them, their zero pages protected, but leaves
