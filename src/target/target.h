@@ -119,9 +119,7 @@ class Target {
     /// Whether something was moved or unmapped and has been read and not delivered, or may not be read now.
     bool has_undelivered() const noexcept { return changes_ahead_ > 0 || !heard_.empty() || moving_; }
     /// Whether all changes of its mappings that are over have been delivered, and none is under way.
-    bool is_up_to_date() const noexcept {
-        return !has_undelivered() && uffd_.is_quiet();
-    }
+    bool is_up_to_date() const noexcept { return !has_undelivered() && uffd_.is_quiet(); }
 
     /// Looks for new private anonymous mappings and registers them, their zero pages protected, but leaves
     /// them alone while they are no more than `unregistered_max` bytes together: a heap that grows would
@@ -236,7 +234,7 @@ class Target {
     std::vector<Unnoted> unnoted_;
     std::ptrdiff_t changes_ahead_ = 0;  ///< read and not delivered yet: what was moved or unmapped
     std::vector<uffd_msg> heard_;       ///< read by had_at_fork(), not delivered yet
-    bool owes_announcement_ = false;  ///< had_at_fork() has waited in vain
+    bool owes_announcement_ = false;    ///< had_at_fork() has waited in vain
     io::Watch uffd_watch_, socket_watch_, pidfd_watch_;
     bool waiting_ = false;  ///< the agent owes a reply
     bool moving_ = false;   ///< ... to a MOVE, or that is not settled

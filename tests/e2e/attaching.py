@@ -276,8 +276,8 @@ def detach_after_agents_took_turns(lab):
 @case
 def attached_programs_that_fork(lab):
     """Children of an attached parent: shared, rewritten, wiped, let go of in the middle."""
-    for name, rounds in (("fork_tree", 1), ("fork_change", 1), ("fork_rewrite", 1), ("orphans", 2), ("wipeonfork", 1), ("wipe_and_end", 6),
-                         ("mmap_race", 1), ("threads", 20)):
+    for name, rounds in (("fork_tree", 1), ("fork_change", 1), ("fork_rewrite", 1), ("orphans", 2), ("wipeonfork", 1),
+                         ("wipe_and_end", 6), ("mmap_race", 1), ("threads", 20)):
         program = Program(lab, lab.tools.workloads / name, "--filler", "64M", "--rounds", rounds, "--seconds", "4",
                           "--dir", lab.directory)
         time.sleep(0.1)

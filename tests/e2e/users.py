@@ -248,14 +248,14 @@ def little_locked_memory_serves(lab):
 
 @case
 def ordinary_user_whose_forks_wipe(lab):
-    """There is no gate that tells what madvise(2) says of forks: it is asked of the parent, or of the child when that has ended."""
+    """No gate tells what madvise(2) says of forks: the parent is asked, or the child when that has ended."""
     prefix, program = lab.granted()
     for directory in (lab.directory, lab.directory.parent, lab.store):
         directory.chmod(0o777)
-    for name in ("wipeonfork", "wipe_and_end"):
-        run = harness.run([*prefix, program, "run", "--ram", "48M", "--swap", lab.file_url(), "--",
-                           lab.for_everybody(lab.tools.workloads / name), "--filler", "64M", "--rounds", "2", "--dir", "/var/tmp"],
-                          lab.output(), limit_s=120, cwd="/")
+    for name, rounds in (("wipeonfork", 1), ("wipe_and_end", 8)):
+        workload = lab.for_everybody(lab.tools.workloads / name)
+        run = harness.run([*prefix, program, "run", "--ram", "48M", "--swap", lab.file_url(), "--", workload, "--filler", "64M",
+                           "--rounds", str(rounds), "--dir", "/var/tmp"], lab.output(), limit_s=120, cwd="/")
         expect_paged(lab, run)
 
 

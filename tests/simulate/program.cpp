@@ -50,8 +50,9 @@ std::uint64_t any_page(Memory& memory) {
     return vma->start + world->random.below(pages) * kPageSize;
 }
 
-/// Without a gate the pager learns from the mappings of the parent or the child, a moment after a fork or after
-/// its own death, what has been wiped: advice that is given in between is taken for older (tests/README.md).
+/// Without a gate the pager learns from the mappings of the parent or the child, a moment after a fork or
+/// after its own death, what has been wiped: advice that is given in between is taken for older
+/// (tests/README.md).
 bool must_keep_its_advice(const Memory& memory) {
     const std::uint64_t since = std::max(memory.forked_at, world->death.last_step());
     return memory.is_forking() || (!world->options.is_gated() && world->steps < since + 1000);
