@@ -129,6 +129,14 @@ Finding ptrace(const MachineFacts& facts) {
     if (facts.yama_scope == 2 && !facts.can_ptrace_all)
         return {Verdict::kNo, "ptrace", "kernel.yama.ptrace_scope is 2: for root alone",
                 "sysctl kernel.yama.ptrace_scope=1, or run as root"};
+    // Docker's own profile permits ptrace(2) to everybody, and the rest to who has the capability.
+    if (!facts.refused_call.empty())
+        return {
+            Verdict::kNo, "ptrace",
+            fmt::format("{} on our own children is refused: {}", facts.refused_call,
+                        ::strerrordesc_np(facts.ptrace_error)),
+            "in a container: --security-opt seccomp=PROFILE that allows process_vm_readv and pidfd_getfd, or "
+            "--cap-add SYS_PTRACE"};
     if (facts.ptrace_error != 0)
         return {Verdict::kNo, "ptrace", fmt::format("refused: {}", ::strerrordesc_np(facts.ptrace_error)),
                 "in a container: --cap-add SYS_PTRACE"};

@@ -36,7 +36,8 @@ struct MachineFacts {
     std::string helper_refusal{};      ///< the same in words, with the socket's name
     std::uint64_t uffd_missing = 0;    ///< feature bits that the kernel does not offer
     int yama_scope = 0;                ///< kernel.yama.ptrace_scope; 0 where there is no Yama
-    int ptrace_error = 0;              ///< of PTRACE_SEIZE on a child of ours
+    int ptrace_error = 0;              ///< of PTRACE_SEIZE on a child of ours, or of refused_call
+    std::string refused_call{};        ///< what is refused beside it on a child that we may trace; empty: nothing
     bool can_ptrace_all = false;       ///< CAP_SYS_PTRACE
     bool can_filter = false;           ///< CAP_SYS_ADMIN or no_new_privs, which a seccomp filter needs
     int io_uring_error = 0;            ///< of io::try_io_uring()

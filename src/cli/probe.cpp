@@ -10,6 +10,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -91,21 +92,42 @@ bool has_file_capability() {
     return ::getxattr("/proc/self/exe", "security.capability", nullptr, 0) > 0;
 }
 
-/// PTRACE_SEIZE on a child of our own that waits to be killed.
-int probe_ptrace() {
+/// The first system call with which a pager reaches a program and that is refused on a child that we trace.
+void probe_reach(pid_t child, int childs, MachineFacts& facts) {
+    char byte = 0;
+    iovec local{&byte, sizeof byte};
+    iovec remote{&facts, sizeof byte};  // the child has a copy at the same place
+    const Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+    if (::process_vm_readv(child, &local, 1, &remote, 1, 0) < 0)
+        facts.refused_call = "process_vm_readv";
+    else if (!pidfd)
+        facts.refused_call = "pidfd_open";
+    else if (!Fd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), childs, 0))))
+        facts.refused_call = "pidfd_getfd";
+    if (!facts.refused_call.empty()) facts.ptrace_error = errno;
+}
+
+/// PTRACE_SEIZE, and what else it takes, on a child of our own that waits to be killed.
+void probe_ptrace(MachineFacts& facts) {
+    const Fd childs(::open("/", O_PATH | O_CLOEXEC));
     const pid_t parent = ::getpid();
     const pid_t child = ::fork();
-    if (child < 0) return errno;
+    if (child < 0) {
+        facts.ptrace_error = errno;
+        return;
+    }
     if (child == 0) {
         ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         if (::getppid() != parent) ::_exit(0);
         while (true) ::pause();
     }
-    const int error = ::ptrace(PTRACE_SEIZE, child, nullptr, nullptr) < 0 ? errno : 0;
+    if (::ptrace(PTRACE_SEIZE, child, nullptr, nullptr) < 0)
+        facts.ptrace_error = errno;
+    else
+        probe_reach(child, childs.get(), facts);
     ::kill(child, SIGKILL);
     while (::waitpid(child, nullptr, __WALL) < 0 && errno == EINTR) {
     }
-    return error;
 }
 
 int probe_pagemap_scan() {
@@ -152,7 +174,7 @@ MachineFacts probe_machine() {
     facts.has_file_capability = has_file_capability();
     probe_userfaultfd(facts);
     facts.yama_scope = number_in("/proc/sys/kernel/yama/ptrace_scope");
-    facts.ptrace_error = probe_ptrace();
+    probe_ptrace(facts);
     facts.can_ptrace_all = has_capability(CAP_SYS_PTRACE);
     facts.can_filter = has_capability(CAP_SYS_ADMIN) || ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
     facts.io_uring_error = io::try_io_uring();

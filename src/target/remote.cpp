@@ -111,6 +111,7 @@ Result<std::uint64_t> find_syscall_instruction(pid_t task) {
     iovec local{code.data(), size};
     iovec remote{reinterpret_cast<void*>(vdso->start), size};
     const ssize_t got = process_vm_readv(task, &local, 1, &remote, 1, 0);
+    if (got < 0) return fail_errno(errno, "cannot read the memory of process {}", task);
     for (ssize_t i = 0; i + 1 < got; i++) {
         if (code[static_cast<std::size_t>(i)] == 0x0f && code[static_cast<std::size_t>(i) + 1] == 0x05) {
             return vdso->start + static_cast<std::uint64_t>(i);

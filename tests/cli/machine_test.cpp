@@ -149,6 +149,8 @@ TEST(Assess, KnowsYama) {
     expect(Verdict::kOk, "ptrace", facts, "");
     facts.ptrace_error = EPERM;
     expect(Verdict::kNo, "ptrace", facts, "SYS_PTRACE");
+    facts.refused_call = "process_vm_readv";
+    expect(Verdict::kNo, "ptrace", facts, "process_vm_readv on our own children is refused: Operation not permitted");
 }
 
 TEST(Assess, KnowsWhatBlocksIoUring) {

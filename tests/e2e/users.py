@@ -174,11 +174,29 @@ def helper_is_killed_in_the_middle(lab):
 
 # Numbers of arch/x86/entry/syscalls/syscall_64.tbl, answers of Docker's profiles/seccomp/default.json.
 FORBIDDEN = {"userfaultfd": (323, 1), "process_madvise": (440, 1), "clone3": (435, 38)}
+# Podman's own profile allows them to everybody, Docker's to who has CAP_SYS_PTRACE; farswap needs both.
+FORBIDDEN_BY_DOCKER = {"process_vm_readv": (310, 1), "pidfd_getfd": (438, 1)}
 
 
 def forbid_as_container_engines_do():
     """Of what farswap and its programs may call, that which no default profile allows. Between fork and exec, as root."""
     seccomp.forbid(FORBIDDEN.values())
+
+
+@case
+def reach_is_forbidden(lab):
+    """Behind a filter that permits ptrace(2) and not what else it takes, as Docker's own: refused before the program starts, in
+    one line that names the call, by `run` and by `check`."""
+    for name, refusal in FORBIDDEN_BY_DOCKER.items():
+        def forbid(refusal=refusal):
+            seccomp.forbid([refusal])
+        run = harness.run([lab.tools.farswap, "run", "--ram", "40M", "--swap", lab.file_url(), "--", "true"], lab.output(),
+                          limit_s=60, preexec=forbid)
+        lab.expect_refusal(run, REFUSED, "ptrace", name, "seccomp=PROFILE")
+        checked = harness.run([lab.tools.farswap, "check"], lab.output(), limit_s=60, preexec=forbid)
+        said = checked.output.read_text()
+        lab.expect(checked.status == 1 and f"no    ptrace         {name} on our own children is refused" in said,
+                   f"check ends with {checked.status}: {said}")
 
 
 @case
