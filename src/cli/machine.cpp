@@ -51,7 +51,8 @@ std::string get_help(const MachineFacts& facts) {
         case ECONNREFUSED:
             return "systemctl enable --now farswapd.socket && usermod -aG farswap USER";
         case EACCES:
-            return "usermod -aG farswap USER (the group that farswapd serves)";
+            return "usermod -aG farswap USER (the group that farswapd serves; a container has it by "
+                   "--group-add)";
         default:
             return "mend the helper farswapd (" + facts.helper_refusal + ")";
     }

@@ -109,6 +109,7 @@ TEST(Assess, SaysHowToGetHelp) {
     expect(Verdict::kNo, "userfaultfd", facts, "systemctl enable --now farswapd.socket");
     facts.helper_error = EACCES;
     expect(Verdict::kNo, "userfaultfd", facts, "| usermod -aG farswap");
+    expect(Verdict::kNo, "userfaultfd", facts, "a container has it by --group-add");
     facts.helper_error = EPERM;
     facts.helper_refusal = "/run/farswapd.sock: user 7 listens there, who is not root";
     expect(Verdict::kNo, "userfaultfd", facts, "user 7 listens there");
@@ -150,7 +151,8 @@ TEST(Assess, KnowsYama) {
     facts.ptrace_error = EPERM;
     expect(Verdict::kNo, "ptrace", facts, "SYS_PTRACE");
     facts.refused_call = "process_vm_readv";
-    expect(Verdict::kNo, "ptrace", facts, "process_vm_readv on our own children is refused: Operation not permitted");
+    expect(Verdict::kNo, "ptrace", facts,
+           "process_vm_readv on our own children is refused: Operation not permitted");
 }
 
 TEST(Assess, KnowsWhatBlocksIoUring) {
