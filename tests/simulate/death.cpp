@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "store.h"
 #include "world.h"
 
@@ -38,8 +40,10 @@ void Death::die() {
     for (SimulatedStore* store : world->stores) store->submitter_died();
     const auto takes = static_cast<std::int64_t>(random.between(2000, random.once_in(16) ? 30'000 : 4000));
     const std::int64_t end = world->now + takes * kMicrosecond;
+    const std::uint64_t before = world->pages_in_use();
     while (world->now < end)
         if (!world->step()) world->now = end;
+    growth_ += world->pages_in_use() - std::min(before, world->pages_in_use());
     trace("the pager's heir goes on");
     is_dead_ = false;
     went_on_ = world->steps;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "options.h"
 #include "random.h"
@@ -27,6 +28,8 @@ class Death {
 
     /// The last step that was made while there was no pager.
     std::uint64_t last_step() const;
+    /// Pages that programs have taken while there was none, since this was asked for last.
+    std::uint64_t take_growth() { return std::exchange(growth_, 0); }
 
     Random random;
 
@@ -39,6 +42,7 @@ class Death {
     std::uint64_t points_to_go_ = 0;  ///< from then on
     std::uint64_t went_on_ = 0;       ///< step
     std::uint32_t births_ = 0;
+    std::uint64_t growth_ = 0;  ///< pages
 };
 
 }  // namespace farswap::simulate

@@ -19,8 +19,6 @@ constexpr std::uint64_t kAgents = 0x200'0000'0000;
 constexpr std::uint64_t kAgentPages = 2 + target::kCookiePages + kBatchPages + 1;
 constexpr std::int64_t kMillisecond = 1'000'000;
 constexpr std::uint64_t kPagesMax = 4096;  // of a store
-// What may come between two looks: copies on write, memory that is not registered yet.
-constexpr std::uint64_t kGrowthMax = 512 * kPageSize;
 
 /// Patient for as long as suits stores that are away for a second.
 constexpr MirrorOptions kMirror{.outage_max = std::chrono::milliseconds(200),
@@ -341,6 +339,7 @@ void SimulatedJob::poll() {
         }
     }
     admit_the_stuck();
+    give_up_if_crowded();
     disturb();
     if (world->steps - checked_at_ > 1000) check_counts();
     if (!leaves) check_ram();  // what comes back comes back, cap or not
@@ -389,14 +388,6 @@ void SimulatedJob::check_seals() {
             fmt::format("the seals' epoch is {}, and was {} before the pager was killed", epoch, epoch_));
     born_ = born;
     epoch_ = epoch;
-}
-
-/// What is in use stays below the cap and its slack.
-void SimulatedJob::check_ram() const {
-    const std::uint64_t used = (world->pages_in_use() + pool_->frames()) * kPageSize;
-    if (used > budget_.hard_limit() + kGrowthMax)
-        fail_run(fmt::format("{} KiB are in use, under a cap of {} and a slack of {}", used >> 10,
-                             budget_.cap() >> 10, (budget_.hard_limit() - budget_.cap()) >> 10));
 }
 
 void SimulatedJob::check_the_end() {

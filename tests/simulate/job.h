@@ -47,7 +47,9 @@ class SimulatedJob {
     void disturb();
     void check_counts();
     void check_seals();
-    void check_ram() const;
+    void check_ram();
+    void give_up_if_crowded();
+    std::uint64_t pages_that_could_leave() const;
     void check_the_end();
     farswap::Process* owner_of(const simulate::Process& process) const;
 
@@ -85,6 +87,9 @@ class SimulatedJob {
     std::uint64_t disturbed_at_ = 0, checked_at_ = 0;  ///< steps
     std::uint64_t shared_bytes_ = 0;
     std::uint32_t born_ = 0, epoch_ = 0;  ///< at the last look
+    std::uint64_t ram_level_ = 0;         ///< bytes; as check_ram() has left it
+    std::chrono::nanoseconds crowded_for_{};
+    io::Clock::time_point looked_at_{};
 };
 
 }  // namespace farswap::simulate
