@@ -119,7 +119,10 @@ class Mutant:
         self.patch, self.name = patch, patch.stem
         self.rule, self.what, third = patch.read_text().splitlines()[:3]
         self.rule = self.rule.removeprefix("Breaks: ")
-        self.options = third.removeprefix("Run with: ").split() if third else DEFAULT
+        self.options = third.removeprefix("Run with: ").split() if third else list(DEFAULT)
+        # Deaths deal the steps anew: where none are asked for, seeds are what they were found by.
+        if not {"--with-death", "--no-death"} & set(self.options):
+            self.options.append("--no-death")
         self.outcome, self.seed, self.said, self.ended, self.passed = "", "", "", 0.0, False
 
     def look_for(self, program, plain, seconds, jobs):
@@ -148,7 +151,7 @@ class Mutant:
 
     def row(self):
         seconds, _, used = self.outcome.removesuffix(")").partition(" s (")
-        seed = self.seed if self.options == DEFAULT else f"{self.seed} (`{' '.join(self.options)}`)"
+        seed = self.seed if self.options == [*DEFAULT, "--no-death"] else f"{self.seed} (`{' '.join(self.options)}`)"
         return "| " + " | ".join([f"`{self.name}`", self.rule, self.what, seconds, used, seed]) + " |"
 
 

@@ -8,7 +8,7 @@ const std::array<std::string_view, kFeatures> kFeatureNames = {
     "fork",   "unmap",       "remap",    "discard",  "exec",   "exit",   "threads",   "mutexes", "pin",
     "lock",   "fork-advice", "hold",     "chaos",    "slow",   "errors", "losses",    "outages", "late",
     "stores", "corrupt",     "failure",  "full",     "memory", "tier",   "preempted", "twice",   "mirror",
-    "grow",   "brief",       "restless", "careless", "leave",  "hasty",  "death"};
+    "grow",   "brief",       "restless", "careless", "leave",  "hasty",  "again",     "death"};
 
 void Options::choose() {
     Random random(seed ^ 0x5eedull);
@@ -29,6 +29,9 @@ void Options::choose() {
         }
         if (on) chosen |= 1ull << feature;
     }
+    // By chance of its own: what else a seed has is what it was before there were deaths.
+    Random deaths(seed ^ 0xdea1ull);
+    if (deaths.once_in(4)) chosen |= 1ull << static_cast<unsigned>(Feature::kDeath);
     chosen = (chosen | wanted) & allowed;
     if (processes == 0) processes = static_cast<std::uint32_t>(random.between(1, 5));
     threads = static_cast<std::uint32_t>(random.between(1, 4));

@@ -43,7 +43,9 @@ enum class Feature : unsigned {
     kCareless,   ///< memory is dropped while another thread forks: known to fail (decision 0006)
     kLeave,      ///< the job lets its processes go while they run
     kHasty,      ///< what is new moves at once, to where something has just gone; children look, and end
-    kDeath,      ///< the pager is killed, and another goes on in its place (decision 0025)
+    kAgain,      ///< with kHasty: what has just moved moves once more; long between a move's two events
+    // By the seed, and by chance of its own: choose().
+    kDeath,  ///< the pager is killed, and another goes on in its place (decision 0025)
     kCount
 };
 inline constexpr unsigned kFeatures = static_cast<unsigned>(Feature::kCount);

@@ -197,9 +197,9 @@ Task<> unmap(Thread& thread) {
     co_await Kernel::unmap(thread, range.start, range.end);
 }
 
-/// Of what was mapped last, as much as fits where something has just gone.
-AddressRange newest_part(Memory& memory) {
-    const Vma* vma = memory.find(memory.newest);
+/// Of what lies there, as much as fits where something has just gone.
+AddressRange part_that_fits(Memory& memory, std::uint64_t at) {
+    const Vma* vma = memory.find(at);
     if (vma == nullptr || is_fixed(*vma) || memory.is_claimed(vma->start, vma->end)) return {};
     const std::uint64_t room = std::max<std::uint64_t>(memory.freed.end - memory.freed.start, kPageSize);
     return {vma->start, std::min(vma->end, vma->start + room)};
@@ -208,7 +208,9 @@ AddressRange newest_part(Memory& memory) {
 Task<> remap(Thread& thread) {
     const std::shared_ptr<Memory> memory = thread.process->memory;
     const bool is_hasty = world->options.has(Feature::kHasty) && world->random.once_in(2);
-    const AddressRange from = is_hasty ? newest_part(*memory) : any_part(*memory, 24);
+    const bool again = is_hasty && world->options.has(Feature::kAgain) && !world->random.once_in(3);
+    const AddressRange from =
+        is_hasty ? part_that_fits(*memory, again ? memory->arrived : memory->newest) : any_part(*memory, 24);
     if (from.start == from.end) co_return;
     const std::uint64_t bytes = from.end - from.start;
     std::uint64_t to = free_place(*memory, bytes / kPageSize);
