@@ -338,7 +338,6 @@ Task<> Kernel::remap(Thread& thread, std::uint64_t from, std::uint64_t to, std::
         if (memory.is_removing(from + at)) memory.removing.push_back({to + at, to + at + kPageSize});
     }
     unmapped = take_mappings(memory, from, from + bytes);
-    memory.arrived = to;
     co_await be_preempted(thread);
     if (early) co_await deliver(thread, *early);
     if (remapped) co_await deliver(thread, *remapped);

@@ -71,7 +71,7 @@ struct Memory {
     void split(std::uint64_t address);
     AddressRange freed{};         ///< what was unmapped or moved away last
     std::uint64_t newest = 0;     ///< the start of what was mapped last
-    std::uint64_t arrived = 0;    ///< where something has moved to last
+    std::uint64_t arrived = 0;    ///< where something has moved to last, by a call that has returned
     std::uint64_t forked_at = 0;  ///< step at which it last did; far ahead while it does
     /// When the pager last looked for threads and what they hold, in steps; and when it had, before the MOVE
     /// that took a page. What a thread comes to hold between such a look and the MOVE nobody can know.

@@ -227,6 +227,7 @@ Task<> remap(Thread& thread) {
         trace(fmt::format("{}: remap {:#x}+{} to {:#x}", thread.process->id, from.start, bytes / kPageSize,
                           to));
     co_await Kernel::remap(thread, from.start, to, bytes);
+    memory->arrived = to;
 }
 
 Task<> discard(Thread& thread) {
