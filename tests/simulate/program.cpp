@@ -58,12 +58,6 @@ bool must_keep_its_advice(const Memory& memory) {
     return memory.is_forking() || (!world->options.is_gated() && world->steps < since + 1000);
 }
 
-/// Nor may it end by then, or execute another program, with anything that forks are to wipe.
-bool may_end(const Memory& memory) {
-    if (world->options.is_gated() || !must_keep_its_advice(memory)) return true;
-    return std::ranges::none_of(memory.vmas, [](const auto& one) { return one.second.wipe_on_fork; });
-}
-
 /// A part of a mapping that nobody else is about to change.
 AddressRange any_part(Memory& memory, std::uint64_t pages_max) {
     Vma* vma = any_mapping(memory);
@@ -489,11 +483,11 @@ Task<> run_thread(Thread& thread) {
         co_await thread.pause();
         Process& process = *thread.process;
         if (world->winding_down) break;
-        if (often(Feature::kExit, 1500) && processes_alive() > 1 && may_end(*process.memory)) {
+        if (often(Feature::kExit, 1500) && processes_alive() > 1) {
             process.doomed = true;
             continue;
         }
-        if (often(Feature::kExec, 800) && may_end(*process.memory)) {
+        if (often(Feature::kExec, 800)) {
             execute(thread);
             co_await thread.pause();
             thread.has_robust_list = co_await write_page(thread, thread.control_page);
@@ -512,7 +506,6 @@ Task<> run_thread(Thread& thread) {
         co_return;
     }
     co_await look_at_everything(thread);
-    while (!may_end(*thread.process->memory)) co_await thread.pause();
     thread.process->doomed = true;
     co_await thread.pause();
 }
