@@ -64,7 +64,6 @@ constexpr long kLeaderFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND 
                               CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
 constexpr long kThreadFlags = kLeaderFlags | CLONE_THREAD | CLONE_SYSVSEM;
 constexpr std::size_t kHeirStackBytes = 8192;
-constexpr long kNotTraced = 1;                      // exit status
 constexpr std::size_t kRedZoneBytes = 128;          // System V ABI, AMD64, 3.2.2
 constexpr unsigned long kContextFlags = 1 | 2 | 4;  // UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
 
@@ -72,9 +71,7 @@ struct alignas(64) Stack {
     std::array<std::byte, kHeirStackBytes> bytes{};
 };
 std::array<Stack, Shared::kThreadsMax> stacks;
-/// What the leader waits for: that it is traced, so that its threads will be, or is to ask for that.
-enum class Leave : std::uint32_t { kNone, kBegin, kAsk };
-std::atomic<Leave> leave{Leave::kNone};  ///< a futex
+std::atomic<std::uint32_t> may_begin{0};  ///< a futex: the leader is traced, so that its threads will be
 
 /// Tells the kernel what the C library had told it of the dead thread, and becomes that one. A robust list is
 /// not among it: no lock of ours is robust.
@@ -135,23 +132,11 @@ FARSWAP_HEIRS_CODE void run_thread(Shared& shared, std::size_t index) noexcept {
     become(shared, shared.threads[index]);
 }
 
-/// The keeper may not seize a process that must not be dumped, as theirs must not: nobody may who is of
-/// another process and has no capability for that (ptrace(2), "Ptrace access mode checking"). Where somebody
-/// asks to be traced by its parent, nothing is checked. It stops then until it is.
-FARSWAP_HEIRS_CODE void ask_to_be_traced() noexcept {
-    if (raw_ptrace(PTRACE_TRACEME, 0) != 0) raw_call(SYS_exit_group, kNotTraced);
-    raw_call(SYS_tgkill, raw_call(SYS_getpid), raw_call(SYS_gettid), SIGSTOP);
-}
-
 FARSWAP_HEIRS_CODE void run_leader(Shared& shared, std::size_t) noexcept {
-    while (leave == Leave::kNone)
-        raw_call(SYS_futex, reinterpret_cast<long>(&leave), FUTEX_WAIT_PRIVATE,
-                 static_cast<long>(Leave::kNone));
-    const bool asks = leave == Leave::kAsk;
-    if (asks) ask_to_be_traced();
+    while (__atomic_load_n(reinterpret_cast<std::uint32_t*>(&may_begin), __ATOMIC_ACQUIRE) == 0)
+        raw_call(SYS_futex, reinterpret_cast<long>(&may_begin), FUTEX_WAIT_PRIVATE, 0);
     for (std::size_t other = 1; other < shared.count; other++) {
         if (!shared.threads[other].is_unborn) continue;
-        shared.threads[other].owes_stop = asks;
         while (clone_to(shared, kThreadFlags, other, run_thread) < 0) raw_call(SYS_sched_yield);
         shared.threads[other].is_unborn = false;
     }
@@ -182,38 +167,12 @@ void prepare_return(KeptThread& kept) noexcept {
     to[REG_CSGSFS] = static_cast<greg_t>((kept.registers.cs & 0xffff) | (kept.registers.ss & 0xffff) << 48);
 }
 
-/// Waits until it has stopped or ended. -> whether it has stopped.
-bool await_stop(pid_t leader) noexcept {
+/// One that was killed before it was traced.
+void bury(pid_t leader) noexcept {
+    raw_call(SYS_kill, leader, SIGKILL);
     int status = 0;
     while (raw_call(SYS_wait4, leader, reinterpret_cast<long>(&status), __WALL) == -EINTR) {
     }
-    return WIFSTOPPED(status);
-}
-
-void give_leave(Leave which) noexcept {
-    leave = which;
-    raw_call(SYS_futex, reinterpret_cast<long>(&leave), FUTEX_WAKE_PRIVATE, 1);
-}
-
-/// Lets it go on, its threads and itself traced. 0: it was killed before, and is buried.
-Heirs let_begin(pid_t leader) noexcept {
-    const long error = raw_ptrace(PTRACE_SEIZE, leader, kTraceOptions);
-    if (error == 0) {
-        give_leave(Leave::kBegin);
-        return {leader, true};
-    }
-    if (error == -EPERM) {
-        give_leave(Leave::kAsk);
-        if (!await_stop(leader)) return {};
-        if (raw_ptrace(PTRACE_SETOPTIONS, leader, kTraceOptions) == 0) {
-            raw_ptrace(PTRACE_CONT, leader);
-            return {leader, false};
-        }
-    }
-    raw_call(SYS_kill, leader, SIGKILL);
-    while (await_stop(leader)) {
-    }
-    return {};
 }
 
 }  // namespace
@@ -224,22 +183,26 @@ HeirsCode heirs_code() noexcept {
             at(farswap_heir_is_gone)};
 }
 
-Heirs make_heirs(Shared& shared) noexcept {
+pid_t make_heirs(Shared& shared) noexcept {
     constexpr int kTriesMax = 1000;
     constexpr timespec kPause{0, 1'000'000};
     for (KeptThread& kept : shared.threads)
         if (kept.is_unborn) prepare_return(kept);
     for (int tries = 0; tries < kTriesMax; tries++) {
         if (tries > 0) raw_call(SYS_nanosleep, reinterpret_cast<long>(&kPause));
-        leave = Leave::kNone;
+        may_begin = 0;
         const auto leader = static_cast<pid_t>(clone_to(shared, kLeaderFlags, 0, run_leader));
         if (leader < 0) continue;
-        // Also where it is killed before it is traced: whoever kills sees a process each time.
+        if (raw_ptrace(PTRACE_SEIZE, leader, kTraceOptions) != 0) {
+            bury(leader);
+            continue;
+        }
         shared.births.fetch_add(1);
-        const Heirs made = let_begin(leader);
-        if (made.process != 0) return made;
+        may_begin = 1;
+        raw_call(SYS_futex, reinterpret_cast<long>(&may_begin), FUTEX_WAKE_PRIVATE, 1);
+        return leader;
     }
-    return {};
+    return 0;
 }
 
 }  // namespace farswap::keeper

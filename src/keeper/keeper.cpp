@@ -102,50 +102,15 @@ bool is_zombie(pid_t process) noexcept {
     return false;
 }
 
-/// proc_pid_status(5): whether SIGCONT waits for the process as a whole.
-bool is_to_continue(pid_t process) noexcept {
-    constexpr std::string_view kLabel = "ShdPnd:\t";
-    std::array<char, 2048> text{};
-    const Path path(process, "/status");
-    const long fd = raw_call(SYS_open, path.address(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    const long got =
-        raw_call(SYS_read, fd, reinterpret_cast<long>(text.data()), static_cast<long>(text.size()));
-    raw_call(SYS_close, fd);
-    const std::string_view all(text.data(), static_cast<std::size_t>(std::max(got, 0L)));
-    const auto at = all.find(kLabel);
-    std::uint64_t pending = 0;
-    if (at == all.npos) return false;
-    std::from_chars(all.data() + at + kLabel.size(), all.data() + all.size(), pending, 16);
-    return (pending >> (SIGCONT - 1) & 1) != 0;
-}
-
-/// Of the folder of a process's threads; -1: it cannot be seen.
-long links_of_threads(pid_t process) noexcept {
-    const Path path(process, "/task");
-    struct stat tasks {};
-    if (raw_call(SYS_stat, path.address(), reinterpret_cast<long>(&tasks)) != 0) return -1;
-    return static_cast<long>(tasks.st_nlink);
-}
-
-bool is_stop(int signal) noexcept {
-    return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
-}
-
 /// The keeper's own life.
 class Watch {
   public:
     [[noreturn]] void run() noexcept;
 
   private:
-    long seize_each(std::size_t& seized) noexcept;
     bool seize_all() noexcept;
     static void go_on(pid_t thread, int signal) noexcept;
     void stopped(pid_t thread, int status) noexcept;
-    void heir_stopped(pid_t thread, int signal) noexcept;
-    bool are_any_held() const noexcept;
-    bool has_been_continued() noexcept;
-    void let_held_go_on() noexcept;
     void exits(pid_t thread) noexcept;
     void take(KeptThread& kept) noexcept;
     void ended(pid_t thread, int status) noexcept;
@@ -163,9 +128,6 @@ class Watch {
     }
 
     pid_t pager_ = 0;
-    bool is_seized_ = true;  ///< the pager; an heir may have asked to be traced instead
-    pid_t continued_ = 0;    ///< a thread of such an heir that was given SIGCONT last
-    int looks_since_ = 0;    ///< times that nothing has happened since
     bool is_killed_ = false;
     bool main_had_begun_ = false;  ///< the main thread that was killed last was more than an heir
     bool is_lost_ = false;         ///< one of its threads is gone before its registers were read
@@ -197,39 +159,24 @@ void Watch::run() noexcept {
 pid_t Watch::wait(int& status) noexcept {
     // A thread that is just being made will report; one of the kernel's own (io_uring's) ends without a word,
     // and so may the main thread.
-    const bool look_again = (is_killed_ && !is_lost_) || are_any_held() || continued_ != 0;
+    const bool look_again = is_killed_ && !is_lost_;
     const auto thread = static_cast<pid_t>(
         raw_call(SYS_wait4, -1, reinterpret_cast<long>(&status), __WALL | (look_again ? WNOHANG : 0)));
     if (thread < 0 && thread != -EINTR) leave();
     if (thread != 0) return std::max(thread, 0);
-    if (has_been_continued()) let_held_go_on();
     const timespec millisecond{0, 1'000'000};
     raw_call(SYS_nanosleep, reinterpret_cast<long>(&millisecond));
     return 0;
 }
 
-/// -> 0 or an error number, with the number of those that are traced.
-long Watch::seize_each(std::size_t& seized) noexcept {
-    for (seized = 0; seized < shared.count; seized++) {
-        const long error = raw_ptrace(PTRACE_SEIZE, shared.threads[seized].thread, kTraceOptions);
-        if (error != 0) return -error;
-    }
-    return 0;
-}
-
-/// Where nobody may trace a process that must not be dumped, it is one that may for as long as this takes.
 bool Watch::seize_all() noexcept {
-    std::size_t seized = 0;
-    long error = seize_each(seized);
-    if (error == EPERM && seized == 0 && raw_call(SYS_prctl, PR_GET_DUMPABLE) == 0) {
-        raw_call(SYS_prctl, PR_SET_DUMPABLE, 1);
-        error = seize_each(seized);
-        raw_call(SYS_prctl, PR_SET_DUMPABLE, 0);
+    for (std::size_t i = 0; i < shared.count; i++) {
+        const long error = raw_ptrace(PTRACE_SEIZE, shared.threads[i].thread, kTraceOptions);
+        if (error == 0) continue;
+        shared.error = static_cast<int>(-error);
+        return false;
     }
-    // Whoever is not to be dumped is not there for others where /proc hides who may not be traced.
-    if (error == 0 && links_of_threads(pager_) < 0) error = ENOENT;
-    shared.error = static_cast<int>(error);
-    return error == 0;
+    return true;
 }
 
 /// Lets a thread go on from the stop that was reported. If it was killed in that stop it is in its last one
@@ -244,7 +191,6 @@ void Watch::go_on(pid_t thread, int signal) noexcept {
 void Watch::stopped(pid_t thread, int status) noexcept {
     const int event = status >> 16, signal = WSTOPSIG(status);
     if (event == PTRACE_EVENT_EXIT) return exits(thread);
-    if (event == 0 && !is_seized_) return heir_stopped(thread, signal);
     if (event != PTRACE_EVENT_STOP) return go_on(thread, event == 0 ? signal : 0);
     if (find(thread) == nullptr) add(thread);
     // SIGSTOP and its like are a stop of the whole process, which is to last; SIGTRAP is the first one of a
@@ -253,50 +199,6 @@ void Watch::stopped(pid_t thread, int status) noexcept {
         go_on(thread, 0);
     else
         raw_ptrace(PTRACE_LISTEN, thread);
-}
-
-/// Of an heir that has asked to be traced. In that way nothing tells of the end of a stop of the process, and
-/// its threads stand in it until they are let go (ptrace(2), "Group-stop"): the end is looked for.
-void Watch::heir_stopped(pid_t thread, int signal) noexcept {
-    KeptThread* kept = find(thread);
-    if (kept == nullptr) {
-        kept = add(thread);
-        if (kept != nullptr) kept->owes_stop = true;
-    }
-    if (kept != nullptr && signal == SIGSTOP && std::exchange(kept->owes_stop, false))
-        return go_on(thread, 0);
-    siginfo_t delivered{};
-    if (is_stop(signal) && raw_ptrace(PTRACE_GETSIGINFO, thread, 0L, &delivered) == -EINVAL) {
-        if (kept == nullptr) return go_on(thread, 0);
-        kept->is_held = true;
-        if (thread == continued_) continued_ = 0;  // the stop is newer than what it was given
-        return;
-    }
-    if (signal == SIGCONT) {
-        continued_ = thread;
-        looks_since_ = 0;
-    }
-    go_on(thread, signal);
-}
-
-/// SIGCONT waits for a process all of whose threads stand in the stop. One that does not may have been given
-/// it; should it come to stand in a stop at once, that is another one.
-bool Watch::has_been_continued() noexcept {
-    constexpr int kLooksMax = 50;  // of a millisecond
-    if (are_any_held() && is_to_continue(pager_)) return true;
-    return continued_ != 0 && ++looks_since_ >= kLooksMax;
-}
-
-bool Watch::are_any_held() const noexcept {
-    for (std::size_t i = 0; i < shared.count; i++)
-        if (shared.threads[i].is_held) return true;
-    return false;
-}
-
-void Watch::let_held_go_on() noexcept {
-    continued_ = 0;
-    for (std::size_t i = 0; i < shared.count; i++)
-        if (std::exchange(shared.threads[i].is_held, false)) go_on(shared.threads[i].thread, 0);
 }
 
 /// Its registers can still be read, and it has let go of nothing yet.
@@ -311,10 +213,7 @@ void Watch::exits(pid_t thread) noexcept {
     }
     is_killed_ = true;
     if (kept == nullptr) kept = add(thread);
-    if (kept != nullptr) {
-        kept->is_ending = true;
-        kept->is_held = kept->owes_stop = false;
-    }
+    if (kept != nullptr) kept->is_ending = true;
     if (is_lost_ || kept == nullptr)
         let_die("it had more threads than can be kept");
     else
@@ -349,9 +248,12 @@ bool Watch::stand_at_their_ends() noexcept {
 
 /// The folder has a link for each thread, besides its own two.
 bool Watch::are_all_known() const noexcept {
-    long known = 0;
+    const Path path(pager_, "/task");
+    struct stat tasks {};
+    std::size_t known = 0;
     for (std::size_t i = 0; i < shared.count; i++) known += shared.threads[i].thread != 0;
-    return links_of_threads(pager_) == known + 2;
+    return raw_call(SYS_stat, path.address(), reinterpret_cast<long>(&tasks)) == 0 &&
+           tasks.st_nlink == known + 2;
 }
 
 void Watch::copy_limits() noexcept {
@@ -384,14 +286,11 @@ void Watch::succeed() noexcept {
         KeptThread& kept = shared.threads[i];
         kept.is_unborn = kept.is_unborn || kept.thread != 0;
         kept.has_begun = !kept.is_unborn;
-        kept.is_ending = kept.is_held = kept.owes_stop = false;
+        kept.is_ending = false;
         kept.thread = 0;
     }
     is_killed_ = false;
-    const Heirs heirs = make_heirs(shared);
-    pager_ = heirs.process;
-    is_seized_ = heirs.is_seized;
-    continued_ = 0;
+    pager_ = make_heirs(shared);
     if (pager_ != 0) return;
     Line()
         << "farswap: the pager was killed, and no process could be made to go on; what it paged is stopped\n";
@@ -432,14 +331,14 @@ KeptThread* Watch::add(pid_t thread) noexcept {
     if (place == Shared::kThreadsMax) return nullptr;
     shared.count = std::max(shared.count, place + 1);
     KeptThread& kept = shared.threads[place];
-    kept.is_unborn = kept.is_ending = kept.is_leaving = kept.is_held = kept.owes_stop = false;
+    kept.is_unborn = kept.is_ending = kept.is_leaving = false;
     kept.has_begun = true;
     kept.thread = thread;
     return &kept;
 }
 
 void Watch::remove(KeptThread& kept) noexcept {
-    kept.is_unborn = kept.is_ending = kept.is_leaving = kept.is_held = kept.owes_stop = false;
+    kept.is_unborn = kept.is_ending = kept.is_leaving = false;
     kept.thread = 0;
 }
 
@@ -512,8 +411,6 @@ Status start(Look look) {
     if (shared.phase == Phase::kKeeps) return {};
     waitpid(keeper, nullptr, __WALL);
     shared.keeper = 0;
-    if (shared.error == ENOENT)
-        return fail(ENOENT, "it is not to be seen in /proc, which hides processes (hidepid, proc(5))");
     return fail_errno(shared.error, "the pager may not be traced");
 }
 

@@ -26,8 +26,6 @@ struct KeptThread {
     bool is_ending = false;   ///< the thread was killed, and stands at its end
     bool has_begun = true;    ///< the thread may be what follows tells, or what became of that
     bool is_leaving = false;  ///< the thread ends in good order, and nobody is to become it
-    bool owes_stop = false;   ///< traced from its beginning, it is still to stop for that (SIGSTOP)
-    bool is_held = false;     ///< it stands in a stop of its process's, and SIGCONT is to end that
     user_regs_struct registers{};
     /// Signal mask, and what lets an heir's rt_sigreturn(2) load the extended registers.
     ucontext_t context{};

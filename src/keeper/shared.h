@@ -38,15 +38,10 @@ struct Shared {
 /// Options with which each thread is traced.
 inline constexpr long kTraceOptions = PTRACE_O_TRACEEXIT | PTRACE_O_TRACECLONE;
 
-struct Heirs {
-    pid_t process = 0;       ///< 0: it could not be made
-    bool is_seized = false;  ///< false: it has asked to be traced (PTRACE_TRACEME)
-};
-
 /// Makes a new process, traced, whose threads will be those of `shared.threads` that are unborn, the first
-/// one among them. Before a thread becomes what it is to be it is in the heirs' code, and a kill changes
-/// nothing of what is kept of it.
-Heirs make_heirs(Shared& shared) noexcept;
+/// one among them. -> its number; 0: it could not be made. Before a thread becomes what it is to be it is in
+/// the heirs' code, and a kill changes nothing of what is kept of it.
+pid_t make_heirs(Shared& shared) noexcept;
 
 HeirsCode heirs_code() noexcept;
 

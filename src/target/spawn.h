@@ -29,8 +29,7 @@ struct Spawned {
 };
 
 /// Forks. The child gets the caller's state, the default dispositions of the signals that farswap handles,
-/// and no descriptor of ours. It may be traced by whoever may trace the program, from before its exec on:
-/// what must be in nobody's reach must not be given to children (MADV_DONTFORK).
+/// and no descriptor of ours.
 Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const CallersState& caller);
 
 /// The errno of the exec, 0 when it succeeded. Blocks until the exec was tried.

@@ -53,13 +53,12 @@ def pagers_listed(lab):
 class Job:
     """farswap run with a program whose end is told by its output: its parent may be killed."""
 
-    def __init__(self, lab, *argv, ram="64M", url=None, flags=(), env=None, command=None):
-        """`command`: farswap, and who runs it."""
+    def __init__(self, lab, *argv, ram="64M", url=None, flags=(), env=None):
         self.lab, self.output, self.said, self.stats = lab, lab.output(), lab.output(), lab.output()
         script = ['"$@"; echo "status $?"', "sh", *map(str, argv)]
         with open(self.output, "wb") as out, open(self.said, "wb") as error:
             self.process = subprocess.Popen(
-                [*map(str, command or [lab.tools.farswap]), "run", "--ram", ram, "--swap", url or lab.file_url(), "--stats", str(self.stats),
+                [str(lab.tools.farswap), "run", "--ram", ram, "--swap", url or lab.file_url(), "--stats", str(self.stats),
                  *flags, "--", "sh", "-c", *script], stdin=subprocess.DEVNULL, stdout=out, stderr=error, cwd=lab.directory,
                 start_new_session=True, env={**os.environ, **(env or {})})
         keep_nice(self.process.pid)
@@ -127,7 +126,7 @@ class Job:
 
     def kill_all(self):
         for pid in (self.keeper, self.pager, self.first):
-            if pid and name_of(pid).startswith("farswap"):
+            if pid and name_of(pid) in (KEEPER, "farswap"):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         # The programs have a session of their own.
