@@ -298,24 +298,34 @@ Status Target::refresh_mappings(std::uint64_t unregistered_max) {
         before.name = {};
     });
     if (!visited) return visited;
+    evictable_ = std::move(evictable);
     note_what_is_certain_now();
     inherits_unseen_ = inherits_unseen_ && std::ranges::count_if(inherited, [&](const AddressRange& range) {
                                                return !look_for_unnoted(range, mapped);
                                            }) > 0;
     if (fresh_bytes > unregistered_max) {
         for (const AddressRange& range : fresh) {
-            if (!register_fresh(range)) evictable.remove(range.start, range.end);
+            if (!register_fresh(range)) evictable_.remove(range.start, range.end);
         }
     } else {
         for (const AddressRange& range : fresh) {
-            evictable.remove(range.start, range.end);
+            evictable_.remove(range.start, range.end);
             (void)look_for_unnoted(range, mapped);  // since what it is a part of has grown
         }
     }
-    for (const AddressRange& range : refused_.ranges()) evictable.remove(range.start, range.end);
-    for (const AddressRange& range : unmovable_.ranges()) evictable.remove(range.start, range.end);
-    evictable_ = std::move(evictable);
+    for (const AddressRange& range : unmovable_.ranges()) evictable_.remove(range.start, range.end);
+    keep_unregistered_in();
     return {};
+}
+
+/// Where the kernel tells of no fault, a page that has left comes back as zeros.
+void Target::keep_unregistered_in() {
+    std::vector<AddressRange> unregistered;
+    for (const AddressRange& range : evictable_.ranges()) {
+        for (const AddressRange& part : registered_.missing(range.start, range.end))
+            unregistered.push_back(part);
+    }
+    for (const AddressRange& part : unregistered) evictable_.remove(part.start, part.end);
 }
 
 /// Whether it could be told.

@@ -205,6 +205,7 @@ class Target {
     void leave_unnoted(const AddressRange& range, const IntervalSet& mapped);
     void leave_mapped_parts_unnoted(const AddressRange& range);
     void note_what_is_certain_now();
+    void keep_unregistered_in();
     void forget_unnoted(std::uint64_t start, std::uint64_t end);
     Result<AddressRange> candidate_at(std::uint64_t address, const AddressRange* cut_from = nullptr) const;
     std::optional<AddressRange> cut_off(const AddressRange& range, std::uint64_t beyond) const;

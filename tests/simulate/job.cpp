@@ -40,6 +40,16 @@ bool is_allowed(const Error& why) {
     }
 }
 
+/// What leaves from where no fault is told of comes back as zeros, without anybody being asked.
+void expect_only_registered_evictable(const farswap::Process& process) {
+    for (const AddressRange& range : process.target->evictable().ranges()) {
+        const auto missing = process.target->registered().missing(range.start, range.end);
+        if (missing.empty()) continue;
+        fail_run(fmt::format("what lies at {:#x} may leave process {} and is not registered",
+                             missing[0].start, process.target->process()));
+    }
+}
+
 /// In the place of keeper::births(); asked where a number is taken to seal a page under.
 std::uint32_t births() noexcept {
     const MayAllocate simulated("the others go on");
@@ -335,7 +345,10 @@ void SimulatedJob::poll() {
             if (owner->gone) continue;
             if (polls_ % 64 == 0) owner->target->forgive_refusals();
             const bool due = owner->target->registered().empty() || owner->target->refresh_due();
-            if (due || world->random.once_in(4)) (void)pager_->engage(*owner);
+            if (due || world->random.once_in(4)) {
+                (void)pager_->engage(*owner);
+                expect_only_registered_evictable(*owner);
+            }
         }
     }
     admit_the_stuck();
