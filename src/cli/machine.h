@@ -37,10 +37,10 @@ struct MachineFacts {
     std::uint64_t uffd_missing = 0;    ///< feature bits that the kernel does not offer
     int yama_scope = 0;                ///< kernel.yama.ptrace_scope; 0 where there is no Yama
     int ptrace_error = 0;              ///< of PTRACE_SEIZE on a child of ours, or of refused_call
-    std::string refused_call{};        ///< what is refused beside it on a child that we may trace; empty: nothing
-    bool can_ptrace_all = false;       ///< CAP_SYS_PTRACE
-    bool can_filter = false;           ///< CAP_SYS_ADMIN or no_new_privs, which a seccomp filter needs
-    int io_uring_error = 0;            ///< of io::try_io_uring()
+    std::string refused_call{};   ///< what is refused beside it on a child that we may trace; empty: nothing
+    bool can_ptrace_all = false;  ///< CAP_SYS_PTRACE
+    bool can_filter = false;      ///< CAP_SYS_ADMIN or no_new_privs, which a seccomp filter needs
+    int io_uring_error = 0;       ///< of io::try_io_uring()
     std::optional<io::EngineKind> io_engine{};  ///< what FARSWAP_IO_ENGINE asks for
     std::string io_engine_refusal{};            ///< why what it holds is none
     int io_uring_disabled = 0;                  ///< kernel.io_uring_disabled

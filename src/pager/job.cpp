@@ -311,7 +311,7 @@ void Job::State::poll_and_rearm() {
         throttled_since = io::Clock::time_point::max();
     }
     auto next = std::min(now + std::max(budget.poll_period(), members.period_min()), members.due());
-    if (program_ended && members.has_ended_ones()) {
+    if (program_ended && members.all_have_ended()) {
         members.program_ended();
         next = now;
     }

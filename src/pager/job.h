@@ -122,7 +122,8 @@ class Job {
     Status peek(pid_t process, std::unique_ptr<Peek> peek);
 
     /// Serves until the last process of the job has ended or left. Forwards SIGTERM, SIGHUP, SIGINT and
-    /// SIGQUIT that reach farswap alone to the program, and when that has ended to all that it left; stops and continues with it (Ctrl-Z, fg).
+    /// SIGQUIT that reach farswap alone to the program, and when that has ended to all that it left; stops
+    /// and continues with it (Ctrl-Z, fg).
     JobEnd run();
 
     /// Ends the job: its processes are killed, and run() says that it failed, and why.

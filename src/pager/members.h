@@ -67,9 +67,10 @@ class Members {
     bool empty() const;
     /// The program has ended: whether others are left is looked at as soon as poll() is called again.
     void program_ended() { policy_.program_ended(); }
-    /// Whether there is one who has ended, whom the next look at the tree forgets.
-    bool has_ended_ones() const {
-        return std::ranges::any_of(tree_.members(), [](const auto& member) { return !member->alive; });
+    /// Whether all that are known have ended, so that the next look at the tree may find the job over.
+    bool all_have_ended() const {
+        return std::ranges::none_of(tree_.members(), [](const auto& member) { return member->alive; }) &&
+               !tree_.members().empty();
     }
     /// All but those of one process group, which have had the signal already; 0: all.
     void signal_all(int signal, pid_t but_group = 0);
