@@ -39,11 +39,11 @@ void occupy_standard_descriptors() {
     }
 }
 
-/// A capability from the file (setcap) makes a process one whose files in /proc are root's: an ordinary
-/// user's pager could not open its own page map, nor its terminal anew. Who lacks the capability cannot trace
-/// us either way (ptrace(2), "Ptrace access mode checking").
-void own_our_proc_files() {
-    if (::geteuid() != 0) ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+/// Neither the programs that are paged nor others of the same user may trace us, read our memory or take our
+/// descriptors, unless they have CAP_SYS_PTRACE (ptrace(2), "Ptrace access mode checking"); nor are there
+/// core files. Some of our own files in /proc are root's by that, such as the page map.
+void keep_out_of_reach() {
+    ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 struct Execute {
@@ -79,9 +79,9 @@ Ending farswap_main(std::span<const char* const> words) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    keep_out_of_reach();
     (void)keep_expanded_keys_apart();  // nobody has used OpenSSL yet
     occupy_standard_descriptors();
-    own_our_proc_files();
     Ending ending{kExitFailure, 0};
     try {
         ending = farswap_main(

@@ -107,31 +107,56 @@ void probe_reach(pid_t child, int childs, MachineFacts& facts) {
     if (!facts.refused_call.empty()) facts.ptrace_error = errno;
 }
 
-/// PTRACE_SEIZE, and what else it takes, on a child of our own that waits to be killed.
-void probe_ptrace(MachineFacts& facts) {
-    const Fd childs(::open("/", O_PATH | O_CLOEXEC));
-    const pid_t parent = ::getpid();
-    const pid_t child = ::fork();
-    if (child < 0) {
-        facts.ptrace_error = errno;
-        return;
+/// A process as those that are paged: one that may be traced. It waits to be killed.
+class Child {
+  public:
+    Child() {
+        const pid_t parent = ::getpid();
+        std::array<int, 2> ends{-1, -1};
+        if (::pipe2(ends.data(), O_CLOEXEC) != 0) return;
+        const Fd ready(ends[0]);
+        Fd says(ends[1]);
+        process_ = ::fork();
+        if (process_ == 0) {
+            ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+            if (::getppid() != parent) ::_exit(0);
+            says.reset();
+            while (true) ::pause();
+        }
+        const int error = errno;
+        says.reset();
+        char byte;
+        while (process_ > 0 && ::read(ready.get(), &byte, 1) < 0 && errno == EINTR) {
+        }
+        errno = error;
     }
-    if (child == 0) {
-        ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-        if (::getppid() != parent) ::_exit(0);
-        while (true) ::pause();
+    ~Child() {
+        if (process_ <= 0) return;
+        ::kill(process_, SIGKILL);
+        while (::waitpid(process_, nullptr, __WALL) < 0 && errno == EINTR) {
+        }
     }
-    if (::ptrace(PTRACE_SEIZE, child, nullptr, nullptr) < 0)
+    Child(const Child&) = delete;
+    Child& operator=(const Child&) = delete;
+    /// -1 and errno: there is none.
+    pid_t process() const { return process_; }
+
+  private:
+    pid_t process_ = -1;
+};
+
+/// PTRACE_SEIZE, and what else it takes; `childs`: a descriptor that the child has, too.
+void probe_ptrace(const Child& child, int childs, MachineFacts& facts) {
+    if (child.process() <= 0 || ::ptrace(PTRACE_SEIZE, child.process(), nullptr, nullptr) < 0)
         facts.ptrace_error = errno;
     else
-        probe_reach(child, childs.get(), facts);
-    ::kill(child, SIGKILL);
-    while (::waitpid(child, nullptr, __WALL) < 0 && errno == EINTR) {
-    }
+        probe_reach(child.process(), childs, facts);
 }
 
-int probe_pagemap_scan() {
-    const Fd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+/// What is asked for has the same address in the child.
+int probe_pagemap_scan(const Child& child) {
+    const Fd pagemap(::open(fmt::format("/proc/{}/pagemap", child.process()).c_str(), O_RDONLY | O_CLOEXEC));
     if (!pagemap) return errno;
     const auto start = reinterpret_cast<std::uintptr_t>(&pagemap) & ~std::uintptr_t{4095};
     page_region region{};
@@ -174,7 +199,9 @@ MachineFacts probe_machine() {
     facts.has_file_capability = has_file_capability();
     probe_userfaultfd(facts);
     facts.yama_scope = number_in("/proc/sys/kernel/yama/ptrace_scope");
-    probe_ptrace(facts);
+    const Fd childs(::open("/", O_PATH | O_CLOEXEC));
+    const Child child;
+    probe_ptrace(child, childs.get(), facts);
     facts.can_ptrace_all = has_capability(CAP_SYS_PTRACE);
     facts.can_filter = has_capability(CAP_SYS_ADMIN) || ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
     facts.io_uring_error = io::try_io_uring();
@@ -183,7 +210,7 @@ MachineFacts probe_machine() {
     else
         facts.io_engine_refusal = asked.error().message;
     facts.io_uring_disabled = number_in("/proc/sys/kernel/io_uring_disabled");
-    facts.pagemap_scan_error = probe_pagemap_scan();
+    facts.pagemap_scan_error = child.process() > 0 ? probe_pagemap_scan(child) : ECHILD;
     facts.can_lock_all = can_lock_all_memory();
     facts.memlock_limit = memlock_limit();
     facts.huge_pages =

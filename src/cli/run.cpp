@@ -2,6 +2,7 @@
 #include "cli/run.h"
 
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -254,6 +255,8 @@ Status Run::make_pool() {
     pool_ = std::move(*pool);
     report_.pool_wanted = budget_.pool;
     report_.pool = budget_.pool = pool_->memory().size();
+    // Of the pages that will lie there a copy of us has nothing, whoever may look at that.
+    ::madvise(pool_->memory().data(), pool_->memory().size(), MADV_DONTFORK);
     report_.pool_locked = pool_->locked();
     const std::size_t ready = std::size_t{pool_->ready_frames()} * kPageSize;
     if (auto registered = loop_->register_memory(pool_->memory(), ready); !registered)

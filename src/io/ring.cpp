@@ -41,6 +41,8 @@ Status Ring::init(unsigned submissions, unsigned completions, bool any_thread) {
         if (error == EINVAL) continue;
         if (error != 0) break;
         made_ = true;
+        // What a copy of us wrote there would be asked for in our name.
+        (void)io_uring_ring_dontfork(&ring_);
         shows_task_work_ = setup.shows_task_work;
         if (!(params.features & IORING_FEAT_EXT_ARG) || !(params.features & IORING_FEAT_NODROP))
             return fail(ENOSYS, "this kernel's io_uring is too old; farswap needs Linux 6.8 or later");

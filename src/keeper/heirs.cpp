@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <utility>
 
 #include "keeper/raw_call.h"
 #include "keeper/shared.h"
@@ -60,9 +61,9 @@ namespace {
 
 #define FARSWAP_HEIRS_CODE [[gnu::section("farswap_heirs"), gnu::noinline]]
 
-constexpr long kLeaderFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PARENT_SETTID |
-                              CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
-constexpr long kThreadFlags = kLeaderFlags | CLONE_THREAD | CLONE_SYSVSEM;
+constexpr long kSpareFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PARENT_SETTID;
+constexpr long kThreadFlags =
+    kSpareFlags | CLONE_THREAD | CLONE_SYSVSEM | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
 constexpr std::size_t kHeirStackBytes = 8192;
 constexpr std::size_t kRedZoneBytes = 128;          // System V ABI, AMD64, 3.2.2
 constexpr unsigned long kContextFlags = 1 | 2 | 4;  // UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
@@ -70,8 +71,13 @@ constexpr unsigned long kContextFlags = 1 | 2 | 4;  // UC_FP_XSTATE, UC_SIGCONTE
 struct alignas(64) Stack {
     std::array<std::byte, kHeirStackBytes> bytes{};
 };
-std::array<Stack, Shared::kThreadsMax> stacks;
-std::atomic<std::uint32_t> may_begin{0};  ///< a futex: the leader is traced, so that its threads will be
+std::array<Stack, Shared::kThreadsMax> threads_stacks;
+std::array<Stack, Shared::kSparesMax> spares_stacks;
+
+/// Where the C library looks for a thread's number (set_tid_address(2)).
+[[gnu::always_inline]] inline long number_of(const Shared& shared, const KeptThread& kept) noexcept {
+    return static_cast<long>(kept.registers.fs_base) + shared.number_offset;
+}
 
 /// Tells the kernel what the C library had told it of the dead thread, and becomes that one. A robust list is
 /// not among it: no lock of ours is robust.
@@ -101,11 +107,11 @@ FARSWAP_HEIRS_CODE [[noreturn]] void become(const Shared& shared, KeptThread& ke
     __builtin_unreachable();
 }
 
-/// Starts `run` for the kept thread of that index, on a stack of its own; `run` never returns.
-FARSWAP_HEIRS_CODE long clone_to(Shared& shared, long flags, std::size_t index,
-                                 void (*run)(Shared&, std::size_t)) noexcept {
-    KeptThread& kept = shared.threads[index];
-    register long number asm("r10") = static_cast<long>(kept.registers.fs_base) + shared.number_offset;
+/// Starts `run` on a stack of its own; it never returns. The kernel puts the new one's number to `number`,
+/// and by the flags to `own_number`, too.
+FARSWAP_HEIRS_CODE long clone_to(Shared& shared, long flags, Stack& stack, pid_t* number, long own_number,
+                                 void (*run)(Shared&, std::size_t), std::size_t index) noexcept {
+    register long own asm("r10") = own_number;
     register long storage asm("r8") = 0;
     register long function asm("r12") = reinterpret_cast<long>(run);
     register long argument asm("r13") = static_cast<long>(index);
@@ -122,8 +128,8 @@ FARSWAP_HEIRS_CODE long clone_to(Shared& shared, long flags, std::size_t index,
         "ud2\n"
         "1:"
         : "=a"(result)
-        : "a"(SYS_clone), "D"(flags), "S"(stacks[index].bytes.data() + kHeirStackBytes), "d"(&kept.thread),
-          "r"(number), "r"(storage), "r"(function), "r"(argument), "r"(state)
+        : "a"(SYS_clone), "D"(flags), "S"(stack.bytes.data() + kHeirStackBytes), "d"(number), "r"(own),
+          "r"(storage), "r"(function), "r"(argument), "r"(state)
         : "rcx", "r11", "memory");
     return result;
 }
@@ -132,13 +138,49 @@ FARSWAP_HEIRS_CODE void run_thread(Shared& shared, std::size_t index) noexcept {
     become(shared, shared.threads[index]);
 }
 
-FARSWAP_HEIRS_CODE void run_leader(Shared& shared, std::size_t) noexcept {
-    while (__atomic_load_n(reinterpret_cast<std::uint32_t*>(&may_begin), __ATOMIC_ACQUIRE) == 0)
-        raw_call(SYS_futex, reinterpret_cast<long>(&may_begin), FUTEX_WAIT_PRIVATE, 0);
+FARSWAP_HEIRS_CODE void run_spare(Shared& shared, std::size_t place) noexcept;
+
+/// Fills all places but that of the leader, who may stand on its stack.
+FARSWAP_HEIRS_CODE void make_spares(Shared& shared, long more_flags) noexcept {
+    for (std::size_t place = 0; place < Shared::kSparesMax; place++) {
+        Spare& spare = shared.spares[place];
+        if (place == shared.leaders_place || __atomic_load_n(&spare.process, __ATOMIC_ACQUIRE) != 0) continue;
+        spare.is_called = 0;
+        spare.is_ending = false;
+        (void)clone_to(shared, kSpareFlags | more_flags, spares_stacks[place], &spare.process, 0, run_spare,
+                       place);
+    }
+}
+
+/// There is a descriptor for it: the keeper has closed the predecessor's.
+FARSWAP_HEIRS_CODE int open_own(const char* path, int flags) noexcept {
+    constexpr int kTriesMax = 1000;
+    for (int tries = 0; tries < kTriesMax; tries++) {
+        const long fd = raw_call(SYS_open, reinterpret_cast<long>(path), flags);
+        if (fd >= 0) return static_cast<int>(fd);
+        raw_call(SYS_sched_yield);
+    }
+    return -1;
+}
+
+/// Becomes the main thread of those that were killed, and makes the others.
+FARSWAP_HEIRS_CODE void lead(Shared& shared) noexcept {
+    KeptThread& main = shared.threads[0];
+    const long number = number_of(shared, main);
+    raw_call(SYS_set_tid_address, number);
+    *reinterpret_cast<pid_t*>(number) = static_cast<pid_t>(raw_call(SYS_gettid));
+    for (std::size_t i = 0; i < RLIM_NLIMITS; i++)
+        raw_call(SYS_prlimit64, 0, static_cast<long>(i), reinterpret_cast<long>(&shared.limits[i]));
+    shared.tasks = open_own(kTasksPath, kTasksFlags);
+    shared.stat = open_own(kStatPath, kStatFlags);
+    make_spares(shared, CLONE_PARENT);
     for (std::size_t other = 1; other < shared.count; other++) {
-        if (!shared.threads[other].is_unborn) continue;
-        while (clone_to(shared, kThreadFlags, other, run_thread) < 0) raw_call(SYS_sched_yield);
-        shared.threads[other].is_unborn = false;
+        KeptThread& kept = shared.threads[other];
+        if (!kept.is_unborn) continue;
+        while (clone_to(shared, kThreadFlags, threads_stacks[other], &kept.thread, number_of(shared, kept),
+                        run_thread, other) < 0)
+            raw_call(SYS_sched_yield);
+        kept.is_unborn = false;
     }
     // A thread's number is put where the C library looks for it by the thread itself, in its first moment;
     // until then the main thread would find that it has ended, and might take its stack away
@@ -147,8 +189,20 @@ FARSWAP_HEIRS_CODE void run_leader(Shared& shared, std::size_t) noexcept {
         while (!__atomic_load_n(&shared.threads[other].has_begun, __ATOMIC_ACQUIRE))
             raw_call(SYS_sched_yield);
     }
-    shared.threads[0].is_unborn = false;
-    become(shared, shared.threads[0]);
+    main.is_unborn = false;
+    become(shared, main);
+}
+
+/// Waits to lead. It ends with the keeper, which alone could call it: it holds the pager's descriptors.
+FARSWAP_HEIRS_CODE void run_spare(Shared& shared, std::size_t place) noexcept {
+    Spare& spare = shared.spares[place];
+    raw_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+    if (raw_call(SYS_getppid) != shared.keeper) raw_call(SYS_exit_group, 0);
+    raw_call(SYS_prctl, PR_SET_NAME, reinterpret_cast<long>(shared.keepers_name.data()));
+    while (__atomic_load_n(&spare.is_called, __ATOMIC_ACQUIRE) == 0)
+        raw_call(SYS_futex, reinterpret_cast<long>(&spare.is_called), FUTEX_WAIT_PRIVATE, 0);
+    raw_call(SYS_prctl, PR_SET_PDEATHSIG, 0);
+    lead(shared);
 }
 
 /// What rt_sigreturn(2) is to make of an heir: one that is on its way to the dead thread's instruction.
@@ -167,12 +221,22 @@ void prepare_return(KeptThread& kept) noexcept {
     to[REG_CSGSFS] = static_cast<greg_t>((kept.registers.cs & 0xffff) | (kept.registers.ss & 0xffff) << 48);
 }
 
-/// One that was killed before it was traced.
-void bury(pid_t leader) noexcept {
-    raw_call(SYS_kill, leader, SIGKILL);
-    int status = 0;
-    while (raw_call(SYS_wait4, leader, reinterpret_cast<long>(&status), __WALL) == -EINTR) {
+void bury(Spare& spare) noexcept {
+    raw_call(SYS_kill, spare.process, SIGKILL);
+    for (int status = 0;;) {
+        const long ended = raw_call(SYS_wait4, spare.process, reinterpret_cast<long>(&status), __WALL);
+        if (ended > 0 && WIFSTOPPED(status))
+            raw_ptrace(PTRACE_CONT, spare.process);
+        else if (ended != -EINTR)
+            break;
     }
+    spare.process = 0;
+}
+
+Spare* find_spare(Shared& shared) noexcept {
+    for (Spare& spare : shared.spares)
+        if (__atomic_load_n(&spare.process, __ATOMIC_ACQUIRE) != 0 && !spare.is_ending) return &spare;
+    return nullptr;
 }
 
 }  // namespace
@@ -183,26 +247,39 @@ HeirsCode heirs_code() noexcept {
             at(farswap_heir_is_gone)};
 }
 
+long prepare_spares(Shared& shared) noexcept {
+    make_spares(shared, 0);
+    for (Spare& spare : shared.spares) {
+        if (spare.process == 0) continue;
+        const long error = raw_ptrace(PTRACE_SEIZE, spare.process, kTraceOptions);
+        if (error == 0) continue;
+        for (Spare& other : shared.spares)
+            if (other.process != 0) bury(other);
+        return -error;
+    }
+    return find_spare(shared) != nullptr ? 0 : EAGAIN;
+}
+
 pid_t make_heirs(Shared& shared) noexcept {
     constexpr int kTriesMax = 1000;
     constexpr timespec kPause{0, 1'000'000};
     for (KeptThread& kept : shared.threads)
         if (kept.is_unborn) prepare_return(kept);
-    for (int tries = 0; tries < kTriesMax; tries++) {
-        if (tries > 0) raw_call(SYS_nanosleep, reinterpret_cast<long>(&kPause));
-        may_begin = 0;
-        const auto leader = static_cast<pid_t>(clone_to(shared, kLeaderFlags, 0, run_leader));
-        if (leader < 0) continue;
-        if (raw_ptrace(PTRACE_SEIZE, leader, kTraceOptions) != 0) {
-            bury(leader);
-            continue;
-        }
-        shared.births.fetch_add(1);
-        may_begin = 1;
-        raw_call(SYS_futex, reinterpret_cast<long>(&may_begin), FUTEX_WAKE_PRIVATE, 1);
-        return leader;
+    Spare* spare = find_spare(shared);
+    for (int tries = 0; spare == nullptr && tries < kTriesMax; tries++) {
+        if (prepare_spares(shared) == EPERM) return 0;
+        spare = find_spare(shared);
+        if (spare == nullptr) raw_call(SYS_nanosleep, reinterpret_cast<long>(&kPause));
     }
-    return 0;
+    if (spare == nullptr) return 0;
+    const pid_t leader = std::exchange(spare->process, 0);
+    shared.leaders_place = static_cast<std::size_t>(spare - shared.spares.data());
+    shared.threads[0].thread = leader;
+    for (auto* file : {&shared.tasks, &shared.stat}) raw_call(SYS_close, file->exchange(-1));
+    shared.births.fetch_add(1);
+    __atomic_store_n(&spare->is_called, 1, __ATOMIC_RELEASE);
+    raw_call(SYS_futex, reinterpret_cast<long>(&spare->is_called), FUTEX_WAKE_PRIVATE, 1);
+    return leader;
 }
 
 }  // namespace farswap::keeper

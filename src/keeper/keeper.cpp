@@ -75,31 +75,24 @@ class Line {
     std::size_t length_ = 0;
 };
 
-/// The path of a file of a process's in /proc.
-class Path {
-  public:
-    Path(pid_t process, std::string_view rest) noexcept {
-        char* end = std::to_chars(text_.data() + 6, text_.data() + 20, process).ptr;
-        std::memcpy(end, rest.data(), rest.size());
-    }
-    long address() const noexcept { return reinterpret_cast<long>(text_.data()); }
-
-  private:
-    std::array<char, 40> text_{"/proc/"};
-};
-
-/// proc_pid_stat(5): the state follows the name, which may contain anything.
-bool is_zombie(pid_t process) noexcept {
+/// Whether the pager's main thread has ended and is not buried. proc_pid_stat(5): the state follows the name,
+/// which may contain anything.
+bool is_zombie() noexcept {
     std::array<char, 128> text{};
-    const Path path(process, "/stat");
-    const long fd = raw_call(SYS_open, path.address(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    const long got =
-        raw_call(SYS_read, fd, reinterpret_cast<long>(text.data()), static_cast<long>(text.size()));
-    raw_call(SYS_close, fd);
+    const long got = raw_call(SYS_pread64, shared.stat, reinterpret_cast<long>(text.data()),
+                              static_cast<long>(text.size()), 0);
     for (long i = got - 3; i >= 0; i--)
         if (text[static_cast<std::size_t>(i)] == ')') return text[static_cast<std::size_t>(i) + 2] == 'Z';
     return false;
+}
+
+/// Of the pager; -1: it cannot be told.
+long count_threads() noexcept {
+    constexpr long kOwnLinks = 2;  // the folder of threads has one for each of these besides
+    struct stat tasks {};
+    if (shared.tasks < 0) return shared.threads[0].has_begun ? -1 : 1;
+    if (raw_call(SYS_fstat, shared.tasks, reinterpret_cast<long>(&tasks)) != 0) return -1;
+    return static_cast<long>(tasks.st_nlink) - kOwnLinks;
 }
 
 /// The keeper's own life.
@@ -108,15 +101,17 @@ class Watch {
     [[noreturn]] void run() noexcept;
 
   private:
-    bool seize_all() noexcept;
+    bool begin() noexcept;
+    long seize_all(std::size_t& seized) noexcept;
     static void go_on(pid_t thread, int signal) noexcept;
+    static bool is_of_spare(pid_t process, int status) noexcept;
     void stopped(pid_t thread, int status) noexcept;
     void exits(pid_t thread) noexcept;
     void take(KeptThread& kept) noexcept;
     void ended(pid_t thread, int status) noexcept;
     pid_t wait(int& status) noexcept;
     bool stand_at_their_ends() noexcept;
-    bool are_all_known() const noexcept;
+    bool are_all_known() noexcept;
     void let_die(std::string_view why) noexcept;
     void succeed() noexcept;
     void copy_limits() noexcept;
@@ -132,22 +127,22 @@ class Watch {
     bool main_had_begun_ = false;  ///< the main thread that was killed last was more than an heir
     bool is_lost_ = false;         ///< one of its threads is gone before its registers were read
     std::string_view why_lost_;
-    std::array<rlimit, RLIM_NLIMITS> limits_{};
 };
 
 /// Signals are the pager's, and a kill of its process group is not the keeper's.
 void Watch::run() noexcept {
     raw_call(SYS_setsid);
-    raw_call(SYS_prctl, PR_SET_NAME, reinterpret_cast<long>("farswap-keeper"));
+    raw_call(SYS_prctl, PR_SET_NAME, reinterpret_cast<long>(shared.keepers_name.data()));
     wait_while(shared.phase, Phase::kWaitsForLeave);
     pager_ = shared.threads[0].thread;
-    const bool traces = seize_all();
+    const bool traces = begin();
     shared.phase = traces ? Phase::kKeeps : Phase::kFailed;
     wake(shared.phase);
     if (!traces) leave();
     for (;;) {
         int status = 0;
         const pid_t thread = wait(status);
+        if (thread > 0 && is_of_spare(thread, status)) continue;
         if (thread > 0 && WIFSTOPPED(status)) stopped(thread, status);
         if (thread > 0 && !WIFSTOPPED(status)) ended(thread, status);
         if (!is_killed_ || is_lost_ || !stand_at_their_ends()) continue;
@@ -169,14 +164,26 @@ pid_t Watch::wait(int& status) noexcept {
     return 0;
 }
 
-bool Watch::seize_all() noexcept {
-    for (std::size_t i = 0; i < shared.count; i++) {
-        const long error = raw_ptrace(PTRACE_SEIZE, shared.threads[i].thread, kTraceOptions);
-        if (error == 0) continue;
-        shared.error = static_cast<int>(-error);
-        return false;
+/// -> 0 or an error number, with the number of the pager's threads that are traced.
+long Watch::seize_all(std::size_t& seized) noexcept {
+    for (seized = 0; seized < shared.count; seized++) {
+        const long error = raw_ptrace(PTRACE_SEIZE, shared.threads[seized].thread, kTraceOptions);
+        if (error != 0) return -error;
     }
-    return true;
+    return prepare_spares(shared);
+}
+
+/// Where nobody may trace a process that must not be dumped, ours is one that may for as long as this takes.
+bool Watch::begin() noexcept {
+    std::size_t seized = 0;
+    long error = seize_all(seized);
+    if (error == EPERM && seized == 0 && raw_call(SYS_prctl, PR_GET_DUMPABLE) != 1) {
+        raw_call(SYS_prctl, PR_SET_DUMPABLE, 1);
+        error = seize_all(seized);
+        raw_call(SYS_prctl, PR_SET_DUMPABLE, 0);
+    }
+    shared.error = static_cast<int>(error);
+    return error == 0;
 }
 
 /// Lets a thread go on from the stop that was reported. If it was killed in that stop it is in its last one
@@ -186,6 +193,20 @@ void Watch::go_on(pid_t thread, int signal) noexcept {
     raw_call(SYS_waitid, P_PID, thread, reinterpret_cast<long>(&news),
              WSTOPPED | WEXITED | WNOHANG | WNOWAIT | __WALL);
     if (news.si_pid == 0) raw_ptrace(PTRACE_CONT, thread, static_cast<long>(signal));
+}
+
+/// Nobody may stop a spare, which blocks all other signals; one that has ended is one less.
+bool Watch::is_of_spare(pid_t process, int status) noexcept {
+    for (Spare& spare : shared.spares) {
+        if (spare.process != process) continue;
+        spare.is_ending = spare.is_ending || status >> 16 == PTRACE_EVENT_EXIT;
+        if (WIFSTOPPED(status))
+            go_on(process, 0);
+        else
+            spare.process = 0;
+        return true;
+    }
+    return false;
 }
 
 void Watch::stopped(pid_t thread, int status) noexcept {
@@ -238,7 +259,7 @@ bool Watch::stand_at_their_ends() noexcept {
         KeptThread& kept = shared.threads[i];
         if (kept.thread == 0 || kept.is_ending) continue;
         // A main thread is not reported as long as there are others, and they are held.
-        if (kept.thread != pager_ || !is_zombie(pager_)) return false;
+        if (kept.thread != pager_ || !is_zombie()) return false;
         if (kept.has_begun) let_die("its main thread had ended unseen");
         if (is_lost_) return false;
         kept.is_ending = true;
@@ -246,19 +267,17 @@ bool Watch::stand_at_their_ends() noexcept {
     return true;
 }
 
-/// The folder has a link for each thread, besides its own two.
-bool Watch::are_all_known() const noexcept {
-    const Path path(pager_, "/task");
-    struct stat tasks {};
-    std::size_t known = 0;
+bool Watch::are_all_known() noexcept {
+    long known = 0;
     for (std::size_t i = 0; i < shared.count; i++) known += shared.threads[i].thread != 0;
-    return raw_call(SYS_stat, path.address(), reinterpret_cast<long>(&tasks)) == 0 &&
-           tasks.st_nlink == known + 2;
+    const long there = count_threads();
+    if (there < 0) let_die("its threads could not be counted");
+    return there == known;
 }
 
 void Watch::copy_limits() noexcept {
-    for (std::size_t i = 0; i < limits_.size(); i++)
-        raw_call(SYS_prlimit64, pager_, static_cast<long>(i), 0, reinterpret_cast<long>(&limits_[i]));
+    for (std::size_t i = 0; i < shared.limits.size(); i++)
+        raw_call(SYS_prlimit64, pager_, static_cast<long>(i), 0, reinterpret_cast<long>(&shared.limits[i]));
 }
 
 /// All threads stand at their ends.
@@ -274,9 +293,8 @@ void Watch::succeed() noexcept {
         int status = 0;
         gone = static_cast<pid_t>(raw_call(SYS_wait4, -1, reinterpret_cast<long>(&status), __WALL));
         if (gone < 0 && gone != -EINTR) leave();
+        if (gone > 0) is_of_spare(gone, status);
     }
-    for (std::size_t i = 0; i < limits_.size(); i++)
-        raw_call(SYS_prlimit64, 0, static_cast<long>(i), reinterpret_cast<long>(&limits_[i]));
     if (traced != 0) {
         Line() << "farswap: the pager was killed while it prepared process " << long{traced}
                << "; nobody can go on from there, and what it paged is stopped\n";
@@ -362,6 +380,26 @@ Status map_extended() {
     return {};
 }
 
+/// A process that is to end.
+class Ending {
+  public:
+    Ending() = default;
+    explicit Ending(pid_t process)
+        : process_(process), pidfd_(static_cast<int>(syscall(SYS_pidfd_open, process, 0))) {}
+    void kill() const { syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0); }
+    /// Buries it if it is our child.
+    void wait() const {
+        pollfd ended{pidfd_.get(), POLLIN, 0};
+        while (pidfd_ && poll(&ended, 1, -1) < 0 && errno == EINTR) {
+        }
+        if (pidfd_) waitpid(process_, nullptr, __WALL | WNOHANG);
+    }
+
+  private:
+    pid_t process_ = 0;
+    Fd pidfd_;
+};
+
 /// Fills in what the keeper has to know of the C library and of our threads.
 Status describe_ourselves() {
     int* number = nullptr;
@@ -378,7 +416,10 @@ Status describe_ourselves() {
             return fail(EAGAIN, "more than {} threads", Shared::kThreadsMax);
         shared.threads[shared.count++].thread = std::atoi(task.path().filename().c_str());
     }
-    if (error || shared.count == 0) return fail(ENOENT, "cannot read /proc/self/task: is /proc mounted?");
+    shared.tasks = ::open(kTasksPath, kTasksFlags);
+    shared.stat = ::open(kStatPath, kStatFlags);
+    if (error || shared.count == 0 || shared.tasks < 0 || shared.stat < 0)
+        return fail(ENOENT, "cannot read /proc/self/task: is /proc mounted?");
     FARSWAP_ASSERT(shared.threads[0].thread == getpid());
     return {};
 }
@@ -415,14 +456,19 @@ Status start(Look look) {
 }
 
 void stop() noexcept {
-    const pid_t keeper = shared.keeper.exchange(0);
-    if (keeper == 0) return;
-    const Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, keeper, 0)));
-    ::kill(keeper, SIGKILL);
-    pollfd ended{pidfd.get(), POLLIN, 0};
-    while (pidfd && poll(&ended, 1, -1) < 0 && errno == EINTR) {
+    const pid_t process = shared.keeper.exchange(0);
+    if (process == 0) return;
+    const Ending keeper(process);
+    std::array<Ending, Shared::kSparesMax> spares;
+    for (std::size_t i = 0; i < spares.size(); i++)
+        if (const pid_t spare = shared.spares[i].process; spare != 0) spares[i] = Ending(spare);
+    keeper.kill();
+    keeper.wait();
+    for (const Ending& spare : spares) {  // they end with it
+        spare.kill();
+        spare.wait();
     }
-    waitpid(keeper, nullptr, __WALL | WNOHANG);
+    for (auto* file : {&shared.tasks, &shared.stat}) close(file->exchange(-1));
 }
 
 std::uint32_t births() noexcept {

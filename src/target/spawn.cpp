@@ -1,6 +1,7 @@
 #include "target/spawn.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -8,7 +9,9 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "base/log.h"
@@ -55,6 +58,28 @@ int execute(const std::vector<std::string>& places, const std::vector<char*>& ar
         break;
     }
     return result;
+}
+
+/// Our descriptors that a program does not get.
+std::vector<int> closed_on_exec() {
+    std::vector<int> found;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", error)) {
+        const int fd = std::atoi(entry.path().filename().c_str());
+        const int flags = fcntl(fd, F_GETFD);
+        if (flags >= 0 && (flags & FD_CLOEXEC) != 0) found.push_back(fd);
+    }
+    return found;
+}
+
+/// A pager without CAP_SYS_PTRACE could not trace a copy of itself, which must not be dumped as it must not
+/// itself (ptrace(2), "Ptrace access mode checking"). Whoever else may trace the child then finds nothing of
+/// the pager's: neither the pool nor a key is in the copy of its memory (MADV_DONTFORK), and it has none of
+/// its descriptors.
+void become_traceable(const std::vector<int>& not_ours, int go, int failed) {
+    for (const int fd : not_ours)
+        if (fd != go && fd != failed) close(fd);
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 }
 
 [[noreturn]] void run_child(const std::vector<std::string>& places, const std::vector<char*>& arguments,
@@ -108,10 +133,11 @@ Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const Caller
     arguments.push_back(nullptr);
 
     const std::vector<std::string> places = places_of(argv[0]);
+    const std::vector<int> not_the_childs = closed_on_exec();
     const pid_t process = fork();
     if (process < 0) return fail_errno(errno, "cannot start a process");
     if (process == 0) {
-        go_write.reset();
+        become_traceable(not_the_childs, go_read.get(), failed_write.get());
         run_child(places, arguments, caller, go_read.get(), failed_write.get());
     }
     failed_write.reset();

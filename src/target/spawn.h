@@ -29,7 +29,8 @@ struct Spawned {
 };
 
 /// Forks. The child gets the caller's state, the default dispositions of the signals that farswap handles,
-/// and no descriptor of ours.
+/// and no descriptor of ours. It may be traced by whoever may trace the program, from before its exec on:
+/// what must be in nobody's reach must not be given to children (MADV_DONTFORK).
 Result<Spawned> spawn_stopped(const std::vector<std::string>& argv, const CallersState& caller);
 
 /// The errno of the exec, 0 when it succeeded. Blocks until the exec was tried.

@@ -102,7 +102,7 @@ class Lab:
         """A copy where every user can execute it: the build folder may be closed to others."""
         copy = pathlib.Path("/var/tmp") / f"farswap-e2e-{self.directory.name}-{pathlib.Path(program).name}"
         shutil.copy(program, copy)
-        self.cleanup.callback(copy.unlink)
+        self.cleanup.callback(copy.unlink, missing_ok=True)
         return copy
 
     def granted(self):

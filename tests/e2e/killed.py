@@ -53,12 +53,13 @@ def pagers_listed(lab):
 class Job:
     """farswap run with a program whose end is told by its output: its parent may be killed."""
 
-    def __init__(self, lab, *argv, ram="64M", url=None, flags=(), env=None):
+    def __init__(self, lab, *argv, ram="64M", url=None, flags=(), env=None, command=None):
+        """`command`: farswap, and who runs it."""
         self.lab, self.output, self.said, self.stats = lab, lab.output(), lab.output(), lab.output()
         script = ['"$@"; echo "status $?"', "sh", *map(str, argv)]
         with open(self.output, "wb") as out, open(self.said, "wb") as error:
             self.process = subprocess.Popen(
-                [str(lab.tools.farswap), "run", "--ram", ram, "--swap", url or lab.file_url(), "--stats", str(self.stats),
+                [*map(str, command or [lab.tools.farswap]), "run", "--ram", ram, "--swap", url or lab.file_url(), "--stats", str(self.stats),
                  *flags, "--", "sh", "-c", *script], stdin=subprocess.DEVNULL, stdout=out, stderr=error, cwd=lab.directory,
                 start_new_session=True, env={**os.environ, **(env or {})})
         keep_nice(self.process.pid)
@@ -73,6 +74,10 @@ class Job:
     def find_keeper(self):
         self.keeper = next((child for child in children_of(self.first) if name_of(child) == KEEPER), 0)
         return self.keeper or self.process.poll() is not None
+
+    def heirs(self):
+        """Children of the keeper that page: who waits to be one has its name."""
+        return [child for child in children_of(self.keeper) if name_of(child) not in (KEEPER, "")]
 
     def errors(self):
         return self.said.read_text(errors="replace")
@@ -100,7 +105,7 @@ class Job:
             self.process.wait()
 
         def heir():
-            self.pager = next((child for child in children_of(self.keeper) if child != dead), 0)
+            self.pager = next((heir for heir in self.heirs() if heir != dead), 0)
             return self.pager or not name_of(self.keeper)
         wait_until(heir, f"a pager after {self.deaths} deaths")
         self.deaths += self.pager != 0
@@ -126,7 +131,7 @@ class Job:
 
     def kill_all(self):
         for pid in (self.keeper, self.pager, self.first):
-            if pid and name_of(pid) in (KEEPER, "farswap"):
+            if pid and name_of(pid).startswith("farswap"):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         # The programs have a session of their own.
@@ -266,7 +271,7 @@ def resume_names_its_own_heir(lab):
     wait_until(lambda: other.pager in pagers_listed(lab), "another job")
     os.kill(job.keeper, signal.SIGCONT)
     said = resume.communicate(timeout=LIMIT_S)[1]
-    heirs = [child for child in children_of(job.keeper) if child != job.first]
+    heirs = [heir for heir in job.heirs() if heir != job.first]
     right = [heir for heir in heirs if f"process {heir} pages on in place of {job.first}\n" in said]
     lab.expect(resume.returncode == 0 and right == heirs and len(heirs) == 1, f"heirs {heirs}; it says {said!r}")
     other.kill_all()

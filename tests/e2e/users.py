@@ -1,15 +1,18 @@
 """Cases of bad_input.py about who runs farswap: users without privileges, with what an administrator may grant them."""
 import os
 import pathlib
+import resource
 import select
+import signal
 import socket
 import subprocess
 import threading
 
 import harness
+import killed
 import seccomp
 from fault_lab import REFUSED, Skip, case
-from faults import store_file, verify
+from faults import store_file, verify, wait_until
 
 NOBODY = 65534
 
@@ -303,3 +306,109 @@ def ordinary_user(lab):
         lab.expect("pages    out" in run.error, f"no page left RAM: {run.last_error()}")
         lab.expect("instead of 10 MiB" in run.error, f"the summary does not speak of locked memory: {run.error}")
         lab.expect_nothing_left(run)
+
+
+INTRUDER = pathlib.Path(__file__).with_name("intruder.py")
+REFUSALS = ("EPERM", "EACCES")
+
+
+def expect_all_refused(lab, run, but=()):
+    """Of the intruder's lines: nothing was had of pager and keeper, and all ways lead to a child of its own."""
+    lines = [line.split() for line in run.output.read_text().splitlines()]
+    lab.expect(run.status == 0, f"exit status {run.status}: {run.error}")
+    for who in ("pager", "keeper", "child"):
+        answers = {line[1]: line[2] for line in lines if line[0] == who and line[1] not in but}
+        right = ("had",) if who == "child" else REFUSALS
+        lab.expect(len(answers) + len(but) == 14, f"{who}: {len(answers)} ways were tried: {run.error}")
+        lab.expect(all(answer in right for answer in answers.values()), f"{who}: {answers}")
+
+
+@case
+def ordinary_users_pager_is_out_of_reach(lab):
+    """The program, and whoever else the user runs, can neither trace pager or keeper nor read their memory nor have their
+    descriptors: without any capability, with what `farswap check` asks an administrator for, and as a container's root, who can
+    list the numbers of descriptors."""
+    helper = Helper(lab, "--allow-uid", str(NOBODY))
+    user = User(lab, helper.path)
+    intruder = lab.for_everybody(INTRUDER)
+    expect_all_refused(lab, user.job(harness.PYTHON, intruder, "parent"))
+    prefix, program = lab.granted()
+    run = harness.run([*prefix, program, "run", "--ram", "64M", "--swap", lab.file_url(), "--", harness.PYTHON, intruder, "parent"],
+                      lab.output(), limit_s=60, cwd="/")
+    expect_all_refused(lab, run)
+    few = "-all," + ",".join(f"+{name}" for name in CONTAINER)
+    run = harness.run(["setpriv", "--bounding-set", few, "--inh-caps", "-all", *map(str, (
+        lab.tools.farswap, "run", "--ram", "64M", "--swap", lab.file_url(), "--", harness.PYTHON, intruder, "parent"))],
+        lab.output(), limit_s=60, environment=dict(os.environ, FARSWAPD_SOCKET=str(helper.path)))
+    expect_all_refused(lab, run, but=("fd",))
+
+
+@case
+def roots_pager_is_out_of_reach_of_who_is_not_root(lab):
+    """A program that has dropped its privileges reaches nothing of the pager that root has started for it."""
+    intruder = lab.for_everybody(INTRUDER)
+    lab.directory.chmod(0o755)
+    expect_all_refused(lab, lab.job(lab.file_url(), *lab.unprivileged(), harness.PYTHON, intruder, "parent"))
+
+
+@case
+def ordinary_users_heirs_are_out_of_reach(lab):
+    """A pager that its program kills again and again goes on each time, and at no moment of that is it, or its keeper, within
+    anybody's reach."""
+    times = 25
+    helper = Helper(lab, "--allow-uid", str(NOBODY))
+    user = User(lab, helper.path)
+    run = user.job(harness.PYTHON, lab.for_everybody(INTRUDER), "kill", times, ram="200M")
+    lines = run.output.read_text().splitlines()
+    lab.expect(f"killed {times}" in lines, f"the pager did not go on: {lines[-3:]}: {run.error}")
+    heirs = {line for line in lines if line.startswith("heir ")}
+    lab.expect(heirs and all(line.split()[2] in REFUSALS for line in heirs), f"an heir: {sorted(heirs)}")
+    hammered = [line.split()[1:] for line in lines if line.startswith("hammered ")]
+    lab.expect(len(hammered) == 2 and all(int(words[0]) > 20 * times for words in hammered), f"tried too little: {hammered}")
+    lab.expect(all(len(words) == 1 for words in hammered), f"was open for a moment: {hammered}")
+
+
+@case
+def ordinary_users_pagers_are_killed(lab):
+    """As root's, they go on in other processes, with a helper's right and with a capability; stopped ones, too."""
+    helper = Helper(lab, "--allow-uid", str(NOBODY))
+    user = User(lab, helper.path)
+    for who in (lambda: (user.prefix, user.program), lab.granted):   # one copy of the program, which gets its capability last
+        prefix, program = who()
+        job = killed.checking_job(lab, command=[*prefix, program], env={"FARSWAPD_SOCKET": str(helper.path)})
+        job.wait_until_paged(60)
+        killed.kill_again_and_again(job, 10)
+        for _ in range(5):
+            os.kill(job.pager, signal.SIGSTOP)
+            wait_until(lambda: killed.state_of(job.pager) == "t", 10)
+            os.kill(job.pager, signal.SIGCONT)
+            wait_until(lambda: killed.state_of(job.pager) != "t", 10)
+            os.kill(job.pager, signal.SIGSTOP)
+            job.kill_pager()
+        job.expect_success()
+        killed.expect_deaths(lab, job, 15)
+
+
+def ends_with_core(lab, argv, pid_of=lambda process: process.pid):
+    """Whether one that is ended by SIGSEGV leaves a core file."""
+    process = subprocess.Popen([str(word) for word in argv], cwd=lab.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (1 << 26, 1 << 26)))
+    process.stdout.readline()   # it runs
+    os.kill(pid_of(process), signal.SIGSEGV)
+    process.stdin.close()
+    return os.WCOREDUMP(os.waitpid(process.pid, 0)[1])
+
+
+@case
+def pager_leaves_no_core(lab):
+    """A pager that crashes, which has a key and pages, leaves no core file: root's neither."""
+    lab.directory.chmod(0o777)
+    says_that_it_runs = ["sh", "-c", "echo runs; exec cat"]
+    if not ends_with_core(lab, says_that_it_runs):
+        raise Skip("no core files are written here")
+    job = [lab.tools.farswap, "run", "-q", "--ram", "64M", "--swap", lab.file_url(), "--", *says_that_it_runs]
+    for flags in ((), ("--keeper", "off")):
+        lab.expect(not ends_with_core(lab, [*job[:2], *flags, *job[2:]]), f"{flags}: root's pager left a core")
+    prefix, program = lab.granted()
+    lab.store.chmod(0o777)
+    lab.expect(not ends_with_core(lab, [*prefix, program, *job[1:]]), "an ordinary user's pager left a core")
