@@ -76,12 +76,15 @@ Pages heap_pages(std::mt19937_64& random) {
     return pages;
 }
 
+struct Compressed;
+
 /// One thing done to kPages pages, and how long a page took in each round.
 struct Row {
     std::string name;
     std::string pages;
     std::function<void()> work;
     std::function<std::size_t()> bytes_left = nullptr;  ///< of all pages, after compression
+    const Compressed* expanded = nullptr;               ///< a row only where some of it got smaller
     std::vector<double> us{};
 };
 
@@ -112,6 +115,7 @@ struct Compressed {
         for (const std::size_t length : lengths) sum += length == 0 ? kPageSize : length;
         return sum;
     }
+    bool is_smaller() const { return total() < pages.size(); }
     const Pages& pages;
     Pages packed;
     std::vector<std::size_t> lengths;  ///< 0: not smaller
@@ -166,12 +170,21 @@ class Bench {
         for (Row& row : rows_) {
             std::ranges::sort(row.us);
             const double median = row.us[row.us.size() / 2];
+            if (row.expanded != nullptr && !row.expanded->is_smaller()) continue;
             if (memcpy_us == 0) memcpy_us = median;
             const std::string left =
                 row.bytes_left ? fmt::format("{}", row.bytes_left() / kPages) : std::string();
             fmt::print("| {} | {} | {:.3f} | {:.3f} | {:.3f} | {:.1f} | {} |\n", row.name, row.pages, median,
                        row.us.front(), row.us.back(), median / memcpy_us, left);
         }
+        fmt::print(
+            "\n`half random`: every second 64 bytes are zeros. `text`: words out of 2000, the first ones the "
+            "most "
+            "frequent. `lists`: nodes of two pointers into 8 MiB, a number below 100,000 and a length. A "
+            "page that "
+            "would not become smaller counts with its 4096 bytes, and is not expanded. The record of a page "
+            "takes "
+            "whole units of 512 bytes on the store.\n");
     }
 
   private:
@@ -219,14 +232,14 @@ class Bench {
                                  kPageSize - 1, 1));
                          }),
                          [&set] { return set.total(); }});
-        if (set.total() == set.pages.size()) return;  // nothing got smaller
         rows_.push_back(
             {"lz4 expand", kind, each_page([&set](std::size_t i) {
                  if (set.lengths[i] == 0) return;
                  keep(LZ4_decompress_safe(reinterpret_cast<const char*>(set.packed.data() + i * kPageSize),
                                           reinterpret_cast<char*>(set.out.data()),
                                           static_cast<int>(set.lengths[i]), kPageSize));
-             })});
+             }),
+             nullptr, &set});
     }
 
     void zstd_rows(const std::string& kind, Compressed& set) {
@@ -241,7 +254,8 @@ class Bench {
                              if (set.lengths[i] == 0) return;
                              keep(ZSTD_decompressDCtx(zstd_in_, set.out.data(), kPageSize,
                                                       set.packed.data() + i * kPageSize, set.lengths[i]));
-                         })});
+                         }),
+                         nullptr, &set});
     }
 
     static SealPlace place(std::size_t i) { return {0, static_cast<std::uint32_t>(i)}; }
