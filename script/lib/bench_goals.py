@@ -1,10 +1,11 @@
 """What farswap aims at beside the raw data path over NFS, a plain run and kernel swap, each in turn with what it is compared with
 within one run: a fault over NFS and a bare READ, faults a second and READs a second, walks, write-out, a program that fits under its
-cap, and memory that four threads touch at once. Prints a Markdown table.
+cap, memory that four threads touch at once, and `--swap none` and zram. Prints a Markdown table.
 
   bench_goals.py --build DIR [--rounds 5] [--seconds 2] [--only ROW,...] [--directory DIR]
 
-Rows: fault, faults8, walk, write-out, fits, four. Root: a server is started on loopback, and kernel swap has a file and a cgroup.
+Rows: fault, faults8, walk, write-out, fits, four, tier. Root: a server is started on loopback, and kernel swap has a file or zram, and a cgroup.
+Of rates over NFS it is told, too, how much of the machine's processors was at work meanwhile.
 """
 import argparse
 import json
@@ -17,17 +18,46 @@ import tempfile
 import time
 
 import bench_nfs
+import bench_swap
 import measure
 import swap_rivals
 
 MIB = 1 << 20
 SIZE_MIB, RAM_MIB = 256, 64
 MAPPING_MIB, MAPPING_RAM_MIB = 4096, 1024
+TIER_WORKS = {"random:0:1": "random reads", "zipf:30:1": "Zipf 0.99, 30% writes"}
+TIER_CONTENT = "quarter"
 ONE_CORE = ("taskset", "-c", "0")
 
 
+def idle_s():
+    """Of all processors since the machine's start, in s: proc_stat(5), idle and iowait."""
+    with open("/proc/stat", encoding="utf-8") as stat:
+        words = stat.readline().split()
+    return (int(words[4]) + int(words[5])) / os.sysconf("SC_CLK_TCK")
+
+
 class Server(bench_nfs.Bench):
-    """The server of script/bench nfs, and what is asked of it by `raw` and through farswap."""
+    """The server of script/bench nfs, and what is asked of it by `raw` and through farswap. `busy` has of each command how much of
+    the machine's processors was at work meanwhile, by what was run: by "raw" and "paged"."""
+
+    def __init__(self, options, directory):
+        super().__init__(options, directory)
+        self.busy = {"raw": [], "paged": []}
+
+    def observed(self, what, command):
+        began, idle = time.monotonic(), idle_s()
+        ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        self.busy[what].append(1 - (idle_s() - idle) / os.cpu_count() / (time.monotonic() - began))
+        if ended.returncode != 0:
+            sys.exit(f"bench: {what}: {ended.stderr.strip()}")
+        return ended.stdout
+
+    def at_work(self, what):
+        """In percent, of the runs since it was asked last."""
+        found = [100 * share for share in self.busy[what]]
+        self.busy[what].clear()
+        return f"{statistics.median(found):.0f}%"
 
     def pinned(self):
         """The server is on the same core as those who ask it."""
@@ -48,21 +78,16 @@ class Server(bench_nfs.Bench):
         """Operations a second; with a depth of 1 the median and the 99th percentile of one, in us, too."""
         with self.file_for(operation.partition("+")[0]) as file:
             command = [*around, self.build / "raw_nfs", *self.ports, self.export, file, operation, size, depth, self.options.seconds]
-            ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-        if ended.returncode != 0:
-            sys.exit(f"bench: raw_nfs: {ended.stderr.strip()}")
-        operations, seconds = map(float, ended.stdout.split()[:2])
-        return (operations / seconds, *map(float, " ".join(ended.stdout.splitlines()[1:]).split()))
+            said = self.observed("raw", command)
+        operations, seconds = map(float, said.split()[:2])
+        return (operations / seconds, *map(float, " ".join(said.splitlines()[1:]).split()))
 
     def paged(self, work, around=()):
         """What touch_pages says of it, with a quarter of its pages in RAM, and what farswap counted."""
         stats = self.export.parent / "stats.json"
         command = [*around, self.build / "farswap", "run", "-q", "--ram", f"{RAM_MIB}M", "--swap", self.url, "--stats", stats, "--",
                    self.build / "touch_pages", "--size", f"{SIZE_MIB}M", "--seconds", self.options.seconds, work]
-        ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-        if ended.returncode != 0:
-            sys.exit(f"bench: farswap: {ended.stderr.strip()}")
-        return json.loads(ended.stdout)["works"][0], json.loads(stats.read_text())
+        return json.loads(self.observed("paged", command))["works"][0], json.loads(stats.read_text())
 
 
 def spread(values):
@@ -88,6 +113,8 @@ def fault(server, options):
     server.pinned()
     found = in_turn(options.rounds, lambda: server.paged("random:0:1", ONE_CORE)[0], lambda: server.raw("read", 4096, 1, ONE_CORE))
     server.anywhere()
+    for pinned in server.busy.values():
+        pinned.clear()
     median = [(mine["missed_median_ns"] / 1000, raw[1]) for mine, raw in found]
     p99 = [(mine["missed_p99_ns"] / 1000, raw[2]) for mine, raw in found]
     for name, pairs, goal in (("median", median, "<= 1.30"), ("99th percentile", p99, "<= 2")):
@@ -96,18 +123,23 @@ def fault(server, options):
                spread([a / b for a, b in pairs]), goal)
 
 
+def rates_row(server, name, rates, unit, beside, goal):
+    """`rates`: of each round farswap's and the raw data path's."""
+    ours, theirs = zip(*rates)
+    return (name, f"{spread(ours)} {unit}; processors {server.at_work('paged')} at work",
+            f"{spread(theirs)} {beside}; {server.at_work('raw')}", spread([a / b for a, b in rates]), goal)
+
+
 def faults8(server, options):
     found = in_turn(options.rounds, lambda: server.paged("random:0:8")[0], lambda: server.raw("read", 4096, 8))
-    rates = [(mine["missed"] / mine["seconds"], raw[0]) for mine, raw in found]
-    yield ("random faults a second over NFS, 8 threads", spread([a / 1000 for a, _ in rates]) + " k",
-           spread([b / 1000 for _, b in rates]) + " k READs, 8 at a time", spread([a / b for a, b in rates]), ">= 0.95")
+    rates = [(mine["missed"] / mine["seconds"] / 1000, raw[0] / 1000) for mine, raw in found]
+    yield rates_row(server, "random faults a second over NFS, 8 threads", rates, "k", "k READs, 8 at a time", ">= 0.95")
 
 
 def walk(server, options):
     found = in_turn(options.rounds, lambda: server.paged("sequential:0:1")[0], lambda: server.raw("read", MIB, 4))
     rates = [(mine["per_s"] * 4096 / 1e6, raw[0] * MIB / 1e6) for mine, raw in found]
-    yield ("a walk in order over NFS, read", spread([a for a, _ in rates]) + " MB/s", spread([b for _, b in rates]) + " MB/s by READs of 1 MiB",
-           spread([a / b for a, b in rates]), ">= 0.95")
+    yield rates_row(server, "a walk in order over NFS, read", rates, "MB/s", "MB/s by READs of 1 MiB", ">= 0.95")
 
 
 def write_out(server, options):
@@ -115,14 +147,14 @@ def write_out(server, options):
         work, stats = server.paged("sequential:100:1")
         return work["per_s"] * 4096 / 1e6 * min(1, stats["pages"]["written"] / max(1, stats["pages"]["evicted"]))
 
-    found = in_turn(options.rounds, written, lambda: server.raw("write+commit", MIB, 4)[0] * MIB / 1e6)
-    yield ("a walk in order over NFS, every page written", spread([a for a, _ in found]) + " MB/s out, as much in",
-           spread([b for _, b in found]) + " MB/s by WRITEs of 1 MiB, unstable, and COMMIT", spread([a / b for a, b in found]), ">= 0.95")
+    rates = in_turn(options.rounds, written, lambda: server.raw("write+commit", MIB, 4)[0] * MIB / 1e6)
+    yield rates_row(server, "a walk in order over NFS, every page written", rates, "MB/s out, as much in",
+                    "MB/s by WRITEs of 1 MiB, unstable, and COMMIT", ">= 0.95")
 
 
 def fits(build, options):
     """Seconds of a program under a cap that it never comes near, and plainly."""
-    program = [build / "sized_programs", "pagerank", "2000000", "20"]
+    program = [build / "sized_programs", "pagerank", "2000000", "160"]
 
     def timed(around=()):
         began = time.monotonic()
@@ -130,7 +162,7 @@ def fits(build, options):
         return time.monotonic() - began
 
     timed()
-    found = in_turn(2 * options.rounds, lambda: timed((build / "farswap", "run", "-q", "--ram", "4G", "--")), timed)
+    found = in_turn(options.rounds, lambda: timed((build / "farswap", "run", "-q", "--ram", "4G", "--")), timed)
     yield ("a program that fits under its cap (PageRank), all of the command", spread([a for a, _ in found]) + " s",
            spread([b for _, b in found]) + " s plainly", spread([a / b for a, b in found]), "<= 1.01")
 
@@ -170,6 +202,22 @@ def four(build, options, directory):
            f"peak {spread(peaks)} MiB")
 
 
+def tier(build, options, directory):
+    """With RAM made equal as `script/bench swap` does."""
+    bench = bench_swap.Bench(argparse.Namespace(build=build, size=SIZE_MIB, work=list(TIER_WORKS)), directory)
+    bench.seconds, cap = options.seconds, bench.size // 2
+
+    def ours():
+        return bench.execute([bench.farswap, "run", "--quiet", "--ram", cap, "--swap", "none", "--", *bench.command(TIER_CONTENT)]).works
+
+    found = in_turn(options.rounds, ours, lambda: bench.under_zram(TIER_CONTENT, cap).works)
+    for work, name in TIER_WORKS.items():
+        pairs = [(mine[work]["per_s"] / 1000, zrams[work]["per_s"] / 1000) for mine, zrams in found]
+        mine, zrams = zip(*pairs)
+        yield (f"`--swap none` at 50%, three quarters of each page compress away, {name}", f"{spread(mine)} k accesses/s",
+               f"{spread(zrams)} k by zram", spread([a / b for a, b in pairs]), ">= 0.9")
+
+
 def rows(options, build, directory):
     wanted = options.only.split(",")
     over_nfs = {"fault": fault, "faults8": faults8, "walk": walk, "write-out": write_out}
@@ -185,6 +233,11 @@ def rows(options, build, directory):
         yield from fits(build, options)
     if "four" in wanted:
         yield from four(build, options, directory)
+    if "tier" in wanted:
+        try:
+            yield from tier(build, options, directory)
+        except swap_rivals.Unavailable as why:
+            yield ("`--swap none` beside zram", "-", str(why), "-", ">= 0.9")
 
 
 def main():
@@ -192,7 +245,7 @@ def main():
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--only", default="fault,faults8,walk,write-out,fits,four")
+    parser.add_argument("--only", default="fault,faults8,walk,write-out,fits,four,tier")
     parser.add_argument("--directory", default="/var/tmp")
     options = parser.parse_args()
     swap_rivals.begin()

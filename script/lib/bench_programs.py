@@ -75,10 +75,11 @@ class Bench:
             run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, env=ENVIRONMENT,
                                  preexec_fn=enter, timeout=RUN_LIMIT_S, check=False)
             seconds = time.monotonic() - began
-        if run.returncode == -signal.SIGKILL:
+        # The compiler's driver reports it of its child.
+        if run.returncode == -signal.SIGKILL or b"Killed signal" in run.stderr:
             raise Unavailable("killed for want of memory")
         if run.returncode != 0:
-            raise Unavailable(f"ended with {run.returncode}: {run.stderr.decode(errors='replace').strip()[-80:]}")
+            raise Unavailable(f"ended with {run.returncode}: {' '.join(run.stderr.decode(errors='replace').split())[-80:]}")
         if self.digest() != self.right[name]:
             sys.exit(f"bench: {name} wrote something else: {' '.join(map(str, command))[:200]}")
         return seconds
