@@ -2,7 +2,6 @@
 #include "cli/run.h"
 
 #include <signal.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -15,6 +14,7 @@
 #include "cli/chaos_store.h"
 #include "cli/control_server.h"
 #include "cli/job_name.h"
+#include "cli/job_pool.h"
 #include "cli/live_line.h"
 #include "cli/live_stats.h"
 #include "cli/machine_share.h"
@@ -239,24 +239,11 @@ Status Run::make_pool() {
     if (!loop) return std::unexpected(loop.error());
     loop_ = std::move(*loop);
     report_.io_engine = loop_->engine();
-    // Who has pages sealed does not want them in the kernel's own swap in the clear.
-    auto pool =
-        Pool::create({.frames = static_cast<std::size_t>(budget_.pool / kPageSize),
-                      .frames_ready = static_cast<std::size_t>(std::min(budget_.pool, kPoolMin) / kPageSize),
-                      .locked_least = options_.seal ? kPoolLeast / kPageSize : 0,
-                      .lock_spare = kLockedBesidePool});
-    if (!pool && pool.error().code == EFBIG)
-        return fail(EFBIG, "{}; raise the limit on the size of files (ulimit -f)", pool.error().message);
-    if (!pool && (pool.error().code == EPERM || pool.error().code == ENOMEM))
-        return fail(pool.error().code,
-                    "{}, or let pages lie in the clear there, and on their store (--seal off)",
-                    pool.error().message);
+    auto pool = create_job_pool(budget_.pool, options_.seal);
     if (!pool) return std::unexpected(pool.error());
     pool_ = std::move(*pool);
     report_.pool_wanted = budget_.pool;
     report_.pool = budget_.pool = pool_->memory().size();
-    // Of the pages that will lie there a copy of us has nothing, whoever may look at that.
-    ::madvise(pool_->memory().data(), pool_->memory().size(), MADV_DONTFORK);
     report_.pool_locked = pool_->locked();
     const std::size_t ready = std::size_t{pool_->ready_frames()} * kPageSize;
     if (auto registered = loop_->register_memory(pool_->memory(), ready); !registered)

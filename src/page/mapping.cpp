@@ -47,6 +47,10 @@ void Mapping::advise_huge() noexcept {
     ::madvise(data_, size_, MADV_HUGEPAGE);
 }
 
+void Mapping::keep_from_children() noexcept {
+    ::madvise(data_, size_, MADV_DONTFORK);
+}
+
 int Mapping::lock() noexcept {
     return ::mlock2(data_, size_, MLOCK_ONFAULT) == 0 ? 0 : errno;
 }

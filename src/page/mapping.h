@@ -23,6 +23,8 @@ class Mapping {
 
     /// Asks for huge pages; without them small ones serve.
     void advise_huge() noexcept;
+    /// A child of fork(2) does not get it.
+    void keep_from_children() noexcept;
     /// Locks what is and will be present (mlock2(2), MLOCK_ONFAULT), so that a refusal comes before any
     /// memory is used. 0, EPERM or ENOMEM (RLIMIT_MEMLOCK).
     int lock() noexcept;

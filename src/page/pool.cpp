@@ -105,6 +105,7 @@ Result<std::unique_ptr<Pool>> Pool::create(const PoolOptions& options) {
     if (!storage) return std::unexpected(std::move(storage.error()));
 
     if (options.huge_pages) memory->advise_huge();
+    if (!options.children_have_it) memory->keep_from_children();
     const int lock_error = options.lock ? lock_both(*memory, *storage) : 0;
     if (lock_error != 0 && options.locked_least > 0)
         return fail_errno(lock_error, "cannot lock the page pool's {} KiB in memory", memory->size() / 1024);

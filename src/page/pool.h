@@ -33,6 +33,8 @@ struct PoolOptions {
     std::size_t locked_least = 0;
     std::size_t lock_spare = 0;  ///< bytes that others will lock, for which the limit must leave room then
     bool huge_pages = true;      ///< MADV_HUGEPAGE; serves without where there are none
+    /// false: a child of fork(2), which others may be able to look at, has nothing of it (MADV_DONTFORK).
+    bool children_have_it = true;
 };
 
 /// Owner of the frames. allocate/release and the pins are lock-free and may be used from any thread; the rest
