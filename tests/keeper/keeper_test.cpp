@@ -117,6 +117,7 @@ TEST_F(KeeperTest, ThreadsAreThereBeforeTheMainThreadGoesOn) {
     start([](Board& board) -> std::string {
         std::array<std::atomic<bool>, 12> at_work{};
         std::vector<std::thread> threads;
+        threads.reserve(at_work.size());
         for (auto& one : at_work)
             threads.emplace_back([&] {
                 one = true;
