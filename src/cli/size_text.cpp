@@ -20,7 +20,7 @@ constexpr std::size_t kBarColumns = 40;
 constexpr std::uint64_t kCountMax = std::uint64_t{1} << 62;
 constexpr double kSecondsMax = 1e12;
 
-std::string seconds(double value) {
+std::string precise_seconds(double value) {
     return fmt::format("{:.{}f} s", value, value < 9.95 ? 2 : value < 99.5 ? 1 : 0);
 }
 
@@ -37,7 +37,7 @@ std::string bar(double part) {
 
 std::string point_line(const SizePoint& point, double longest, double full_speed) {
     return fmt::format("{:>8}  {:<{}} {:>7}  x{:.{}f}", format_size(point.cap), bar(point.seconds / longest),
-                       kBarColumns, seconds(point.seconds), point.seconds / full_speed,
+                       kBarColumns, precise_seconds(point.seconds), point.seconds / full_speed,
                        point.seconds < 9.95 * full_speed ? 1 : 0);
 }
 
