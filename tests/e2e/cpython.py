@@ -22,6 +22,9 @@ SKIPPED = 77
 LEFT_OUT = {"test_bigmem", "test_bigaddrspace", "test_idle", "test_tk", "test_ttk_guionly", "test_ttk_textonly", "test_tix",
             "test_turtle", "test_winreg", "test_winsound", "test_msilib", "test_ossaudiodev", "test_smtpnet", "test_timeout"}
 
+# Cases of a module: to itself a virtual machine may not be able to connect by vsock, and then waits for ever, plainly, too.
+LEFT_OUT_OF = {"test_socket": ["ThreadedVSOCKSocketStreamTest"]}
+
 
 # What a pager could break soonest comes first: processes, threads, signals, memory, descriptors.
 FIRST = """fork1 mmap os posix subprocess signal threading thread threadsignals threading_local wait3 wait4 resource faulthandler gc
@@ -51,7 +54,8 @@ class Job(resumable.Job):
         return ["--chaos", self.options.rate, "--pool", "4M", "--ram", "4G"]
 
     def command(self, module, pipe):
-        return [PYTHON, "-c", STARTER, pipe, "-W", "--timeout", str(TEST_LIMIT_S), module]
+        left_out = [word for name in LEFT_OUT_OF.get(module, []) for word in ("-i", name)]
+        return [PYTHON, "-c", STARTER, pipe, "-W", "--timeout", str(TEST_LIMIT_S), *left_out, module]
 
     def said(self, run):
         """The names of the tests that failed, or else the last line that was said."""

@@ -239,7 +239,7 @@ TEST_P(NfsOpenTest, ServerWithoutPortsInItsUrlIsFoundByRpcbind) {
 TEST_P(NfsOpenTest, TimesNullCalls) {
     const auto took = time_nfs_null_calls(parse_url(server->url()).value(), 10ms);
     ASSERT_TRUE(took) << took.error().message;
-    EXPECT_GT(took->size(), 1u);
+    EXPECT_FALSE(took->empty());  // how many fit into the time is the machine's affair
     EXPECT_GT(std::ranges::min(*took), 0ns);
 }
 
