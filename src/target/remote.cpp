@@ -173,8 +173,15 @@ Result<RemoteTask> RemoteTask::seize(pid_t task, int limit_ms) {
 }
 
 Result<RemoteTask> RemoteTask::seize_begin(pid_t task) {
-    if (trace(PTRACE_SEIZE, task, 0, 0) != 0) {
-        const int error = errno;
+    int error = trace(PTRACE_SEIZE, task, 0, 0) == 0 ? 0 : errno;
+    // A program that another thread than the main one executes takes the main one's number when that is a
+    // zombie, which may not be traced (execve(2); the kernel's de_thread()).
+    for (int looks = 0; looks < 2 && error == EPERM && read_tracer(task) == 0; looks++) {
+        if (const char state = read_state(task); state == 'Z' || state == 'X')
+            return fail(ESTALE, "process {} has ended, or executes another program", task);
+        error = trace(PTRACE_SEIZE, task, 0, 0) == 0 ? 0 : errno;
+    }
+    if (error != 0) {
         if (const pid_t tracer = error == EPERM ? read_tracer(task) : 0; tracer != 0)
             return fail(error, "process {} is being traced by process {} ({})", task, tracer,
                         read_name(tracer));

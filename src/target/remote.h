@@ -18,7 +18,8 @@ class RemoteTask {
   public:
     /// Seizes a running task and stops it at the edge of user space. ETIMEDOUT when it does not get there
     /// within `limit_ms` (it sleeps uninterruptibly, as vfork parents do); EPERM when it may not be traced or
-    /// already is; ESRCH when it is gone.
+    /// already is; ESTALE when it has ended and others of its process have not, as while one of them executes
+    /// a program; ESRCH when it is gone.
     static Result<RemoteTask> seize(pid_t task, int limit_ms);
     /// The same in two steps, so that several tasks can be on their way to a stop at once. The kernel
     /// detaches no task that runs: one that is given up before it has stopped stays traced until this thread

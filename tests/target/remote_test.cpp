@@ -24,6 +24,7 @@
 
 #include "base/fd.h"
 #include "child.h"
+#include "target/proc.h"
 
 namespace farswap::target {
 namespace {
@@ -281,6 +282,21 @@ TEST(RemoteTask, SaysWhyItCannotSeize) {
     kill(ended, SIGKILL);
     child.join();
     EXPECT_EQ(RemoteTask::seize(ended, kSeizeLimitMs).error().code, ESRCH);
+}
+
+// As one is for a moment whose other thread executes a program. Seen on a busy machine: what was executed was
+// taken for one that may not be traced, and ran without being managed.
+TEST(RemoteTask, AMainThreadThatHasEndedIsNotOneThatMayNotBeTraced) {
+    Child child([] {
+        std::thread([] {
+            for (;;) pause();
+        }).detach();
+        pthread_exit(nullptr);
+        return 0;
+    });
+    EXPECT_TRUE(wait_until([&] { return read_state(child.process()) == 'Z'; }));
+    EXPECT_EQ(RemoteTask::seize(child.process(), kSeizeLimitMs).error().code, ESTALE);
+    kill(child.process(), SIGKILL);
 }
 
 // Seen: a program ended while it was stopped for its agent, and its exit status was gone.
