@@ -1,9 +1,11 @@
 // Makes the process that goes on; see shared.h. Runs in the keeper, and on the heirs' first steps.
 #include <asm/prctl.h>
+#include <elf.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include <cerrno>
@@ -258,6 +260,30 @@ long prepare_spares(Shared& shared) noexcept {
         return -error;
     }
     return find_spare(shared) != nullptr ? 0 : EAGAIN;
+}
+
+bool begin_anew(Shared& shared, KeptThread& kept) noexcept {
+    // What is left to the kernel meanwhile is to stop it; its own mask comes back with its registers. A
+    // signal that is blocked would come back for ever.
+    constexpr std::uint64_t kStops = 1ULL << (SIGTSTP - 1) | 1ULL << (SIGTTIN - 1) | 1ULL << (SIGTTOU - 1);
+    constexpr std::uint64_t kAllButStops = ~kStops;
+    const auto place = static_cast<std::size_t>(&kept - shared.threads.data());
+    user_regs_struct to{};
+    iovec general{&to, sizeof to};
+    if (raw_ptrace(PTRACE_GETREGSET, kept.thread, NT_PRSTATUS, &general) != 0) return false;
+    prepare_return(kept);
+    const auto stack = reinterpret_cast<std::uintptr_t>(threads_stacks[place].bytes.data()) + kHeirStackBytes;
+    to.rip = reinterpret_cast<std::uintptr_t>(&run_thread);
+    to.rsp = stack - sizeof(std::uintptr_t);  // as after a call (System V ABI, AMD64, 3.2.2)
+    to.rbp = 0;
+    to.rdi = reinterpret_cast<std::uintptr_t>(&shared);
+    to.rsi = place;
+    to.eflags = 0x2;
+    to.orig_rax = static_cast<unsigned long long>(-1);  // no system call is to be begun again
+    // In this order: where the first fails it has a mask and registers of its own, which are still to be
+    // read.
+    return raw_ptrace(PTRACE_SETREGSET, kept.thread, NT_PRSTATUS, &general) == 0 &&
+           raw_ptrace(PTRACE_SETSIGMASK, kept.thread, sizeof kAllButStops, &kAllButStops) == 0;
 }
 
 pid_t make_heirs(Shared& shared) noexcept {

@@ -104,6 +104,7 @@ class Watch {
     bool begin() noexcept;
     long seize_all(std::size_t& seized) noexcept;
     static void go_on(pid_t thread, int signal) noexcept;
+    static void go_on_anew(KeptThread& kept, int signal) noexcept;
     static bool is_of_spare(pid_t process, int status) noexcept;
     void stopped(pid_t thread, int status) noexcept;
     void exits(pid_t thread) noexcept;
@@ -186,6 +187,19 @@ bool Watch::begin() noexcept {
     return error == 0;
 }
 
+/// A signal that does nothing where it is delivered, whatever it did when it was sent (signal(7)).
+bool is_idle(int signal) noexcept {
+    struct {  // the kernel's own form of struct sigaction
+        void (*handler)(int);
+        unsigned long flags;
+        void (*restorer)();
+        std::uint64_t mask;
+    } now{};
+    raw_call(SYS_rt_sigaction, signal, 0, reinterpret_cast<long>(&now), sizeof now.mask);
+    return now.handler == SIG_IGN || (now.handler == SIG_DFL && (signal == SIGCONT || signal == SIGCHLD ||
+                                                                 signal == SIGURG || signal == SIGWINCH));
+}
+
 /// Lets a thread go on from the stop that was reported. If it was killed in that stop it is in its last one
 /// by now, and must stay there until it has been read.
 void Watch::go_on(pid_t thread, int signal) noexcept {
@@ -193,6 +207,18 @@ void Watch::go_on(pid_t thread, int signal) noexcept {
     raw_call(SYS_waitid, P_PID, thread, reinterpret_cast<long>(&news),
              WSTOPPED | WEXITED | WNOHANG | WNOWAIT | __WALL);
     if (news.si_pid == 0) raw_ptrace(PTRACE_CONT, thread, static_cast<long>(signal));
+}
+
+/// From a stop in which it is as it will be: it goes the way of an heir, whose beginning can be told from a
+/// kill that came between the look and the leave to go on, which would let it pass its last stop unread.
+void Watch::go_on_anew(KeptThread& kept, int signal) noexcept {
+    if (kept.has_begun) {
+        if (kept.take(heirs_code()) == KeptThread::Outcome::kLost)
+            return;  // killed: its last stop is to come
+        kept.has_begun = false;
+        if (!begin_anew(shared, kept)) return;
+    }
+    go_on(kept.thread, signal);
 }
 
 /// Nobody may stop a spare, which blocks all other signals; one that has ended is one less.
@@ -212,14 +238,22 @@ bool Watch::is_of_spare(pid_t process, int status) noexcept {
 void Watch::stopped(pid_t thread, int status) noexcept {
     const int event = status >> 16, signal = WSTOPSIG(status);
     if (event == PTRACE_EVENT_EXIT) return exits(thread);
-    if (event != PTRACE_EVENT_STOP) return go_on(thread, event == 0 ? signal : 0);
-    if (find(thread) == nullptr) add(thread);
+    KeptThread* const kept = find(thread);
     // SIGSTOP and its like are a stop of the whole process, which is to last; SIGTRAP is the first one of a
     // new thread, or the end of such a stop (ptrace(2), "PTRACE_EVENT stops").
-    if (signal == SIGTRAP)
-        go_on(thread, 0);
-    else
+    const bool is_new = event == PTRACE_EVENT_STOP && kept == nullptr;
+    if (is_new) add(thread);
+    if (event == PTRACE_EVENT_STOP && signal != SIGTRAP) {
         raw_ptrace(PTRACE_LISTEN, thread);
+        return;
+    }
+    const int passed_on = event != 0 || is_idle(signal) ? 0 : signal;
+    const bool changes_nothing =
+        event == PTRACE_EVENT_STOP || (event == 0 && (passed_on == 0 || signal == SIGSTOP));
+    if (kept != nullptr && changes_nothing)
+        go_on_anew(*kept, passed_on);
+    else
+        go_on(thread, passed_on);
 }
 
 /// Its registers can still be read, and it has let go of nothing yet.
@@ -400,6 +434,11 @@ class Ending {
     Fd pidfd_;
 };
 
+void close_descriptors() noexcept {
+    for (auto* file : {&shared.tasks, &shared.stat})
+        if (const int fd = file->exchange(-1); fd >= 0) close(fd);
+}
+
 /// Fills in what the keeper has to know of the C library and of our threads.
 Status describe_ourselves() {
     int* number = nullptr;
@@ -418,8 +457,10 @@ Status describe_ourselves() {
     }
     shared.tasks = ::open(kTasksPath, kTasksFlags);
     shared.stat = ::open(kStatPath, kStatFlags);
-    if (error || shared.count == 0 || shared.tasks < 0 || shared.stat < 0)
+    if (error || shared.count == 0 || shared.tasks < 0 || shared.stat < 0) {
+        close_descriptors();
         return fail(ENOENT, "cannot read /proc/self/task: is /proc mounted?");
+    }
     FARSWAP_ASSERT(shared.threads[0].thread == getpid());
     return {};
 }
@@ -442,7 +483,10 @@ Status start(Look look) {
                                keepers_storage.data() + keepers_storage.size() / 2, nullptr);
     const int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (keeper < 0) return fail_errno(error, "cannot start the keeper");
+    if (keeper < 0) {
+        close_descriptors();
+        return fail_errno(error, "cannot start the keeper");
+    }
     shared.keeper = keeper;
     // Yama lets only ancestors trace (Documentation/admin-guide/LSM/Yama.rst); where there is none, it fails.
     prctl(PR_SET_PTRACER, keeper, 0, 0, 0);
@@ -452,6 +496,7 @@ Status start(Look look) {
     if (shared.phase == Phase::kKeeps) return {};
     waitpid(keeper, nullptr, __WALL);
     shared.keeper = 0;
+    close_descriptors();
     return fail_errno(shared.error, "the pager may not be traced");
 }
 
@@ -468,7 +513,7 @@ void stop() noexcept {
         spare.kill();
         spare.wait();
     }
-    for (auto* file : {&shared.tasks, &shared.stat}) close(file->exchange(-1));
+    close_descriptors();
 }
 
 std::uint32_t births() noexcept {

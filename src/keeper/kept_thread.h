@@ -1,5 +1,5 @@
-// What a thread of the pager is to the kernel, read from one that is about to die, in a form in which another
-// thread can become it. Knows nothing of why it dies.
+// What a thread of the pager is to the kernel, read from one that has stopped, maybe for the last time, in a
+// form in which it, or another thread, can become that again. Knows nothing of why it has stopped.
 #pragma once
 
 #include <sys/types.h>
@@ -35,8 +35,8 @@ struct KeptThread {
     long system_call = -1;       ///< the one that it was in; -1: none
     std::uint64_t argument = 0;  ///< that one's second
     /// x87, SSE, AVX, ... in the standard form of XSAVE (Intel SDM vol. 1, 13.4): extended_max() bytes of
-    /// secret memory, which are zeros but from a kill to the first instruction of the heir. A thread that
-    /// was sealing a page has round keys there.
+    /// secret memory, which are zeros but from a kill, or a stop, to the next instruction that is its own. A
+    /// thread that was sealing a page has round keys there.
     std::span<std::byte> extended{};
 
     enum class Outcome { kTaken, kNotBegun, kLost };

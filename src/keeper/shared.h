@@ -72,6 +72,10 @@ long prepare_spares(Shared& shared) noexcept;
 /// becomes what it is to be it is in the heirs' code, and a kill changes nothing of what is kept of it.
 pid_t make_heirs(Shared& shared) noexcept;
 
+/// Sends a thread, in a ptrace-stop in which it was read, the way of an heir, to where it is: until it says
+/// that it has begun, a kill changes nothing of what is kept of it. False: it has left that stop.
+bool begin_anew(Shared& shared, KeptThread& kept) noexcept;
+
 HeirsCode heirs_code() noexcept;
 
 }  // namespace farswap::keeper

@@ -3,14 +3,20 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <random>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -54,13 +60,18 @@ char state_of(const std::filesystem::path& process) {
     return name_end == text.npos ? '?' : text[name_end + 2];
 }
 
+pid_t tracer_of(pid_t process) {
+    std::ifstream status("/proc/" + std::to_string(process) + "/status");
+    pid_t tracer = 0;
+    for (std::string word; status >> word;)
+        if (word == "TracerPid:") status >> tracer;
+    return tracer;
+}
+
 /// Whether all of its threads stand in a stop, and the keeper has dealt with that: it waits.
 bool has_stopped(pid_t process) {
     const std::filesystem::path proc("/proc"), itself = proc / std::to_string(process);
-    std::ifstream status(itself / "status");
-    pid_t keeper = 0;
-    for (std::string word; status >> word;)
-        if (word == "TracerPid:") status >> keeper;
+    const pid_t keeper = tracer_of(process);
     for (const auto& task : std::filesystem::directory_iterator(itself / "task"))
         if (state_of(task.path()) != 't') return false;
     return state_of(proc / std::to_string(keeper)) == 'S';
@@ -126,6 +137,130 @@ TEST_F(KeeperTest, HeirsStopAndGoOnAsAnyProcess) {
     }
     kill(await_process(), SIGKILL);
     usleep(10'000);
+    board_->stop = true;
+    EXPECT_EQ(result(), "well");
+}
+
+/// The steps in between are counted by two threads in two ways; "" if they agree at the end.
+std::string count_steps(Board& board, int kills) {
+    std::atomic<bool> differs{false};
+    std::thread other([&] {
+        while (!board.stop) {
+            double one = 1, same = 1;
+            for (int i = 0; i < 500; i++) one = one * 1.0000001 + 0.25;
+            for (int i = 0; i < 500; i++) same = same * 1.0000001 + 0.25;
+            if (one != same) differs = true;
+        }
+    });
+    pid_t known = 0;
+    std::uint64_t turns = 0;
+    for (; !board.stop; board.steps = ++turns) show(board, known);
+    other.join();
+    if (differs || board.steps != turns) return "a computation differs";
+    const auto births = static_cast<int>(keeper::births());
+    return births == kills ? "" : "births " + std::to_string(births);
+}
+
+TEST_F(KeeperTest, KilledAsItStopsOrGoesOnItLivesOn) {
+    constexpr int kKills = 200;
+    start([](Board& board) { return count_steps(board, kKills); });
+    std::mt19937 random(11);
+    const auto pass_time = [&] {  // up to some hundred microseconds
+        auto turns = std::uniform_int_distribution<unsigned>(0, 300'000)(random);
+        while (turns-- > 0) asm volatile("");
+    };
+    pid_t process = await_process();
+    for (int i = 0; i < kKills; i++) {
+        ASSERT_EQ(kill(process, SIGSTOP), 0);
+        pass_time();
+        if (i % 2 != 0) {
+            ASSERT_EQ(kill(process, SIGCONT), 0);
+            pass_time();
+        }
+        ASSERT_EQ(kill(process, SIGKILL), 0);
+        const pid_t heir = await_heir_of(process);
+        ASSERT_NE(heir, 0) << "after " << i << " deaths";
+        process = heir;
+    }
+    board_->stop = true;
+    EXPECT_EQ(result(), "well");
+}
+
+/// A keeper whose own system calls are stopped at (ptrace(2), PTRACE_SYSCALL).
+class HeldKeeper {
+  public:
+    explicit HeldKeeper(pid_t keeper) : keeper_(keeper) {
+        ptrace(PTRACE_SEIZE, keeper_, 0, PTRACE_O_TRACESYSGOOD);
+        ptrace(PTRACE_INTERRUPT, keeper_, 0, 0);
+        await_stop();
+    }
+    ~HeldKeeper() { ptrace(PTRACE_DETACH, keeper_, 0, 0); }
+    HeldKeeper(const HeldKeeper&) = delete;
+    HeldKeeper& operator=(const HeldKeeper&) = delete;
+
+    /// Until it is about to let a thread of `process` go on; false: it has ended.
+    bool await_leave_to_go_on() {
+        for (;;) {
+            ptrace(PTRACE_SYSCALL, keeper_, 0, 0);
+            if (!await_stop()) return false;
+            __ptrace_syscall_info info{};
+            ptrace(PTRACE_GET_SYSCALL_INFO, keeper_, sizeof info, &info);
+            if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_ptrace &&
+                info.entry.args[0] == PTRACE_CONT)
+                return true;
+        }
+    }
+
+  private:
+    bool await_stop() const {
+        int status = 0;
+        return waitpid(keeper_, &status, __WALL) == keeper_ && WIFSTOPPED(status);
+    }
+
+    pid_t keeper_;
+};
+
+/// Whether a thread stands where it can be read for the last time. proc_pid_stat(5): flags, of which
+/// PF_SIGNALED (include/linux/sched.h) tells that a signal kills it.
+bool stands_at_its_end(const std::filesystem::path& task) {
+    constexpr unsigned long kSignaled = 0x400;
+    std::ifstream stat(task / "stat");
+    std::string text{std::istreambuf_iterator<char>(stat), {}};
+    std::istringstream rest(text.substr(std::min(text.rfind(')') + 2, text.size())));
+    std::string state, parent, group, session, terminal, foreground;
+    unsigned long flags = 0;
+    rest >> state >> parent >> group >> session >> terminal >> foreground >> flags;
+    return state == "t" && (flags & kSignaled) != 0;
+}
+
+// A tracer's leave to go on is for whatever stop a thread is in by then, its last one included, which is
+// passed unread. What the thread was in the stop before holds.
+TEST_F(KeeperTest, KilledRightBeforeItHasLeaveToGoOnItLivesOn) {
+    constexpr int kKills = 12;
+    start([](Board& board) { return count_steps(board, kKills); });
+    for (int i = 0; i < kKills; i++) {
+        const pid_t process = await_process();
+        const auto steps = board_->steps.load();
+        while (board_->steps < steps + 100) usleep(100);
+        HeldKeeper keeper(tracer_of(process));
+        ASSERT_EQ(kill(process, SIGSTOP), 0);
+        ASSERT_TRUE(keeper.await_leave_to_go_on());
+        if (i % 3 != 0) {
+            ASSERT_EQ(kill(process, SIGCONT), 0);
+        }
+        if (i % 3 == 2) {
+            ASSERT_TRUE(keeper.await_leave_to_go_on());
+        }
+        board_->process.compare_exchange_strong(last_ = process, 0);
+        ASSERT_EQ(kill(process, SIGKILL), 0);
+        for (const auto& task :
+             std::filesystem::directory_iterator("/proc/" + std::to_string(process) + "/task"))
+            for (int looks = 0; !stands_at_its_end(task); looks++) {
+                ASSERT_LT(looks, kWaitMax_ms);
+                usleep(1000);
+            }
+    }
+    await_process();
     board_->stop = true;
     EXPECT_EQ(result(), "well");
 }
