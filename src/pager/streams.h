@@ -52,7 +52,7 @@ class Streams {
                                                     : skipped(address + kPageSize, stream.low));
             stream.backwards = address < stream.low;
             stream.established = true;
-            stream.strides |= strides;
+            note_skip(stream, address, strides);
             stream.window = std::min(stream.window * 2, stream.strides ? kStridingMax : kWindowMax);
             go_in_strides(stream, address);
             return begin(stream, address);
@@ -90,6 +90,18 @@ class Streams {
         const bool behind = address < stream.low && stream.low - address <= kGapMax;
         if (!stream.established) return ahead || behind;
         return stream.backwards ? behind : ahead;
+    }
+
+    /// One skip makes a walk one in strides, but not for ever. With windows of equal size such a walk looks
+    /// like one in strides of that size, and is given single pages then; if it wants the very next one all
+    /// the same, it takes page by page.
+    static void note_skip(Stream& stream, std::uint64_t address, bool skips) {
+        const bool is_next = address == stream.high || address + kPageSize == stream.low;
+        if (stream.strides && stream.depth > 0 && is_next) {
+            stream.strides = false;
+            stream.window = kStridingMax;
+        }
+        stream.strides |= skips;
     }
 
     /// Whether the fault at `address` is one more equal stride, and what that is worth.

@@ -97,6 +97,32 @@ TEST_F(StreamsTest, AWalkInStridesGetsLittle) {
     EXPECT_LE(most, 8u);
 }
 
+// What a program touches before it begins to walk may look like the first step of it.
+TEST_F(StreamsTest, AWalkThatBeganWithASkipGetsAllAfterAll) {
+    for (const int direction : {1, -1}) {
+        const std::int64_t base = 100'000 * (2 + direction);
+        fault(base);
+        fault(base + 3 * direction);
+        fault(base + 6 * direction);
+        std::int64_t at = base + 8 * direction;
+        std::uint32_t window = 0;
+        for (int i = 0; i < 30; i++) {
+            while (inside_.contains(stream_page(at))) at += direction;
+            window = fault(at);
+        }
+        EXPECT_EQ(window, Streams::kWindowMax) << direction;
+    }
+}
+
+TEST_F(StreamsTest, RowsGetNoMoreBeyondTheirEndsThanTheyAreLong) {
+    constexpr std::int64_t kRow = 40, kRows = 100, kApart = 1000;
+    for (std::int64_t row = 0; row < kRows; row++) {
+        for (std::int64_t at = row * kApart; at < row * kApart + kRow; at++)
+            if (!inside_.contains(stream_page(at))) fault(at);
+    }
+    EXPECT_LE(inside_.size(), 2 * kRow * kRows);
+}
+
 TEST_F(StreamsTest, EqualStridesAreReadAheadOf) {
     for (const std::int64_t stride : {7, -7, 40, 1000, -1000}) {
         std::int64_t at = 3'000'000;
