@@ -251,10 +251,17 @@ void SimulatedStore::read(std::uint64_t offset, std::byte* into, std::size_t byt
     }
 }
 
+bool SimulatedStore::is_being_flushed(std::uint64_t sequence) const {
+    return std::ranges::any_of(operations_, [&](const Operation& operation) {
+        return operation.kind == Kind::kFlush && sequence <= operation.covers;
+    });
+}
+
 void SimulatedStore::write(std::uint64_t offset, const std::byte* from, std::size_t bytes) {
     ++sequence_;
     for (std::size_t done = 0; done + kSector <= bytes; done += kSector) {
         Written& sector = volatile_[(offset + done) / kSector];
+        if (sector.sequence != 0 && is_being_flushed(sector.sequence)) sector.covered = sector.bytes;
         std::memcpy(sector.bytes.data(), from + done, kSector);
         sector.sequence = sequence_;
     }
@@ -271,6 +278,7 @@ int SimulatedStore::flush_result(const Operation& operation) {
     if (std::exchange(restarted_, false)) return -ESTALE;
     for (auto sector = volatile_.begin(); sector != volatile_.end();) {
         if (sector->second.sequence > operation.covers) {
+            if (sector->second.covered) durable_[sector->first] = *std::exchange(sector->second.covered, {});
             ++sector;
             continue;
         }

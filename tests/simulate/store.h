@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -84,10 +85,13 @@ class SimulatedStore final : public Store {
     struct Written {
         Sector bytes{};
         std::uint64_t sequence = 0;
+        /// What it took the place of while a flush was to make that durable.
+        std::optional<Sector> covered{};
     };
 
     void start(Operation operation, std::chrono::milliseconds timeout);
     void decide(Operation& operation, std::chrono::milliseconds timeout);
+    bool is_being_flushed(std::uint64_t sequence) const;
     void check_apart(std::uint64_t offset, std::uint32_t length, bool writes) const;
     void end(Operation operation, io::Engine::Listener& listener);
     int transfer(const Operation& operation);
