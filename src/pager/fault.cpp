@@ -12,6 +12,9 @@ namespace {
 
 constexpr std::uint32_t kFreshMax = 64;     // pages of fresh memory filled for one touch
 constexpr std::uint32_t kReadAheadMin = 4;  // pages: a walk with a shorter window is none yet
+// A walk at its widest has so many windows read ahead: the one that comes next is on its way for too short a
+// time.
+constexpr std::uint32_t kWindowsAhead = 2;
 constexpr std::chrono::microseconds kRetryAfter{100};
 
 alignas(kPageSize) const std::byte kZeros[kFreshMax * kPageSize] = {};
@@ -283,9 +286,11 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
 
 /// Has the far pages from `address` on that side read into the cache, in runs of slots.
 void Pager::read_ahead(Process& process, std::uint64_t address, Ahead ahead) {
-    if (ahead.pages + 1 < kReadAheadMin) return;
+    std::uint32_t pages = ahead.pages + 1;
+    if (pages < kReadAheadMin) return;
+    if (pages == Streams::kWindowMax) pages *= kWindowsAhead;
     SlotRun run{0, 0};
-    for (std::uint32_t i = 0; i <= ahead.pages; i++) {
+    for (std::uint32_t i = 0; i < pages; i++) {
         const PageWord word = process.pages->get(beside(address, i, ahead.backwards));
         const bool far = word.is_far() && !word.fetching();
         if (far && run.count > 0 &&
