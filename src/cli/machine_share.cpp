@@ -7,6 +7,7 @@
 
 #include "base/descriptor_message.h"
 #include "base/log.h"
+#include "base/no_allocation.h"
 #include "cli/sizes.h"
 #include "target/helper.h"
 
@@ -158,7 +159,31 @@ std::optional<std::uint64_t> MachineShare::take_cap(Clock::time_point now) {
     }
 }
 
+void MachineShare::watch(io::Loop& loop, std::function<void()> told) {
+    loop_ = &loop;
+    on_told_ = std::move(told);
+    listen();
+}
+
+void MachineShare::unwatch() {
+    if (watch_.added) loop_->remove(watch_);
+    loop_ = nullptr;
+}
+
+void MachineShare::listen() {
+    if (loop_ == nullptr || !socket_) return;
+    watch_ = {.fd = socket_.get(),
+              .ready =
+                  [](io::Watch& watch, std::uint32_t) {
+                      const MayAllocate message("farswapd has a word");
+                      static_cast<MachineShare*>(watch.owner)->on_told_();
+                  },
+              .owner = this};
+    loop_->add(watch_);
+}
+
 void MachineShare::lose(Clock::time_point now) {
+    if (watch_.added) loop_->remove(watch_);
     socket_.reset();
     try_again_at_ = now + kBetweenTries;
     log::info("farswapd has gone away: the cap stays at {}", format_size(told_.cap));
@@ -180,6 +205,7 @@ void MachineShare::come_back(Clock::time_point now) {
     if (send_message(socket->get(), &request, sizeof request, -1) != 0) return;
     socket_ = std::move(*socket);
     serial_ = told_serial_ = 0;
+    listen();
     log::info("farswapd is back, and knows of the cap of {}", format_size(told_.cap));
 }
 

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "cli/options.h"
 #include "cli/share_protocol.h"
+#include "io/loop.h"
 
 namespace farswap::cli {
 
@@ -67,6 +68,10 @@ class MachineShare {
     /// The cap that the job is to have from now on, when there is a new one. Does not block. A farswapd that
     /// has gone is looked for again every few seconds; the cap stays meanwhile.
     std::optional<std::uint64_t> take_cap(Clock::time_point now);
+    /// Has `told` called in the loop as soon as there is something for take_cap(), until unwatch(), which
+    /// comes before the loop's end.
+    void watch(io::Loop& loop, std::function<void()> told);
+    void unwatch();
     /// To be called every fraction of a second: tells now and then, and at once when the cap was followed or
     /// the job has come down to it. Does not block.
     void tell(const ShareFigures& figures, Clock::time_point now);
@@ -78,6 +83,7 @@ class MachineShare {
           cap_(granted.cap),
           budget_(granted.budget),
           defaults_(std::move(defaults)) {}
+    void listen();
     void lose(Clock::time_point now);
     void come_back(Clock::time_point now);
 
@@ -88,6 +94,9 @@ class MachineShare {
     ShareFigures told_;  ///< last
     std::uint64_t told_serial_ = 0;
     Clock::time_point told_at_{}, try_again_at_{};
+    io::Loop* loop_ = nullptr;  ///< of watch()
+    std::function<void()> on_told_;
+    io::Watch watch_;
 };
 
 }  // namespace farswap::cli

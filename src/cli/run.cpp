@@ -337,13 +337,17 @@ void Run::run_job(Job& job) {
                         [this, &job] { return metrics_text(report_of(job), facts_of(job)); });
     signal_came_ = [&](int) { stop_or_go_on(job, control); };
     was_replaced_ = [&] { go_on_as_heir(control); };
-    if (share_) ticked_ = [&] { follow_share(job); };
+    if (share_) {
+        ticked_ = [&] { follow_share(job); };
+        share_->watch(*loop_, ticked_);
+    }
     if (!options_.processes.empty()) user_time_.attached(job.processes());
     if (!options_.processes.empty())
         log::info("attached to {}; Ctrl-C or farswap detach lets go", report_.program);
     job_ = &job;
     auto end = job.run();
     job_ = nullptr;
+    if (share_) share_->unwatch();
     signal_came_ = nullptr;
     was_replaced_ = nullptr;
     ticked_ = nullptr;

@@ -303,6 +303,25 @@ def budget_reload_and_restart(lab):
 
 
 @case
+def a_lower_cap_holds_at_once(lab):
+    """A job whose cap is lowered while it fills its memory, a GiB or more a second, does not reach the old one first."""
+    machine = Machine(lab, config(lab, "300M"))
+    job = of_nobody(machine)
+    expect_caps(machine, {job: 300 * MIB}, "before")
+    machine.write(config(lab, "200M"))
+    machine.reload()
+    expect_caps(machine, {job: 200 * MIB}, "lowered", budget=300 * MIB)
+    before = peak = job.ram()
+
+    def pages_are_outside():
+        nonlocal peak
+        peak = max(peak, job.ram())
+        return any(one.get("far_bytes", 0) > 0 for one in machine.budget()["jobs"])
+    wait_until(pages_are_outside, "pages to leave", LIMIT_S)
+    lab.expect(peak <= max(before, 200 * MIB) + SLACK, f"{peak / MIB:.0f} MiB of 200 MiB were in use, {before / MIB:.0f} before")
+
+
+@case
 def starts_with_a_mistake(lab):
     """Behind systemd's sockets a file with a mistake ends nothing: the helper serves, shares are refused until it is mended, and
     a job that runs comes back then. Started by hand it ends, with one line."""
