@@ -47,6 +47,7 @@ class KeeperTest : public testing::Test {
         said_.reset(ends[1]);
     }
     void TearDown() override {
+        board_->stop = true;  // where the test has failed before
         while (waitpid(-1, nullptr, __WALL) > 0) {
         }
         munmap(board_, sizeof(Board));

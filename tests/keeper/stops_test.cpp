@@ -141,7 +141,8 @@ TEST_F(KeeperTest, HeirsStopAndGoOnAsAnyProcess) {
     EXPECT_EQ(result(), "well");
 }
 
-/// The steps in between are counted by two threads in two ways; "" if they agree at the end.
+/// Counts steps, in a register and on the board, while another thread makes each computation twice; "" if
+/// they agree, and so many pagers were killed.
 std::string count_steps(Board& board, int kills) {
     std::atomic<bool> differs{false};
     std::thread other([&] {
@@ -198,7 +199,7 @@ class HeldKeeper {
     HeldKeeper(const HeldKeeper&) = delete;
     HeldKeeper& operator=(const HeldKeeper&) = delete;
 
-    /// Until it is about to let a thread of `process` go on; false: it has ended.
+    /// Until it is about to let a thread that it traces go on; false: it has ended.
     bool await_leave_to_go_on() {
         for (;;) {
             ptrace(PTRACE_SYSCALL, keeper_, 0, 0);
@@ -240,8 +241,12 @@ TEST_F(KeeperTest, KilledRightBeforeItHasLeaveToGoOnItLivesOn) {
     start([](Board& board) { return count_steps(board, kKills); });
     for (int i = 0; i < kKills; i++) {
         const pid_t process = await_process();
+        ASSERT_NE(process, 0) << "after " << i << " deaths";
         const auto steps = board_->steps.load();
-        while (board_->steps < steps + 100) usleep(100);
+        for (int looks = 0; board_->steps < steps + 100; looks++) {
+            ASSERT_LT(looks, kWaitMax_ms);
+            usleep(1000);
+        }
         HeldKeeper keeper(tracer_of(process));
         ASSERT_EQ(kill(process, SIGSTOP), 0);
         ASSERT_TRUE(keeper.await_leave_to_go_on());
