@@ -1,5 +1,6 @@
 // The fault path: what a thread that waits for a page gets, and from where.
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 
 #include "base/assert.h"
@@ -123,7 +124,7 @@ Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
     const PageWord word = process.pages->get(address);
     if (!word.is_default()) {
         let_go(process, address, word);
-        process.pages->set(address, word.brought_back(false));
+        process.pages->set(address, word.brought_back({}));
     }
     return Served::kDone;
 }
@@ -159,6 +160,7 @@ Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, Pa
     const bool is_new = times_.is_new_fault();
     const auto how = [is_new](MissCurve::Back back) { return is_new ? back : MissCurve::Back::kAlong; };
     if (regions_ != nullptr && is_new) regions_->refault(address);
+    if (is_new) process.surroundings.asked_for(address, working_set_.now());
     const Stream& stream = process.streams.fault(address, [&](std::uint64_t start, std::uint64_t end) {
         for (std::uint64_t at = start; at < end; at += kPageSize) {
             if (process.pages->get(at).is_far()) return true;
@@ -187,6 +189,7 @@ Pager::Served Pager::bring_from_slot(Process& process, std::uint64_t address, Pa
 /// What the fault at `address` brings in besides. A walk that leaves pages out may be none.
 Pager::Ahead Pager::ahead_of(Process& process, std::uint64_t address, const Stream& stream, bool is_new) {
     Ahead ahead{stream.window - 1, stream.backwards};
+    ahead.in_walk = stream.window > 1 || stream.depth > 0;
     if (is_new) process.foresight.asked_for(address);
     if (!stream.strides || ahead.pages == 0) return ahead;
     const std::uint64_t next = beside(address, 1, ahead.backwards);
@@ -218,7 +221,7 @@ Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, Pag
             // What is there is what the program has, and the slot's page must never come in its place.
             log::warning("page {:x} of process {} is present and far", address, process->process());
             let_go(process, address, word);
-            process.pages->set(address, word.brought_back(false));
+            process.pages->set(address, word.brought_back({}));
         }
         process->uffd().wake(address, kPageSize);
         return Served::kDone;
@@ -226,10 +229,27 @@ Pager::Served Pager::fill_from_slot(Process& process, std::uint64_t address, Pag
     times_.served(FaultKind::kCached);
     arrived(process, 1);
     process.far_pages--;
-    settle_back(process, address, word, area_.is_dirty(word.value()));
+    settle_back(process, address, word,
+                ahead.in_walk ? WorkingSet::passed_through(word) : working_set_.refaulted(word));
+    if (!ahead.in_walk) map_surroundings(process, address);
     if (ahead.pages > 0 && ahead.maps) map_neighbours(process, address, ahead);
     if (ahead.pages > 0 && !ahead.maps) read_ahead(process, beside(address, 1, ahead.backwards), ahead);
     return Served::kDone;
+}
+
+/// Brings in what lies around a page, is outside, and in memory all the same.
+void Pager::map_surroundings(Process& process, std::uint64_t address) {
+    const std::uint64_t block = Surroundings::block_of(address);
+    std::uint32_t near = 0;
+    for (std::uint32_t i = 0; i < Surroundings::kPages; i++) {
+        const PageWord word = process.pages->get(block + i * kPageSize);
+        if (word.is_far() && !word.fetching() && area_.is_in_memory(word.value())) near |= 1u << i;
+    }
+    if (!process.surroundings.is_worth_it(address, near, working_set_.now())) return;
+    for (; near != 0; near &= near - 1) {
+        const auto index = static_cast<std::uint32_t>(std::countr_zero(near));
+        if (map_run(process, block + index * kPageSize, {1, false}) == 0) return;
+    }
 }
 
 /// Brings in the neighbours that are near already, and has those behind them read.
@@ -275,7 +295,7 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
     for (std::uint32_t i = 0; i < pages; i++) {
         const std::uint64_t at = start + i * kPageSize;
         const PageWord word = process.pages->get(at);
-        settle_back(process, at, word, false);
+        settle_back(process, at, word, WorkingSet::passed_through(word));
         note_back(process, at, MissCurve::Back::kAlong);
     }
     arrived(process, pages);

@@ -9,15 +9,16 @@ constexpr std::uint32_t kLooksAtOnce = 1u << 18;  // page words: about a millise
 
 }  // namespace
 
-/// A far page has been filled. Its slot stays its own where it may serve once more.
-void Pager::settle_back(Process& process, std::uint64_t address, PageWord word, bool is_hot) {
-    if (!process.leaving && !is_hot && area_.worth_keeping(word.value())) {
-        process.pages->set(address, word.brought_back_with_slot());
+/// A far page has been filled. Its slot stays its own where it may serve once more: not when it had not been
+/// written yet.
+void Pager::settle_back(Process& process, std::uint64_t address, PageWord word, Warmth warmth) {
+    if (!process.leaving && !area_.is_dirty(word.value()) && area_.worth_keeping(word.value())) {
+        process.pages->set(address, word.brought_back_with_slot(warmth));
         process.kept_slots++;
         area_.note_back(word.value());
         return;
     }
-    process.pages->set(address, word.brought_back(is_hot));
+    process.pages->set(address, word.brought_back(warmth));
     area_.put(word.value());
 }
 

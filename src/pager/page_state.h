@@ -20,19 +20,35 @@ enum class PageState : std::uint8_t {
 /// What to do for a thread that waits for a page.
 enum class FaultAction { kFillZeros, kFromSlot };
 
-/// state (bits 0-2), hot (3), fetching (4), value (8-39), generation (40-63).
+/// How much a page is in use (working_set.h).
+struct Warmth {
+    static constexpr std::uint8_t kMost = 15;
+    std::uint8_t heat = 0;   ///< stays with it while it is outside
+    std::uint8_t turns = 0;  ///< so often the sweep passes it by
+
+    friend constexpr bool operator==(Warmth, Warmth) = default;
+};
+
+/// state (bits 0-2), fetching (3), heat (4-7), value (8-39), turns or when it left (40-47), generation
+/// (48-63).
 class PageWord {
   public:
     constexpr PageWord() = default;
 
     constexpr PageState state() const { return static_cast<PageState>(raw_ & 7); }
-    /// Came back soon after it had left: it is in use, the next sweep passes it by.
-    constexpr bool hot() const { return (raw_ & kHotBit) != 0; }
+    constexpr std::uint8_t heat() const { return (raw_ >> 4) & 15; }
+    /// The next sweep passes it by.
+    constexpr bool hot() const { return is_inside() && marked() != 0; }
+    /// When it left, by WorkingSet::now().
+    constexpr std::uint8_t left_at() const {
+        FARSWAP_ASSERT(is_far());
+        return marked();
+    }
     /// A read of its slot is under way for a waiting thread.
     constexpr bool fetching() const { return (raw_ & kFetchingBit) != 0; }
     constexpr std::uint32_t value() const { return static_cast<std::uint32_t>(raw_ >> 8); }
     /// Changes at every step, so that an answer that comes late is recognised.
-    constexpr std::uint32_t generation() const { return static_cast<std::uint32_t>(raw_ >> 40); }
+    constexpr std::uint32_t generation() const { return static_cast<std::uint32_t>(raw_ >> 48); }
     /// Its content is nowhere but in the swap area.
     constexpr bool is_far() const { return state() == PageState::kFar; }
     /// It refers to a slot, which is to be put when the word forgets it.
@@ -52,43 +68,40 @@ class PageWord {
 
     /// A MOVE has taken it and its content is in the swap area. The caller has let go of another slot than
     /// that.
-    constexpr PageWord evicted(std::uint32_t slot) const {
+    constexpr PageWord evicted(std::uint32_t slot, std::uint8_t now = 0) const {
         FARSWAP_ASSERT(evictable());
-        return next(PageState::kFar, slot);
+        return next(PageState::kFar, slot, {heat(), now});
     }
     constexpr PageWord fetch_started() const {
         FARSWAP_ASSERT(state() == PageState::kFar && !fetching());
-        PageWord word = next(PageState::kFar, value());
+        PageWord word = next(PageState::kFar, value(), {heat(), marked()});
         word.raw_ |= kFetchingBit;
         return word;
     }
     constexpr PageWord fetch_ended() const {
         FARSWAP_ASSERT(state() == PageState::kFar && fetching());
-        return next(PageState::kFar, value());
+        return next(PageState::kFar, value(), {heat(), marked()});
     }
     /// The page was filled, or a fault proved that nothing was there.
-    constexpr PageWord brought_back(bool is_hot) const {
-        if (state() == PageState::kKept) return *this;
-        PageWord word = next(PageState::kInside, 0);
-        if (is_hot) word.raw_ |= kHotBit;
-        return word;
+    constexpr PageWord brought_back(Warmth warmth) const {
+        return state() == PageState::kKept ? *this : next(PageState::kInside, 0, warmth);
     }
     /// The page was filled from its slot, and the slot stays its own: if it has not changed when it leaves
     /// again, it need not be written.
-    constexpr PageWord brought_back_with_slot() const {
+    constexpr PageWord brought_back_with_slot(Warmth warmth) const {
         FARSWAP_ASSERT(state() == PageState::kFar);
-        return next(PageState::kBack, value());
+        return next(PageState::kBack, value(), warmth);
     }
     /// The slot is given up, as others need it more.
     constexpr PageWord without_slot() const {
         FARSWAP_ASSERT(state() == PageState::kBack);
-        PageWord word = next(PageState::kInside, 0);
-        word.raw_ |= raw_ & kHotBit;
-        return word;
+        return next(PageState::kInside, 0, {heat(), marked()});
     }
-    constexpr PageWord cooled() const {
+    /// The sweep has passed it by, which counts for so many turns.
+    constexpr PageWord passed_by(std::uint32_t turns) const {
         FARSWAP_ASSERT(is_inside());
-        return next(state(), value());
+        const std::uint8_t left = marked() > turns ? static_cast<std::uint8_t>(marked() - turns) : 0;
+        return next(state(), value(), {heat(), left});
     }
     /// A REMOVE was announced. `present`: the kernel still shows the page. The caller lets go of the slot
     /// first.
@@ -115,23 +128,23 @@ class PageWord {
     }
     constexpr PageWord unmapped() const { return next(PageState::kInside, 0); }
     /// The page moved to another address (mremap): who waited at the old one is woken there.
-    constexpr PageWord relocated() const {
-        PageWord word = next(state(), value());
-        word.raw_ |= raw_ & kHotBit;
-        return word;
+    constexpr PageWord relocated() const { return next(state(), value(), {heat(), marked()}); }
+    /// A forked child's view of the page: it shares the slot. What it will use is not known.
+    constexpr PageWord inherited() const {
+        return next(state(), value(), {0, is_far() ? marked() : std::uint8_t{0}});
     }
-    /// A forked child's view of the page: it shares the slot.
-    constexpr PageWord inherited() const { return next(state(), value()); }
 
     friend constexpr bool operator==(PageWord, PageWord) = default;
 
   private:
-    static constexpr std::uint64_t kHotBit = 1u << 3;
-    static constexpr std::uint64_t kFetchingBit = 1u << 4;
+    static constexpr std::uint64_t kFetchingBit = 1u << 3;
 
-    constexpr PageWord next(PageState state, std::uint32_t value) const {
+    /// Turns of a page that is inside; when a far one has left.
+    constexpr std::uint8_t marked() const { return (raw_ >> 40) & 255; }
+    constexpr PageWord next(PageState state, std::uint32_t value, Warmth warmth = {}) const {
         PageWord word;
-        word.raw_ = static_cast<std::uint64_t>(state) | std::uint64_t{value} << 8 | ((raw_ >> 40) + 1) << 40;
+        word.raw_ = static_cast<std::uint64_t>(state) | std::uint64_t{warmth.heat} << 4 |
+                    std::uint64_t{value} << 8 | std::uint64_t{warmth.turns} << 40 | ((raw_ >> 48) + 1) << 48;
         return word;
     }
 

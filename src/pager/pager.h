@@ -25,6 +25,7 @@
 #include "pager/process.h"
 #include "pager/regions.h"
 #include "pager/spin_policy.h"
+#include "pager/working_set.h"
 #include "swap/swap_area.h"
 #include "target/target.h"
 
@@ -172,7 +173,8 @@ class Pager : public target::TargetEvents {
     struct Ahead {
         std::uint32_t pages = 0;
         bool backwards = false;
-        bool maps = true;  ///< else they are only read, where they are on a store
+        bool maps = true;      ///< else they are only read, where they are on a store
+        bool in_walk = false;  ///< of a walk through memory
     };
     /// A slot's read on behalf of a waiting thread.
     struct Fetch {
@@ -201,6 +203,7 @@ class Pager : public target::TargetEvents {
     Served bring_from_slot(Process& process, std::uint64_t address, PageWord word);
     Served fill_from_slot(Process& process, std::uint64_t address, PageWord word, const std::byte* content,
                           Ahead ahead);
+    void map_surroundings(Process& process, std::uint64_t address);
     void map_neighbours(Process& process, std::uint64_t address, Ahead ahead);
     std::uint32_t map_run(Process& process, std::uint64_t address, Ahead ahead);
     void read_ahead(Process& process, std::uint64_t address, Ahead ahead);
@@ -218,7 +221,7 @@ class Pager : public target::TargetEvents {
     }
 
     // kept_slots.cpp
-    void settle_back(Process& process, std::uint64_t address, PageWord word, bool is_hot);
+    void settle_back(Process& process, std::uint64_t address, PageWord word, Warmth warmth);
     std::uint32_t changed_pages(Process& process, FrameRun frames, const MovedPage* pages);
     void give_up_slots_in_time();
     std::uint32_t give_up_slots(std::uint32_t wanted, std::uint32_t looks_max);
@@ -351,6 +354,7 @@ class Pager : public target::TargetEvents {
     Budget& budget_;
     JobStats& stats_;
     FaultCost cost_;
+    WorkingSet working_set_;
     FaultTimes times_{stats_.latencies, cost_};
     Regions* regions_ = nullptr;
     MissCurve* misses_ = nullptr;

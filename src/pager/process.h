@@ -13,6 +13,7 @@
 #include "pager/foresight.h"
 #include "pager/page_table.h"
 #include "pager/streams.h"
+#include "pager/surroundings.h"
 #include "swap/swap_area.h"
 #include "target/target.h"
 
@@ -156,6 +157,7 @@ struct Process {
 
     Streams streams;               ///< of the faults on far pages
     Foresight foresight;           ///< of what those leave out
+    Surroundings surroundings;     ///< of what is in no walk
     std::uint64_t next_fresh = 0;  ///< behind the last first touch that was filled
     std::uint32_t fresh_window = 1;
 };

@@ -253,7 +253,7 @@ void Pager::return_frames_of_the_stopped() {
 /// How many pages.
 std::uint32_t Pager::choose_victims(Process& process, agent_request& request, std::uint32_t wanted) {
     const std::uint32_t now = tenths_now();
-    std::uint32_t chosen = 0;
+    std::uint32_t chosen = 0, passed = 0;
     std::uint64_t looked_at = 0;
     const std::uint64_t began = process.hand;
     bool wrapped = false;
@@ -286,7 +286,9 @@ std::uint32_t Pager::choose_victims(Process& process, agent_request& request, st
                     process.pages->set(page, word);
                 }
                 if (!word.evictable()) {
-                    if (word.is_inside()) process.pages->set(page, word.cooled());
+                    if (word.is_inside())
+                        process.pages->set(page, word.passed_by(working_set_.turns_at_once()));
+                    passed += word.is_inside();
                     page += kPageSize;
                     continue;
                 }
@@ -307,6 +309,7 @@ std::uint32_t Pager::choose_victims(Process& process, agent_request& request, st
             }
         }
     }
+    working_set_.swept(chosen, passed);
     return chosen;
 }
 
@@ -484,13 +487,14 @@ std::uint32_t Pager::copy_into(Process& process, FrameRun frames, const MovedPag
         const std::uint64_t at = pages[done].address;
         const PageWord word = process.pages->get(at);
         area_.add_unchanged(word.value(), frames.first + done);
-        process.pages->set(at, word.evicted(word.value()));
+        process.pages->set(at, word.evicted(word.value(), working_set_.now()));
         process.kept_slots--;
         process.far_pages++;
         stats_.pages_clean++;
         done++;
     }
     stats_.pages_evicted += done;
+    working_set_.left(done, budget_.cap() / kPageSize);
     for (std::uint32_t i = 0; misses_ != nullptr && i < done; i++) {
         const std::uint64_t at = pages[i].address;
         if (process.pages->get(at).is_far()) misses_->left(name_of(process, at));
@@ -516,7 +520,7 @@ std::uint32_t Pager::add_pages(Process& process, FrameRun frames, const MovedPag
             const std::uint64_t at = pages[done + i].address;
             const PageWord word = process.pages->get(at);
             let_go(process, at, word);
-            process.pages->set(at, word.evicted(slots->first + i));
+            process.pages->set(at, word.evicted(slots->first + i, working_set_.now()));
         }
         done += slots->count;
         process.far_pages += slots->count;

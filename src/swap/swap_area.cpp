@@ -445,6 +445,10 @@ bool SwapArea::is_dirty(SlotId slot) const noexcept {
     return state_->slots->map().state(slot) == SlotState::kDirty;
 }
 
+bool SwapArea::is_in_memory(SlotId slot) const noexcept {
+    return has_content(state_->slots->map().state(slot));
+}
+
 const std::byte* SwapArea::lookup(SlotId slot) const noexcept {
     Slots& slots = *state_->slots;
     FARSWAP_ASSERT(slots.map().count(slot) > 0);

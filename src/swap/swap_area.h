@@ -150,6 +150,8 @@ class SwapArea {
     std::uint32_t count(SlotId slot) const noexcept;
     /// Whether the page has not begun its way to the store.
     bool is_dirty(SlotId slot) const noexcept;
+    /// Whether lookup() would find the page. Is no use of it.
+    bool is_in_memory(SlotId slot) const noexcept;
 
     // Read-in.
 

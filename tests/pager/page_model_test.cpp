@@ -71,6 +71,11 @@ class PageModel {
 
   private:
     static constexpr std::uint32_t kPages = 6;
+    std::uint8_t pick_now() { return static_cast<std::uint8_t>(pick(256)); }
+    Warmth warmth() {
+        return {static_cast<std::uint8_t>(pick(Warmth::kMost + 1)),
+                static_cast<std::uint8_t>(pick(Warmth::kMost + 1))};
+    }
     std::uint32_t pick(std::uint32_t below) { return static_cast<std::uint32_t>(random_() % below); }
 
     /// The program reads or writes: the fault path, with every read from the store done at once.
@@ -86,26 +91,26 @@ class PageModel {
                     break;
             }
             if (page.word.is_far() && pick(2) == 0)
-                page.word = page.word.brought_back_with_slot();
+                page.word = page.word.brought_back_with_slot(warmth());
             else
-                page.word = page.word.brought_back(pick(2) == 0);
+                page.word = page.word.brought_back(warmth());
         }
         ASSERT_EQ(*page.kernel, page.expected);
         if (write) page.kernel = page.expected = ++writes_;
     }
     void evict(Page& page) {
-        if (page.word.is_inside() && page.word.hot()) page.word = page.word.cooled();
+        if (page.word.is_inside() && page.word.hot()) page.word = page.word.passed_by(1 + pick(4));
         if (page.word.state() == PageState::kBack && pick(8) == 0) page.word = page.word.without_slot();
         if (!page.word.evictable() || !page.kernel) return;
         ASSERT_FALSE(page.zap_pending) << "it would come back from the dead";
         const Content content = *page.kernel;
         page.kernel.reset();
         if (page.word.state() == PageState::kBack && slots_.at(page.word.value()) == content) {
-            page.word = page.word.evicted(page.word.value());
+            page.word = page.word.evicted(page.word.value(), pick_now());
             return;
         }
         slots_[++numbers_] = content;
-        page.word = page.word.evicted(numbers_);
+        page.word = page.word.evicted(numbers_, pick_now());
     }
     void start_fetch(Page& page) {
         if (page.word.state() != PageState::kFar || page.word.fetching()) return;
@@ -117,7 +122,7 @@ class PageModel {
         if (!page.fetch) return;
         const Page::Fetch fetch = *std::exchange(page.fetch, std::nullopt);
         if (fetch.generation != page.word.generation()) return;
-        page.word = page.word.fetch_ended().brought_back(true);
+        page.word = page.word.fetch_ended().brought_back({1, 1});
         page.kernel = fetch.read;
         ASSERT_EQ(fetch.read, page.expected);
     }

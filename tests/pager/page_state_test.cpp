@@ -13,7 +13,7 @@ namespace {
 // The words that a page can have, made by the steps themselves.
 const PageWord kInside{};
 const PageWord kFar = kInside.evicted(9);
-const PageWord kHot = kFar.brought_back(true);
+const PageWord kHot = kFar.brought_back({3, 2});
 const PageWord kDoubtful = kInside.removal_announced(true, 77);
 const PageWord kKept = kInside.kept();
 const PageWord kFetching = kFar.fetch_started();
@@ -29,7 +29,8 @@ const std::vector<Named> kAll = {{"inside", kInside}, {"hot", kHot}, {"doubtful"
 std::string seen(PageWord word) {
     static const char* const names[] = {"inside", "doubtful", "kept", "far"};
     return std::string(names[static_cast<int>(word.state())]) + (word.hot() ? "+hot" : "") +
-           (word.fetching() ? "+fetching" : "") + " " + std::to_string(word.value());
+           (word.heat() > 0 ? "+warm" : "") + (word.fetching() ? "+fetching" : "") + " " +
+           std::to_string(word.value());
 }
 
 /// One step and what it makes of each word of kAll, in that order; "-": it is an invariant that this never
@@ -48,12 +49,20 @@ const std::vector<Step> kSteps = {
      {"-", "-", "-", "-", "far+fetching 9", "-"}},
     {"fetch_ended", [](PageWord w) { return w.fetch_ended(); }, {"-", "-", "-", "-", "-", "far 9"}},
     {"brought_back(hot)",
-     [](PageWord w) { return w.brought_back(true); },
-     {"inside+hot 0", "inside+hot 0", "inside+hot 0", "=", "inside+hot 0", "inside+hot 0"}},
+     [](PageWord w) {
+         return w.brought_back({1, 1});
+     },
+     {"inside+hot+warm 0", "inside+hot+warm 0", "inside+hot+warm 0", "=", "inside+hot+warm 0",
+      "inside+hot+warm 0"}},
     {"brought_back(cold)",
-     [](PageWord w) { return w.brought_back(false); },
+     [](PageWord w) { return w.brought_back({}); },
      {"inside 0", "inside 0", "inside 0", "=", "inside 0", "inside 0"}},
-    {"cooled", [](PageWord w) { return w.cooled(); }, {"inside 0", "inside 0", "-", "-", "-", "-"}},
+    {"passed_by",
+     [](PageWord w) { return w.passed_by(1); },
+     {"inside 0", "inside+hot+warm 0", "-", "-", "-", "-"}},
+    {"passed_by(more often than it has turns)",
+     [](PageWord w) { return w.passed_by(4); },
+     {"inside 0", "inside+warm 0", "-", "-", "-", "-"}},
     // Kernel fact 2.2: a page that is present when its REMOVE is announced may be zapped at any moment.
     {"removal_announced(present)",
      [](PageWord w) { return w.removal_announced(true, 88); },
@@ -70,7 +79,7 @@ const std::vector<Step> kSteps = {
     // A read that was under way for the old address is not one for the new.
     {"relocated",
      [](PageWord w) { return w.relocated(); },
-     {"inside 0", "inside+hot 0", "doubtful 77", "kept 0", "far 9", "far 9"}},
+     {"inside 0", "inside+hot+warm 0", "doubtful 77", "kept 0", "far 9", "far 9"}},
     {"inherited",
      [](PageWord w) { return w.inherited(); },
      {"inside 0", "inside 0", "doubtful 77", "kept 0", "far 9", "far 9"}},
@@ -118,7 +127,8 @@ TEST(PageState, OnlyAColdPageThatIsInsideMayLeave) {
     for (const Named& named : kAll) {
         EXPECT_EQ(named.word.evictable(), std::string(named.name) == "inside") << named.name;
     }
-    EXPECT_TRUE(kHot.cooled().evictable()) << "the second sweep takes it";
+    EXPECT_FALSE(kHot.passed_by(1).evictable()) << "it has another turn";
+    EXPECT_TRUE(kHot.passed_by(1).passed_by(1).evictable()) << "the third sweep takes it";
 }
 
 TEST(PageState, DefaultWordsAreThoseThatNeedNoVisit) {
@@ -126,6 +136,23 @@ TEST(PageState, DefaultWordsAreThoseThatNeedNoVisit) {
         EXPECT_EQ(named.word.is_default(), std::string(named.name) == "inside") << named.name;
     }
     EXPECT_TRUE(kFar.unmapped().is_default()) << "whatever its generation";
+}
+
+TEST(PageState, AFarPageKeepsItsHeatAndWhenItLeft) {
+    const PageWord warm = kHot.passed_by(2);
+    for (PageWord far :
+         {warm.evicted(9, 200), warm.evicted(9, 200).fetch_started(),
+          warm.evicted(9, 200).fetch_started().fetch_ended(), warm.evicted(9, 200).relocated()}) {
+        EXPECT_EQ(far.heat(), 3) << seen(far);
+        EXPECT_EQ(far.left_at(), 200) << seen(far);
+        EXPECT_FALSE(far.hot()) << "turns are of pages that are inside";
+    }
+    const PageWord of_child = warm.evicted(9, 200).inherited();
+    EXPECT_EQ(of_child.heat(), 0);
+    EXPECT_EQ(of_child.left_at(), 200);
+    const PageWord back = kFar.brought_back_with_slot({5, 4});
+    EXPECT_EQ(back.without_slot().heat(), 5);
+    EXPECT_TRUE(back.without_slot().hot());
 }
 
 TEST(PageState, ValuesOfAllWidthsSurvive) {
@@ -138,7 +165,7 @@ TEST(PageState, ValuesOfAllWidthsSurvive) {
 
 TEST(PageState, GenerationWrapsWithoutTouchingTheRest) {
     PageWord word = kFar;
-    constexpr std::uint32_t kGenerations = 1u << 24;
+    constexpr std::uint32_t kGenerations = 1u << 16;
     for (std::uint32_t i = 0; i < kGenerations; i++) word = word.relocated();
     EXPECT_EQ(word, kFar);
 }
