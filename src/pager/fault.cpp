@@ -84,6 +84,7 @@ void Pager::arrived(Process& process, std::uint64_t pages) {
     budget_.filled(pages * kPageSize);
     process.rss += pages * kPageSize;
     process.filled += pages * kPageSize;
+    process.target->threads().page_came();
 }
 
 /// How many pages from `address` on are to become memory of the program at once: one that walks through fresh

@@ -157,8 +157,9 @@ bool Pager::can_read_list(Process& process, std::uint64_t page, bool of_mutex, b
 /// nothing may leave, nor be protected, before another look. Pages that a MOVE may have taken wait for its
 /// reply.
 bool Pager::keep_thread_pages(Process& process) {
-    bool all_told =
-        process.target->threads().scan(process->process(), process->agent().thread, process.kept_found);
+    const bool some_wait = free_fetches_.size() < fetches_.size() || !waiting_.empty();
+    bool all_told = process.target->threads().scan(process->process(), process->agent().thread, some_wait,
+                                                   process.kept_found);
     const auto may_read = [&](std::uint64_t page, bool of_mutex) {
         return can_read_list(process, page, of_mutex, all_told);
     };

@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <optional>
+#include <span>
 
 #include "base/append.h"
 #include "farswap/request.h"
@@ -31,7 +32,7 @@ constexpr int kRobustListLimit = 2048;
 // busy machine it may not have come to them for a long time: what counts is the time that it has run.
 constexpr std::chrono::milliseconds kYoung{20};
 constexpr std::chrono::microseconds kFirstInstructions{100};
-constexpr std::chrono::seconds kOld{2};  // slept so long without having run that much: it is asleep for good
+constexpr std::chrono::seconds kOld{2};  // slept so long without having run that much: it is asleep
 
 std::uint64_t page_of(std::uint64_t address) {
     return address & ~std::uint64_t{kPageSize - 1};
@@ -47,14 +48,30 @@ std::optional<std::uint64_t> find_robust_list(pid_t thread) {
     return 0;
 }
 
-bool is_young(pid_t thread, std::chrono::steady_clock::duration age) {
-    if (is_kernel_worker(thread)) return false;
-    return age < kYoung || (age < kOld && read_run_time(thread) < kFirstInstructions);
-}
-
 }  // namespace
 
-bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint64_t>& pages) {
+/// Among the first so many.
+ThreadWatch::Young* ThreadWatch::find_young(pid_t thread, std::size_t among) noexcept {
+    const std::span<Young> old(young_.data(), among);
+    const auto young = std::ranges::lower_bound(old, thread, {}, &Young::thread);
+    return young != old.end() && young->thread == thread ? &*young : nullptr;
+}
+
+ThreadWatch::Young::State ThreadWatch::state_of(pid_t thread, std::chrono::steady_clock::duration age,
+                                                bool some_wait) {
+    if (age < kYoung) return Young::kAwaited;
+    if (read_run_time(thread) >= kFirstInstructions) return Young::kGrownUp;
+    if (age < kOld) return Young::kAwaited;
+    return some_wait ? Young::kPerhapsWaits : Young::kAsleep;
+}
+
+void ThreadWatch::page_came() noexcept {
+    for (Young& young : young_) {
+        if (young.state == Young::kPerhapsWaits) young = {young.thread, std::chrono::steady_clock::now()};
+    }
+}
+
+bool ThreadWatch::scan(pid_t process, pid_t agent_thread, bool some_wait, std::vector<std::uint64_t>& pages) {
     now_.clear();
     append_threads(process, now_);
     std::erase(now_, agent_thread);
@@ -68,11 +85,10 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
 
     const auto now = std::chrono::steady_clock::now();
     bool all_told = true;
+    const std::size_t were_young = young_.size();
     for (pid_t thread : now_) {
-        auto young =
-            std::find_if(young_.begin(), young_.end(), [&](const Young& y) { return y.thread == thread; });
-        const bool known = std::binary_search(known_.begin(), known_.end(), thread);
-        if (known && young == young_.end()) continue;
+        Young* const young = find_young(thread, were_young);
+        if (std::binary_search(known_.begin(), known_.end(), thread) && young == nullptr) continue;
         const std::optional<std::uint64_t> head = find_robust_list(thread);
         if (!head) {
             append(refused_, thread);
@@ -84,20 +100,18 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, std::vector<std::uint6
             append(pages, page_of(*head));
             append(pages, page_of(*head - kTidBeforeHead));
             append(pages, page_of(*head - kControlBlockBeforeHead));
-            if (young != young_.end()) young_.erase(young);
-            continue;
-        }
-        if (young == young_.end() && is_young(thread, {})) {
+            if (young != nullptr) young->state = Young::kGrownUp;
+        } else if (young == nullptr) {
+            if (is_kernel_worker(thread)) continue;
             append(young_, Young{thread, now});
             all_told = false;
-        } else if (young == young_.end()) {
-            continue;
-        } else if (is_young(thread, now - young->since)) {
-            all_told = false;
-        } else {
-            young_.erase(young);
+        } else if (young->state == Young::kAwaited) {
+            young->state = state_of(thread, now - young->since, some_wait);
+            all_told = all_told && young->state != Young::kAwaited;
         }
     }
+    std::erase_if(young_, [](const Young& young) { return young.state == Young::kGrownUp; });
+    std::ranges::sort(young_, {}, &Young::thread);
     std::erase_if(now_,
                   [&](pid_t thread) { return std::binary_search(refused_.begin(), refused_.end(), thread); });
     refused_.clear();

@@ -3,11 +3,16 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <barrier>
 #include <thread>
 
@@ -41,7 +46,7 @@ class ThreadWatchTest : public ::testing::Test {
     /// Looks until every thread has told.
     std::vector<std::uint64_t> scan(pid_t agent = 0) {
         std::vector<std::uint64_t> pages;
-        EXPECT_TRUE(wait_until([&] { return watch_.scan(getpid(), agent, pages); }));
+        EXPECT_TRUE(wait_until([&] { return watch_.scan(getpid(), agent, false, pages); }));
         return pages;
     }
     std::vector<std::uint64_t> held() const {
@@ -75,7 +80,7 @@ TEST_F(ThreadWatchTest, FindsThePageThatEachThreadClearsAtItsEnd) {
 
     ThreadWatch other;
     std::vector<std::uint64_t> without_agent;
-    EXPECT_TRUE(wait_until([&] { return other.scan(getpid(), numbers[0], without_agent); }));
+    EXPECT_TRUE(wait_until([&] { return other.scan(getpid(), numbers[0], false, without_agent); }));
     EXPECT_EQ(other.count(), std::size_t{kThreads});
 
     meet.arrive_and_wait();
@@ -147,6 +152,64 @@ TEST_F(ThreadWatchTest, FollowsAListUpToThePageThatIsOutside) {
     EXPECT_THAT(pages, Not(Contains(first.entry_page())));
     first.unlock();
     second.unlock();
+}
+
+/// A thread that hardly runs, and sets a robust list when it is told to, as one does whose first page comes
+/// late.
+class LateThread {
+  public:
+    LateThread() {
+        EXPECT_EQ(pipe(go_on_), 0);
+        list_.list.next = &list_.list;
+        constexpr int kThread =
+            CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+        EXPECT_GT(clone(run, stack_.data() + stack_.size(), kThread | CLONE_CHILD_CLEARTID, this, nullptr,
+                        nullptr, &alive_),
+                  0);
+    }
+    ~LateThread() {
+        go_on();
+        while (__atomic_load_n(&alive_, __ATOMIC_ACQUIRE) != 0) sched_yield();
+        close(go_on_[0]);
+        close(go_on_[1]);
+    }
+    LateThread(const LateThread&) = delete;
+    LateThread& operator=(const LateThread&) = delete;
+    void go_on() const { EXPECT_EQ(write(go_on_[1], "", 1), 1); }
+    std::uint64_t list_page() const { return page_of(&list_); }
+
+  private:
+    static int run(void* self) {
+        LateThread& thread = *static_cast<LateThread*>(self);
+        char byte = 0;
+        syscall(SYS_read, thread.go_on_[0], &byte, 1);
+        syscall(SYS_set_robust_list, &thread.list_, sizeof thread.list_);
+        syscall(SYS_read, thread.go_on_[0], &byte, 1);
+        syscall(SYS_exit, 0);
+        return 0;
+    }
+
+    int go_on_[2] = {-1, -1};
+    robust_list_head list_{};
+    pid_t alive_ = 1;
+    alignas(16) std::array<char, 16384> stack_{};
+};
+
+// A store that does not answer for seconds, or SIGSTOP, may keep a thread from its first instructions.
+TEST_F(ThreadWatchTest, AThreadThatSleptLongInItsFirstInstructionsIsFoundWhenItGoesOn) {
+    for (const bool some_wait : {true, false}) {
+        LateThread late;
+        std::vector<std::uint64_t> pages;
+        const auto all_told = [&] { return watch_.scan(getpid(), 0, some_wait, pages); };
+        EXPECT_FALSE(all_told()) << "it is young";
+        ASSERT_TRUE(wait_until(all_told)) << "who sleeps for ever must not keep all others' pages in";
+        watch_.page_came();
+        EXPECT_EQ(all_told(), !some_wait) << "it may set its list now, and end";
+        EXPECT_THAT(pages, Not(Contains(late.list_page())));
+        late.go_on();
+        EXPECT_TRUE(wait_until(
+            [&] { return all_told() && std::ranges::find(pages, late.list_page()) != pages.end(); }));
+    }
 }
 
 }  // namespace
