@@ -234,23 +234,26 @@ void Pager::on_remap(target::Target& target, std::uint64_t from, std::uint64_t t
     if (to > PageTable::kAddressEnd - bytes) return stop_as_too_high(target);
     stop_if_agents(target, from, from + bytes);
     children_asked_ = true;
+    end_what_was_in_doubt(process, to, to + bytes);
     const std::uint64_t number = note_move(process, from, to, bytes);
     remember_unmapped(process, to, to + bytes, number);
     remember_unmapped(process, from, from + bytes, number);
+    const target::IntervalSet newer = arrived_since(process, from, bytes);
+    note_arrival(process, from, to, bytes, newer);
     displace(process, from, to, bytes);
     const auto move = [&](std::uint64_t at, PageWord word, const target::IntervalSet& wiped) {
         if (wiped.find(at) == nullptr) remember(process, at, word, number);
         process.pages->set(to + (at - from), word.relocated());
     };
     process.pages->for_each(from, from + bytes, [&](std::uint64_t at, PageWord word) {
-        if (process.owed.find(at) != nullptr) return;  // belongs to what has come here since
+        if (newer.find(at) != nullptr) return;
         give_up_fetch(process, at, word);
         move(at, word, process.wiped);
         process.pages->set(at, word.unmapped());
     });
     const bool has_displaced = !process.displaced.empty();
     for (auto page = process.displaced.lower_bound(from);
-         page != process.displaced.end() && page->first < from + bytes;) {
+         !newer.empty() && page != process.displaced.end() && page->first < from + bytes;) {
         move(page->first, page->second, process.displaced_wiped);
         page = process.displaced.erase(page);
     }
@@ -297,11 +300,28 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
     Process& process = process_of(target);
     stop_if_agents(target, start, end);
     for (const target::AddressRange& range : process.owed.missing(start, end)) {
-        unmap_wiped(process, range.start, range.end);
-        unmap_later(process, range.start, range.end);
-        target.range_unmapped(range.start, range.end);
-        process.guards.remove(range.start, range.end);
+        for (const target::AddressRange& part : process.arrived.overlap(range.start, range.end))
+            doubt_end(process, part.start, part.end);
+        for (const target::AddressRange& part : process.arrived.missing(range.start, range.end))
+            end_mapping(process, part.start, part.end);
     }
+    end_displaced(process, start, end);
+    std::erase_if(process.inherited_marks, [&](std::uint64_t mark) { return mark >= start && mark < end; });
+    // What lies there now is the program's, and stays when it is let go of.
+    std::erase_if(process.agents_sent_away,
+                  [&](const target::AddressRange& agent) { return agent.start < end && start < agent.end; });
+}
+
+/// What is known to lie there has gone.
+void Pager::end_mapping(Process& process, std::uint64_t start, std::uint64_t end) {
+    unmap_wiped(process, start, end);
+    unmap_later(process, start, end);
+    process.target->range_unmapped(start, end);
+    process.guards.remove(start, end);
+}
+
+/// What stepped aside there has gone.
+void Pager::end_displaced(Process& process, std::uint64_t start, std::uint64_t end) {
     for (auto page = process.displaced.lower_bound(start);
          page != process.displaced.end() && page->first < end;) {
         remember_displaced(process, page->first, page->second);
@@ -310,10 +330,6 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
     }
     process.owed.remove(start, end);
     process.displaced_wiped.remove(start, end);
-    std::erase_if(process.inherited_marks, [&](std::uint64_t mark) { return mark >= start && mark < end; });
-    // What lies there now is the program's, and stays when it is let go of.
-    std::erase_if(process.agents_sent_away,
-                  [&](const target::AddressRange& agent) { return agent.start < end && start < agent.end; });
 }
 
 void Pager::on_fork(target::Target& target, Fd child_uffd) {
@@ -441,6 +457,7 @@ Pager::Recognised Pager::recognise(pid_t process) {
 
 void Pager::on_batch_end(target::Target& target) {
     forget(process_of(target).removed);
+    settle_ends(process_of(target));
     forget_what_is_not_owed(process_of(target));
     forget_what_was_overtaken(process_of(target));
     if (!process_of(target).awaited.empty()) (void)learn_what_was_wiped(process_of(target));

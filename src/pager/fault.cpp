@@ -53,6 +53,8 @@ void Pager::on_write_fault(target::Target& target, std::uint64_t address) {
 
 Pager::Served Pager::serve(Process& process, std::uint64_t address) {
     if (process.gone || failed_) return Served::kDone;
+    settle_ends(process);
+    if (process.ends_in_doubt.find(address) != nullptr) return Served::kAgain;
     // A mapping that was announced as gone may have grown again in its place, without an event.
     forget_unmapped(process, address, address + kPageSize);
     if (waits_for_wiped(process, address)) return Served::kDone;  // it will be asked for again
@@ -118,6 +120,7 @@ Pager::Served Pager::fill_zeros(Process& process, std::uint64_t address) {
         process->uffd().wake(address, kPageSize);
         return Served::kDone;
     }
+    process.target->note_filled(address, address + filled.bytes);
     arrived(process, filled.bytes / kPageSize);
     process.next_fresh = address + filled.bytes;
     stats_.faults_first++;
@@ -280,6 +283,7 @@ std::uint32_t Pager::map_run(Process& process, std::uint64_t address, Ahead ahea
         if (!word.is_far() || word.fetching()) break;
         if (process.guards.find(beside(address, count, ahead.backwards)) != nullptr) break;
         if (process.unmapped.find(beside(address, count, ahead.backwards)) != nullptr) break;
+        if (process.ends_in_doubt.find(beside(address, count, ahead.backwards)) != nullptr) break;
         if (process.perhaps_wiped.find(beside(address, count, ahead.backwards)) != nullptr) break;
         if (word.value() != (ahead.backwards ? slot - count : slot + count)) break;
         const std::byte* content = area_.lookup(word.value());

@@ -47,7 +47,8 @@ void Pager::bring_back(Process& process) {
 bool Pager::may_release(const Process& process) const {
     const bool agent_rests = !process.target->has_agent() || process.target->agent_idle();
     return process.leaving && process.far_pages == 0 && agent_rests && process.moved.empty() &&
-           process.staged == 0 && process.guards_wanted.empty() && !process.has_overtaking();
+           process.staged == 0 && process.guards_wanted.empty() && !process.has_overtaking() &&
+           process.ends_in_doubt.empty();
 }
 
 Pager::Leavings Pager::release(Process& process) {

@@ -1,4 +1,4 @@
-// What must outlive an event because a FORK that came first may still be on its way. Events only.
+// What must outlive an event because another one that came first may still be on its way. Events only.
 //
 // A fork copies the address space under the kernel's lock and queues its FORK after it has left that, as
 // every other change does (decision 0006). What another thread unmaps or moves in between is announced first,
@@ -30,6 +30,78 @@ void Pager::unmap_later(Process& process, std::uint64_t start, std::uint64_t end
         process.pages->set(at, word.relocated());
     });
     process.unmapped.add(start, end);
+}
+
+/// A range that a mapping has moved to a moment ago is announced as unmapped, and nothing is known to have
+/// stepped aside there: it may be that mapping's end, or the late one of a part of another, by which that had
+/// grown without an event. Until nothing is on its way, what is known of it stays, and who needs a page there
+/// waits.
+void Pager::doubt_end(Process& process, std::uint64_t start, std::uint64_t end) {
+    process.pages->for_each(start, end, [&](std::uint64_t at, PageWord word) {
+        if (!word.fetching()) return;
+        give_up_fetch(process, at, word);
+        process.pages->set(at, word.relocated());
+    });
+    process.ends_in_doubt.add(start, end);
+    process.target->keep_in(start, end);
+}
+
+/// Asks the kernel what became of such ranges: what is still registered has not ended.
+void Pager::settle_ends(Process& process) {
+    if (process.arrived.empty() || process.gone || !process->uffd().is_quiet()) return;
+    const MayAllocate ranges("what has moved and been unmapped at the same time");
+    process.arrived = {};
+    const target::IntervalSet doubtful = std::exchange(process.ends_in_doubt, {});
+    for (const target::AddressRange& range : doubtful.ranges()) {
+        std::uint64_t step = range.end - range.start;
+        for (std::uint64_t at = range.start; at < range.end;) {
+            step = std::min(step, range.end - at);
+            const std::optional<bool> registered = process->uffd().is_registered(at, step);
+            if (!registered) {  // something is on its way again
+                process.arrived.add(at, range.end);
+                process.ends_in_doubt.add(at, range.end);
+                break;
+            }
+            if (!*registered && step > kPageSize) {
+                step = kPageSize;
+                continue;
+            }
+            if (!*registered) end_mapping(process, at, at + step);
+            at += step;
+        }
+    }
+}
+
+/// What has come to the range since the mapping was there that a REMAP takes away from it. That is one
+/// mapping: what has stepped aside where all of the range has, what has come where that covers it, and else
+/// what was there before all that has come. It may have been larger than what is known to have stepped aside,
+/// as nobody tells when a mapping grows.
+target::IntervalSet Pager::arrived_since(const Process& process, std::uint64_t from, std::uint64_t bytes) {
+    target::IntervalSet newer;
+    const bool all_is_owed = process.owed.missing(from, from + bytes).empty();
+    if (!all_is_owed && process.arrived.missing(from, from + bytes).empty()) return newer;
+    for (const target::IntervalSet* known : {&process.owed, &process.arrived}) {
+        for (const target::AddressRange& range : known->overlap(from, from + bytes))
+            newer.add(range.start, range.end);
+    }
+    return newer;
+}
+
+/// A mapping comes there: what lay there before has ended, and that was announced.
+void Pager::end_what_was_in_doubt(Process& process, std::uint64_t start, std::uint64_t end) {
+    for (const target::AddressRange& range : process.ends_in_doubt.overlap(start, end))
+        end_mapping(process, range.start, range.end);
+    process.ends_in_doubt.remove(start, end);
+}
+
+/// A mapping moves: where it comes from, what has arrived last leaves, but for what is `newer`.
+void Pager::note_arrival(Process& process, std::uint64_t from, std::uint64_t to, std::uint64_t bytes,
+                         const target::IntervalSet& newer) {
+    for (const target::AddressRange& range : newer.missing(from, from + bytes)) {
+        process.ends_in_doubt.remove(range.start, range.end);
+        process.arrived.remove(range.start, range.end);
+    }
+    process.arrived.add(to, to + bytes);
 }
 
 /// Notes a REMAP, as a FORK that is read later may have come before it. Its number. One that takes away what

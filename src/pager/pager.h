@@ -262,6 +262,14 @@ class Pager : public target::TargetEvents {
     // events.cpp
     void give_up_fetch(Process& process, std::uint64_t address, PageWord word);
     void forget_what_is_not_owed(Process& process);
+    void doubt_end(Process& process, std::uint64_t start, std::uint64_t end);
+    void settle_ends(Process& process);
+    void end_what_was_in_doubt(Process& process, std::uint64_t start, std::uint64_t end);
+    void end_mapping(Process& process, std::uint64_t start, std::uint64_t end);
+    void end_displaced(Process& process, std::uint64_t start, std::uint64_t end);
+    static target::IntervalSet arrived_since(const Process& process, std::uint64_t from, std::uint64_t bytes);
+    void note_arrival(Process& process, std::uint64_t from, std::uint64_t to, std::uint64_t bytes,
+                      const target::IntervalSet& newer);
 
     // overtaken.cpp
     void unmap_later(Process& process, std::uint64_t start, std::uint64_t end);

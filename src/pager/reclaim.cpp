@@ -44,6 +44,7 @@ void Pager::pump() {
         Process& process = *processes_[i];
         if (process.target->is_moved()) settle(process);
         start_guard(process);
+        settle_ends(process);
         forget_what_is_not_owed(process);
         forget_what_was_overtaken(process);
         if (process.leaving) bring_back(process);

@@ -300,6 +300,14 @@ void Target::range_moved(std::uint64_t from, std::uint64_t to, std::uint64_t byt
     evictable_.remove(from, from + bytes);
 }
 
+void Target::note_filled(std::uint64_t start, std::uint64_t end) {
+    const AddressRange* known = registered_.find(start);
+    if (has_undelivered() || (known != nullptr && known->end >= end)) return;
+    const MayAllocate ranges("notes of mappings, as many as the program makes");
+    registered_.add(start, end);
+    forget_unnoted(start, end);
+}
+
 void Target::range_unmovable(std::uint64_t address) {
     if (const AddressRange* range = evictable_.find(address)) {
         const AddressRange whole = *range;

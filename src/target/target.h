@@ -143,6 +143,11 @@ class Target {
         unmovable_.clear();
         refused_.clear();
     }
+    /// Nothing leaves from there before the next look.
+    void keep_in(std::uint64_t start, std::uint64_t end) { evictable_.remove(start, end); }
+    /// Pages were filled in there: they are registered, as nothing was on its way then. How a mapping that
+    /// has grown is known; nobody tells.
+    void note_filled(std::uint64_t start, std::uint64_t end);
     /// A child's mappings are registered like its parent's, as far as it has them.
     void inherit_ranges(const Target& parent, const IntervalSet& mapped);
     const IntervalSet& registered() const noexcept { return registered_; }
