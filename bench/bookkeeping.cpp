@@ -87,7 +87,7 @@ struct Tables {
     /// So many bytes of pages that were outside once are inside.
     void keep_inside(std::uint64_t bytes) {
         for (std::uint64_t page = 0; page < bytes / kPageSize; ++page)
-            pages.set(kAddress + page * kPageSize, PageWord().evicted(0).brought_back(true));
+            pages.set(kAddress + page * kPageSize, PageWord().evicted(0).brought_back({1, 1}));
     }
 
     /// So many stretches of 2 MiB have a page outside, one after the other, and are unmapped but for the last

@@ -9,7 +9,7 @@
 namespace farswap {
 namespace {
 
-constexpr std::uint64_t kBlockBytes = Surroundings::kPages * std::uint64_t{kPageSize};
+constexpr std::uint64_t kAroundBytes = Surroundings::kPages * std::uint64_t{kPageSize};
 
 /// Faults in blocks at random. Of a block whose other pages are not filled in, as many are asked for as are
 /// wanted.
@@ -19,7 +19,7 @@ class SurroundingsTest : public ::testing::Test {
     int touch(int blocks, std::uint32_t wanted) {
         int filled_in = 0;
         for (; blocks > 0; blocks--) {
-            const std::uint64_t block = random_() % (1u << 20) * kBlockBytes;
+            const std::uint64_t block = random_() % (1u << 20) * kAroundBytes;
             if (asks_for(block, 0xfffe)) {
                 filled_in++;
                 continue;
@@ -57,7 +57,7 @@ TEST_F(SurroundingsTest, ItIsSeenWhenThatChanges) {
 
 TEST_F(SurroundingsTest, WhatIsAskedForLateWasNotWorthIt) {
     for (int i = 0; i < 20'000; i++) {
-        const std::uint64_t block = random_() % (1u << 20) * kBlockBytes;
+        const std::uint64_t block = random_() % (1u << 20) * kAroundBytes;
         EXPECT_FALSE(asks_for(block, 0xfffe));
         now_ = static_cast<std::uint8_t>(now_ + 4);  // half of what is inside has left
         for (std::uint32_t other = 1; other < Surroundings::kPages; other++)
@@ -67,7 +67,7 @@ TEST_F(SurroundingsTest, WhatIsAskedForLateWasNotWorthIt) {
 
 TEST_F(SurroundingsTest, APageThatIsAskedForTwiceCountsOnce) {
     for (int i = 0; i < 40'000; i++) {
-        const std::uint64_t block = random_() % (1u << 20) * kBlockBytes;
+        const std::uint64_t block = random_() % (1u << 20) * kAroundBytes;
         EXPECT_FALSE(asks_for(block, 0xfffe));
         for (int times = 0; times < 8; times++) surroundings_.asked_for(block + kPageSize, now_);
     }

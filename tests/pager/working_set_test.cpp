@@ -13,7 +13,7 @@
 namespace farswap {
 namespace {
 
-constexpr std::uint64_t kInside = 800;  // pages: a tick is 100
+constexpr std::uint64_t kHolds = 800;  // pages: a tick is 100
 
 PageWord far_since(std::uint8_t left_at, std::uint8_t heat = 0) {
     return PageWord{}.evicted(1).brought_back({heat, 0}).evicted(1, left_at);
@@ -23,13 +23,13 @@ TEST(WorkingSet, WhoComesBackSoonerStaysLonger) {
     WorkingSet set;
     const PageWord far = far_since(set.now());
     EXPECT_EQ(set.refaulted(far).turns, 3);
-    set.left(199, kInside);
+    set.left(199, kHolds);
     EXPECT_EQ(set.refaulted(far).turns, 3) << "less than a quarter of what is inside has left since";
-    set.left(1, kInside);
+    set.left(1, kHolds);
     EXPECT_EQ(set.refaulted(far).turns, 1);
-    set.left(599, kInside);
+    set.left(599, kHolds);
     EXPECT_EQ(set.refaulted(far).turns, 1) << "somewhat less than all of it";
-    set.left(1, kInside);
+    set.left(1, kHolds);
     EXPECT_EQ(set.refaulted(far).turns, 0);
 }
 
@@ -42,7 +42,7 @@ TEST(WorkingSet, HeatGrowsToItsMostAndIsHalvedByALongAbsence) {
         EXPECT_EQ(warmth.turns, warmth.heat);
         far = far_since(0, warmth.heat);
     }
-    set.left(kInside, kInside);
+    set.left(kHolds, kHolds);
     EXPECT_EQ(set.refaulted(far), (Warmth{7, 7}));
 }
 
@@ -52,7 +52,7 @@ TEST(WorkingSet, WhatAWalkComesByKeepsItsHeatAndGetsNoTurn) {
 
 TEST(WorkingSet, TheClockGoesOnInSmallStepsAndWithHardlyAnythingInside) {
     WorkingSet set;
-    for (int i = 0; i < 250; i++) set.left(1, kInside);
+    for (int i = 0; i < 250; i++) set.left(1, kHolds);
     EXPECT_EQ(set.now(), 2);
     set.left(5, 0);
     EXPECT_EQ(set.now(), 57) << "a tick for each page";
@@ -116,7 +116,8 @@ std::size_t misses(bool aware, double inside, bool walks) {
     constexpr std::size_t kPages = 4096, kAccesses = 400'000;
     std::mt19937 random(1);
     std::vector<double> share(kPages);
-    for (std::size_t rank = 0; rank < kPages; rank++) share[rank] = std::pow(rank + 1.0, -0.99);
+    for (std::size_t rank = 0; rank < kPages; rank++)
+        share[rank] = std::pow(static_cast<double>(rank + 1), -0.99);
     std::discrete_distribution<std::size_t> rank(share.begin(), share.end());
     std::vector<std::size_t> page_of(kPages);
     std::iota(page_of.begin(), page_of.end(), 0);

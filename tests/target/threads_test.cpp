@@ -63,6 +63,7 @@ TEST_F(ThreadWatchTest, FindsThePageThatEachThreadClearsAtItsEnd) {
     const void* words[kThreads];
     pid_t numbers[kThreads];
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int i = 0; i < kThreads; i++) {
         threads.emplace_back([&, i] {
             words[i] = clear_child_tid();
