@@ -137,8 +137,7 @@ void Members::injected(target::InjectDone done) {
         if (done.agent.error().code == ESTALE) return;  // a new program: found by the next look
         refused_until_[done.process] = io::Clock::now() + kRefusedFor;
         // Whoever is ending cannot be traced: no loss.
-        const char state = target::read_state(done.process);
-        if (!member || state == 0 || state == 'Z' || state == 'X') return;
+        if (!member || target::is_ending(done.process)) return;
         unmanaged_[done.agent.error().message]++;
         without_agent_[done.process] = done.agent.error().message;
         stats_.processes_unmanaged = without_agent_.size();

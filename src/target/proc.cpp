@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 
@@ -444,6 +445,15 @@ bool signal_is_deliverable(pid_t task, std::uint64_t blocked) {
     const std::uint64_t pending =
         labelled_number(*text, "SigPnd:", 16) | labelled_number(*text, "ShdPnd:", 16);
     return (pending & ~blocked) != 0;
+}
+
+bool is_ending(pid_t process) {
+    constexpr unsigned long kExiting = 0x4;  // PF_EXITING (linux/sched.h)
+    const ShortFile text(process, "stat");
+    if (!text || (std::strtoul(stat_field(*text, 9).data(), nullptr, 10) & kExiting) != 0) return true;
+    const char state = stat_field(*text, 3).front();
+    return state == 'Z' || state == 'X' ||
+           signal_is_deliverable(process, ~(std::uint64_t{1} << (SIGKILL - 1)));
 }
 
 bool share_address_space(pid_t a, pid_t b) {

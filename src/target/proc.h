@@ -107,6 +107,8 @@ pid_t read_parent(pid_t process);
 pid_t read_process(pid_t thread);
 /// Field 3 of /proc/PID/stat ('R', 'S', 'D', 'T', 't', 'Z', ...), 0 when the process is gone.
 char read_state(pid_t process);
+/// Whether it has ended, is ending, or has been killed.
+bool is_ending(pid_t process);
 /// A thread of the process that has not ended: the main one, or another when that one has (pthread_exit(3) in
 /// main; it stays as a zombie, and /proc/PID shows no memory). 0: the process is gone.
 pid_t living_task(pid_t process);
