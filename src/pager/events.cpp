@@ -300,9 +300,9 @@ void Pager::on_unmap(target::Target& target, std::uint64_t start, std::uint64_t 
     Process& process = process_of(target);
     stop_if_agents(target, start, end);
     for (const target::AddressRange& range : process.owed.missing(start, end)) {
-        for (const target::AddressRange& part : process.arrived.overlap(range.start, range.end))
+        for (const target::AddressRange& part : process.moved_in.overlap(range.start, range.end))
             doubt_end(process, part.start, part.end);
-        for (const target::AddressRange& part : process.arrived.missing(range.start, range.end))
+        for (const target::AddressRange& part : process.moved_in.missing(range.start, range.end))
             end_mapping(process, part.start, part.end);
     }
     end_displaced(process, start, end);

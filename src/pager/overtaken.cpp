@@ -48,9 +48,9 @@ void Pager::doubt_end(Process& process, std::uint64_t start, std::uint64_t end) 
 
 /// Asks the kernel what became of such ranges: what is still registered has not ended.
 void Pager::settle_ends(Process& process) {
-    if (process.arrived.empty() || process.gone || !process->uffd().is_quiet()) return;
+    if (process.moved_in.empty() || process.gone || !process->uffd().is_quiet()) return;
     const MayAllocate ranges("what has moved and been unmapped at the same time");
-    process.arrived = {};
+    process.moved_in = {};
     const target::IntervalSet doubtful = std::exchange(process.ends_in_doubt, {});
     for (const target::AddressRange& range : doubtful.ranges()) {
         std::uint64_t step = range.end - range.start;
@@ -58,7 +58,7 @@ void Pager::settle_ends(Process& process) {
             step = std::min(step, range.end - at);
             const std::optional<bool> registered = process->uffd().is_registered(at, step);
             if (!registered) {  // something is on its way again
-                process.arrived.add(at, range.end);
+                process.moved_in.add(at, range.end);
                 process.ends_in_doubt.add(at, range.end);
                 break;
             }
@@ -79,8 +79,8 @@ void Pager::settle_ends(Process& process) {
 target::IntervalSet Pager::arrived_since(const Process& process, std::uint64_t from, std::uint64_t bytes) {
     target::IntervalSet newer;
     const bool all_is_owed = process.owed.missing(from, from + bytes).empty();
-    if (!all_is_owed && process.arrived.missing(from, from + bytes).empty()) return newer;
-    for (const target::IntervalSet* known : {&process.owed, &process.arrived}) {
+    if (!all_is_owed && process.moved_in.missing(from, from + bytes).empty()) return newer;
+    for (const target::IntervalSet* known : {&process.owed, &process.moved_in}) {
         for (const target::AddressRange& range : known->overlap(from, from + bytes))
             newer.add(range.start, range.end);
     }
@@ -99,9 +99,9 @@ void Pager::note_arrival(Process& process, std::uint64_t from, std::uint64_t to,
                          const target::IntervalSet& newer) {
     for (const target::AddressRange& range : newer.missing(from, from + bytes)) {
         process.ends_in_doubt.remove(range.start, range.end);
-        process.arrived.remove(range.start, range.end);
+        process.moved_in.remove(range.start, range.end);
     }
-    process.arrived.add(to, to + bytes);
+    process.moved_in.add(to, to + bytes);
 }
 
 /// Notes a REMAP, as a FORK that is read later may have come before it. Its number. One that takes away what

@@ -95,7 +95,7 @@ struct Process {
     target::IntervalSet displaced_wiped;  ///< what of that forks wipe
     /// Where mappings have moved to since nothing was on its way, and what of that has been announced as
     /// unmapped: its end, or that of what lay there before (see doubt_end()).
-    target::IntervalSet arrived, ends_in_doubt;
+    target::IntervalSet moved_in, ends_in_doubt;
     /// Announced as unmapped, with their words, and the far pages that have moved, under their old addresses
     /// and counted once more: a FORK that was overtaken may need them (overtaken.cpp).
     target::IntervalSet unmapped;

@@ -449,10 +449,8 @@ bool signal_is_deliverable(pid_t task, std::uint64_t blocked) {
 
 bool is_ending(pid_t process) {
     constexpr unsigned long kExiting = 0x4;  // PF_EXITING (linux/sched.h)
-    const ShortFile text(process, "stat");
-    if (!text || (std::strtoul(stat_field(*text, 9).data(), nullptr, 10) & kExiting) != 0) return true;
-    const char state = stat_field(*text, 3).front();
-    return state == 'Z' || state == 'X' ||
+    const char state = read_state(process);
+    return state == '\0' || state == 'Z' || state == 'X' || has_flag(process, kExiting) ||
            signal_is_deliverable(process, ~(std::uint64_t{1} << (SIGKILL - 1)));
 }
 

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "base/append.h"
 #include "farswap/request.h"
@@ -66,6 +67,7 @@ ThreadWatch::Young::State ThreadWatch::state_of(pid_t thread, std::chrono::stead
 }
 
 void ThreadWatch::page_came() noexcept {
+    if (!std::exchange(some_perhaps_wait_, false)) return;  // for each page that is filled in
     for (Young& young : young_) {
         if (young.state == Young::kPerhapsWaits) young = {young.thread, std::chrono::steady_clock::now()};
     }
@@ -108,6 +110,7 @@ bool ThreadWatch::scan(pid_t process, pid_t agent_thread, bool some_wait, std::v
         } else if (young->state == Young::kAwaited) {
             young->state = state_of(thread, now - young->since, some_wait);
             all_told = all_told && young->state != Young::kAwaited;
+            some_perhaps_wait_ |= young->state == Young::kPerhapsWaits;
         }
     }
     std::erase_if(young_, [](const Young& young) { return young.state == Young::kGrownUp; });

@@ -52,9 +52,10 @@ class ThreadWatch {
         pid_t thread;
         std::uint64_t address;
     };
-    std::vector<pid_t> known_;  ///< sorted
-    std::vector<Head> heads_;   ///< of the threads that have a robust list
-    std::vector<Young> young_;  ///< sorted; have no list yet, and have hardly run
+    std::vector<pid_t> known_;        ///< sorted
+    std::vector<Head> heads_;         ///< of the threads that have a robust list
+    std::vector<Young> young_;        ///< sorted; have no list yet, and have hardly run
+    bool some_perhaps_wait_ = false;  ///< any of them since page_came()
     std::vector<pid_t> now_;
     std::vector<pid_t> refused_;  ///< of the last scan: they are new to the next one
 };

@@ -284,5 +284,18 @@ TEST(Proc, TellsWhoSharesAnAddressSpace) {
     EXPECT_FALSE(share_address_space(getpid(), kNobody));
 }
 
+TEST(Proc, WhoIsKilledIsEndingFromThatMomentOn) {
+    EXPECT_FALSE(is_ending(getpid()));
+    const pid_t child = fork();
+    if (child == 0) {
+        for (;;) pause();
+    }
+    EXPECT_FALSE(is_ending(child));
+    ASSERT_EQ(kill(child, SIGKILL), 0);
+    EXPECT_TRUE(is_ending(child)) << "whether it has come to run since or not";
+    ASSERT_EQ(waitpid(child, nullptr, 0), child);
+    EXPECT_TRUE(is_ending(child));
+}
+
 }  // namespace
 }  // namespace farswap::target
